@@ -1,0 +1,235 @@
+// The command line as a user runs it: every command in a process of its own, on the demo model and on fixtures.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+const main = fileURLToPath(new URL("../src/bin.ts", import.meta.url));
+const fixtures = fileURLToPath(new URL("../../../packages/conformance/fixtures", import.meta.url));
+
+function doge(args: readonly string[], input = "") {
+  const { DOGE_BACKEND: _, ...env } = process.env;
+  const result = spawnSync(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
+    encoding: "utf8",
+    input,
+    env: { ...env, NO_COLOR: "1" },
+  });
+  return { status: result.status, out: result.stdout, err: result.stderr };
+}
+
+/** A run that must succeed. */
+function good(args: readonly string[], input?: string): string {
+  const { status, out, err } = doge(args, input);
+  expect(err).toBe("");
+  expect(status).toBe(0);
+  return out;
+}
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "doge-cli-"));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe("what a person sees first", () => {
+  test("--version and --help go to standard output", () => {
+    expect(good(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
+    const help = good(["--help"]);
+    for (const command of ["chat", "generate", "logits", "score", "tokenize", "inspect", "backends"]) {
+      expect(help).toContain(`  ${command} `);
+      expect(good([command, "--help"])).toContain(`Usage: doge ${command}`);
+    }
+  });
+
+  test("chat --once answers on standard output and says nothing else", () => {
+    const answer = good(["chat", "--once", "Hi, how are you doing today?"]);
+    expect(answer).toMatch(/^[A-Z].*[.!?]\n$/s);
+    expect(answer).not.toContain("<|");
+  });
+
+  test("chat takes turns from a pipe and leaves at the end", () => {
+    const lines = good(["chat"], "What is 2 plus 3?\nWhat comes after Monday?\n").trim().split("\n");
+    expect(lines[0]).toMatch(/\b(5|five)\b/i);
+    expect(lines.at(-1)).toContain("Tuesday");
+  });
+
+  test("backends lists each with its device or its reason", () => {
+    const list = JSON.parse(good(["backends", "--json"])) as { name: string; available: boolean; device?: string }[];
+    expect(list.map((entry) => entry.name)).toEqual(["wasm", "reference"]);
+    for (const entry of list) expect(entry.available && entry.device).toBeTruthy();
+    expect(good(["backends"])).toMatch(/^wasm\s+wasm/m);
+  });
+});
+
+describe("generate", () => {
+  test("--json prints one object with the agreed names", () => {
+    const result = JSON.parse(
+      good(["generate", "--prompt", "Hello", "--max-new-tokens", "5", "--ignore-eos", "--json"]),
+    );
+    expect(Object.keys(result)).toEqual(
+      expect.arrayContaining([
+        "promptIds",
+        "ids",
+        "text",
+        "stopReason",
+        "backend",
+        "device",
+        "dtype",
+        "threads",
+        "timings",
+      ]),
+    );
+    expect(result.promptIds[0]).toBe(0);
+    expect(result.ids).toHaveLength(5);
+    expect(result.stopReason).toBe("length");
+    expect(Object.keys(result.timings)).toEqual(
+      expect.arrayContaining(["loadMs", "prefillTokens", "prefillMs", "decodeTokens", "decodeMs"]),
+    );
+    expect(result.timings.prefillTokens).toBe(result.promptIds.length);
+    expect(result.timings.decodeTokens).toBe(4);
+  });
+
+  test("text from --prompt and from standard input is the same", () => {
+    const args = ["generate", "--max-new-tokens", "8"];
+    expect(good([...args, "--prompt", "One, two,"])).toBe(good(args, "One, two,"));
+  });
+
+  test("a seed repeats its draw, on both backends", () => {
+    const args = [
+      "generate",
+      "--prompt",
+      "Once upon a time",
+      "--max-new-tokens",
+      "12",
+      "--temperature",
+      "0.9",
+      "--seed",
+      "7",
+      "--json",
+    ];
+    const first = JSON.parse(good(args));
+    expect(JSON.parse(good(args)).ids).toEqual(first.ids);
+    expect(JSON.parse(good([...args, "--backend", "reference"])).ids).toEqual(first.ids);
+    expect(JSON.parse(good([...args.slice(0, -2), "8", "--json"])).ids).not.toEqual(first.ids);
+  });
+
+  test("--logprobs brings ln p of the drawn id and of the most likely ones", () => {
+    const result = JSON.parse(
+      good(["generate", "--prompt", "Hello", "--max-new-tokens", "3", "--logprobs", "2", "--json"]),
+    );
+    expect(result.logprobs).toHaveLength(result.ids.length);
+    for (const entry of result.logprobs) {
+      expect(entry.top).toHaveLength(2);
+      expect(entry.top[0]).toEqual([entry.id, entry.logprob]);
+    }
+  });
+
+  test("a folder with only config.json and weights works with ids; text is null", () => {
+    const args = [
+      "generate",
+      "--model",
+      join(fixtures, "native"),
+      "--prompt-ids",
+      "1,2,3",
+      "--max-new-tokens",
+      "4",
+      "--json",
+    ];
+    const result = JSON.parse(good(args));
+    expect(result.text).toBeNull();
+    expect(result.promptIds).toEqual([1, 2, 3]);
+  });
+});
+
+describe("numbers", () => {
+  const native = ["--model", join(fixtures, "native"), "--prompt-ids", "3,1,4,1,5"];
+
+  test("logits writes float32 [positions, vocabulary] and prints shape and hash", () => {
+    const file = join(folder, "all.bin");
+    const printed = good(["logits", ...native, "--all", "--out", file]);
+    const [, positions, vocabulary] = /^shape \[(\d+), (\d+)\] hash [0-9a-f]{16}\n$/.exec(printed)!;
+    const all = readFileSync(file);
+    expect(all.length).toBe(Number(positions) * Number(vocabulary) * 4);
+    const last = join(folder, "last.bin");
+    good(["logits", ...native, "--out", last]);
+    const tail = all.subarray(-Number(vocabulary) * 4);
+    const difference = Math.max(
+      ...Array.from({ length: Number(vocabulary) }, (_, index) =>
+        Math.abs(tail.readFloatLE(4 * index) - readFileSync(last).readFloatLE(4 * index)),
+      ),
+    );
+    expect(difference).toBeLessThan(1e-4);
+  });
+
+  test("score gives ln p of every id, 0 for the first", () => {
+    const { ids, logprobs, sum } = JSON.parse(good(["score", ...native, "--json"]));
+    expect(ids).toEqual([3, 1, 4, 1, 5]);
+    expect(logprobs[0]).toBe(0);
+    expect(logprobs.slice(1).every((value: number) => value < 0)).toBe(true);
+    expect(sum).toBeCloseTo(
+      logprobs.reduce((total: number, value: number) => total + value, 0),
+      5,
+    );
+    expect(
+      good(["score", ...native])
+        .trim()
+        .split("\n"),
+    ).toHaveLength(5);
+  });
+
+  test("tokenize goes there and back", () => {
+    const texts = ["Hello there", "12 + 3", ""];
+    const ids = JSON.parse(good(["tokenize"], JSON.stringify(texts))) as number[][];
+    expect(ids[2]).toEqual([0]);
+    expect(JSON.parse(good(["tokenize", "--decode", "--skip-special"], JSON.stringify(ids)))).toEqual(texts);
+  });
+
+  test("inspect tells layout, sizes and memory", () => {
+    const plain = good(["inspect", "--model", join(fixtures, "moe-index-bug")]);
+    expect(plain).toMatch(/grid/);
+    expect(JSON.parse(good(["inspect", "--json"])).config.generation).toBe("native");
+  });
+});
+
+describe("what goes wrong", () => {
+  const cases: readonly (readonly [string, readonly string[], RegExp])[] = [
+    ["a folder that is not there", ["generate", "--model", "./nowhere", "--prompt", "x"], /nowhere/],
+    ["an empty list of ids", ["generate", "--prompt-ids", ""], /--prompt-ids is empty/],
+    ["an id that is no number", ["generate", "--prompt-ids", "1,x"], /"x"/],
+    ["an id outside the vocabulary", ["logits", "--prompt-ids", "999999", "--out", "never.bin"], /999999/],
+    [
+      "a backend that does not exist",
+      ["generate", "--backend", "abacus", "--prompt", "x"],
+      /abacus.*auto, wasm, reference/,
+    ],
+    ["a dtype that does not exist", ["generate", "--dtype", "f64", "--prompt", "x"], /f64/],
+    ["a temperature that is no number", ["generate", "--temperature", "warm", "--prompt", "x"], /warm/],
+    ["a negative count", ["generate", "--max-new-tokens", "-3", "--prompt", "x"], /-3/],
+    ["two prompts", ["generate", "--prompt", "x", "--prompt-ids", "1"], /exclude each other/],
+    ["an unknown option", ["generate", "--prmpt", "x"], /--prmpt/],
+    ["input that is no JSON", ["tokenize"], /not JSON/],
+  ];
+  test.each(cases)("%s is one sentence on standard error and a failure", (_, args, pattern) => {
+    const { status, out, err } = doge(args, "not json");
+    expect(status).not.toBe(0);
+    expect(out).toBe("");
+    expect(err).toMatch(pattern);
+    expect(err).not.toMatch(/^\s+at /m);
+  });
+
+  test("a prompt longer than the context names both lengths", () => {
+    const { status, err } = doge(["generate", "--prompt-ids", Array(5000).fill(5).join(","), "--json"]);
+    expect(status).not.toBe(0);
+    expect(err).toMatch(/5000/);
+  });
+
+  test("a pickle file gets advice", () => {
+    writeFileSync(join(folder, "pytorch_model.bin"), "\x80\x02");
+    writeFileSync(join(folder, "config.json"), readFileSync(join(fixtures, "native", "config.json")));
+    const { status, err } = doge(["inspect", "--model", folder]);
+    expect(status).not.toBe(0);
+    expect(err).toMatch(/safetensors/);
+  });
+});

@@ -1,0 +1,188 @@
+// experts: the routed half of the Cross Domain Mixture of Experts: product-key choice among one-neuron experts.
+//
+// Source: He, Mixture of a Million Experts (product keys over single-neuron experts); transformers `DogeCDMoE`.
+import {
+  BLOCK, LAYER_EXPERTS_DOWN, LAYER_EXPERTS_DOWN_SCALES, LAYER_EXPERTS_UP, LAYER_EXPERTS_UP_SCALES, MODEL_CHOICE,
+  MODEL_GRID, MODEL_HIDDEN, MODEL_NORMALIZE, MODEL_PER_TOKEN, MODEL_SIDE,
+} from "../../src/descriptor";
+import { madd, sum } from "../simd";
+import { silu } from "./swiglu";
+
+/**
+ * Add the chosen experts of one token: out += Σ_e softmax(score)_e · silu(down_e · x) · up_e.
+ *
+ * The pair of keys (i, j) scores halfX[i] + halfY[j] and is expert i · side + j. The `perToken` best pairs are chosen, among
+ * equals the lowest ids, and summed in the order of their ids.
+ *
+ * @param out f32 (hidden)
+ * @param x f32 (hidden), the normed input
+ * @param halfX f32 (side), scores of the first keys
+ * @param halfY f32 (side), of the second
+ */
+export function experts(out: usize, x: usize, model: usize, layer: usize, halfX: usize, halfY: usize): void {
+  const hidden = load<i32>(model, MODEL_HIDDEN);
+  const side = load<i32>(model, MODEL_SIDE);
+  const perToken = load<i32>(model, MODEL_PER_TOKEN);
+  // Scratch: both halves sorted, ids, scores, then the best pair scores while the cut is sought.
+  const sortedX = load<usize>(model, MODEL_CHOICE);
+  const sortedY = sortedX + (<usize>side << 2);
+  const ids = sortedY + (<usize>side << 2);
+  const scores = ids + (<usize>perToken << 2);
+  const best = scores + (<usize>perToken << 2);
+  sort(sortedX, halfX, side);
+  sort(sortedY, halfY, side);
+  if (load<i32>(model, MODEL_GRID)) {
+    halfX = sortedX;
+    halfY = sortedY;
+  }
+  const cut = lastChosen(best, sortedX, sortedY, side, perToken);
+  const chosen = choose(ids, scores, best, halfX, halfY, load<f32>(sortedY), side, perToken, cut);
+  weights(scores, chosen, load<i32>(model, MODEL_NORMALIZE) != 0);
+  for (let rank = 0; rank < chosen; rank++) {
+    const at = <usize>rank << 2;
+    const id = load<i32>(ids + at);
+    const dot = down(layer, id, x, hidden);
+    const strength = f32x4.extract_lane(silu(f32x4.splat(dot)), 0) * load<f32>(scores + at);
+    up(out, layer, id, strength, hidden);
+  }
+}
+
+/** out (count) = from (count), descending. */
+function sort(out: usize, from: usize, count: i32): void {
+  for (let index = 0; index < count; index++) insert(out, index, load<f32>(from + (<usize>index << 2)));
+}
+
+/** Put `value` into the descending `list` of `count`. */
+// @ts-ignore: decorator
+@inline
+function insert(list: usize, count: i32, value: f32): void {
+  let to = list + (<usize>count << 2);
+  for (; to > list && load<f32>(to - 4) < value; to -= 4) store<f32>(to, load<f32>(to - 4));
+  store<f32>(to, value);
+}
+
+/** The score of the last pair chosen. With ranks counted from 1, a pair of rank_x · rank_y > count has that many pairs at
+ *  least as good before it, so the others hold the `count` best scores. */
+function lastChosen(best: usize, sortedX: usize, sortedY: usize, side: i32, count: i32): f32 {
+  let found = 0;
+  for (let i = 0; i < side && i < count; i++) {
+    const first = load<f32>(sortedX + (<usize>i << 2));
+    const ranks = min(side, count / (i + 1));
+    for (let j = 0; j < ranks; j++) {
+      const score = first + load<f32>(sortedY + (<usize>j << 2));
+      if (found < count) insert(best, found++, score);
+      else if (score > load<f32>(best + (<usize>(count - 1) << 2))) insert(best, count - 1, score);
+      else break; // descending in j
+    }
+  }
+  return load<f32>(best + (<usize>(found - 1) << 2));
+}
+
+/** ids and scores (count), ascending in id: all pairs above the cut, and of those equal to it the lowest ids that still fit. */
+function choose(
+  ids: usize, scores: usize, best: usize, halfX: usize, halfY: usize, topY: f32, side: i32, count: i32, cut: f32,
+): i32 {
+  let equals = 0; // of the best, how many equal the cut
+  for (let rank = count - 1; rank >= 0 && load<f32>(best + (<usize>rank << 2)) == cut; rank--) equals++;
+  let found = 0;
+  for (let i = 0; i < side && found < count; i++) {
+    const first = load<f32>(halfX + (<usize>i << 2));
+    if (first + topY < cut) continue;
+    for (let j = 0; j < side && found < count; j++) {
+      const score = first + load<f32>(halfY + (<usize>j << 2));
+      if (score < cut) continue;
+      if (score == cut && equals-- <= 0) continue;
+      store<i32>(ids + (<usize>found << 2), i * side + j);
+      store<f32>(scores + (<usize>found << 2), score);
+      found++;
+    }
+  }
+  return found;
+}
+
+/** scores (count) become their softmax, divided by its sum once more where the checkpoint wants that. */
+function weights(scores: usize, count: i32, normalize: bool): void {
+  let highest = <f32>-Infinity;
+  for (let rank = 0; rank < count; rank++) highest = max(highest, load<f32>(scores + (<usize>rank << 2)));
+  let total: f64 = 0;
+  for (let rank = 0; rank < count; rank++) {
+    const at = scores + (<usize>rank << 2);
+    const weight = Math.exp(<f64>(load<f32>(at) - highest));
+    total += weight;
+    store<f32>(at, <f32>weight);
+  }
+  divide(scores, count, total);
+  if (!normalize) return;
+  total = 0;
+  for (let rank = 0; rank < count; rank++) total += <f64>load<f32>(scores + (<usize>rank << 2));
+  divide(scores, count, total);
+}
+
+function divide(scores: usize, count: i32, total: f64): void {
+  for (let rank = 0; rank < count; rank++) {
+    const at = scores + (<usize>rank << 2);
+    store<f32>(at, <f32>(<f64>load<f32>(at) / total));
+  }
+}
+
+/** Rows are padded with zeros to 16 numbers (f32) or to 32 (i8), as x is to 16. */
+function down(layer: usize, id: i32, x: usize, hidden: i32): f32 {
+  const table = load<usize>(layer, LAYER_EXPERTS_DOWN);
+  const scales = load<usize>(layer, LAYER_EXPERTS_DOWN_SCALES);
+  let s0 = f32x4.splat(0);
+  let s1 = s0;
+  if (!scales) {
+    const bytes = <usize>((hidden + 15) & ~15) << 2;
+    let row = table + <usize>id * bytes;
+    const end = row + bytes;
+    for (; row < end; row += 32) {
+      s0 = madd(v128.load(row), v128.load(x), s0);
+      s1 = madd(v128.load(row, 16), v128.load(x, 16), s1);
+      x += 32;
+    }
+    return sum(f32x4.add(s0, s1));
+  }
+  const blocks = (hidden + BLOCK - 1) / BLOCK;
+  let row = table + <usize>id * blocks * BLOCK;
+  let scale = scales + <usize>id * blocks * 4;
+  for (let at = 0; at < hidden; at += 4) {
+    s0 = madd(f32x4.mul(four(row), v128.load32_splat(scale)), v128.load(x), s0);
+    x += 16;
+    row += 4;
+    if ((at & (BLOCK - 1)) == BLOCK - 4) scale += 4;
+  }
+  return sum(s0);
+}
+
+/** out += strength · up[id]. */
+function up(out: usize, layer: usize, id: i32, strength: f32, hidden: i32): void {
+  const table = load<usize>(layer, LAYER_EXPERTS_UP);
+  const scales = load<usize>(layer, LAYER_EXPERTS_UP_SCALES);
+  const factor = f32x4.splat(strength);
+  if (!scales) {
+    const bytes = <usize>((hidden + 15) & ~15) << 2;
+    let row = table + <usize>id * bytes;
+    const end = row + bytes;
+    for (; row < end; row += 16) {
+      v128.store(out, madd(factor, v128.load(row), v128.load(out)));
+      out += 16;
+    }
+    return;
+  }
+  const blocks = (hidden + BLOCK - 1) / BLOCK;
+  let row = table + <usize>id * blocks * BLOCK;
+  let scale = scales + <usize>id * blocks * 4;
+  for (let at = 0; at < hidden; at += 4) {
+    v128.store(out, madd(factor, f32x4.mul(four(row), v128.load32_splat(scale)), v128.load(out)));
+    out += 16;
+    row += 4;
+    if ((at & (BLOCK - 1)) == BLOCK - 4) scale += 4;
+  }
+}
+
+/** Four i8 as f32. */
+// @ts-ignore: decorator
+@inline
+function four(at: usize): v128 {
+  return f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at))));
+}

@@ -1,0 +1,50 @@
+// What this machine's WebAssembly can do, probed with the smallest modules that need it.
+
+export type Binary = "simd" | "relaxed";
+
+// Each module is: (module (func (drop (OP (v128.const ...) ...)))), by hand, since probing must not need a compiler.
+const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
+const oneFunction = [0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00]; // (type (func)) (func (type 0))
+
+/** A module whose one function is `body`: instructions without locals and without the final `end`. */
+function moduleOf(body: readonly number[]): Uint8Array<ArrayBuffer> {
+  const code = [0x00, ...body, 0x0b];
+  return new Uint8Array([...header, ...oneFunction, 0x0a, code.length + 2, 0x01, code.length, ...code]);
+}
+const zero = [0x41, 0x00, 0xfd, 0x11]; // (i32x4.splat (i32.const 0))
+
+/** (drop (i32x4.add (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)))) */
+const simdModule = moduleOf([...zero, ...zero, 0xfd, 0xae, 0x01, 0x1a]);
+/** (drop (f32x4.relaxed_madd (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)))) */
+const relaxedModule = moduleOf([...zero, ...zero, ...zero, 0xfd, 0x85, 0x02, 0x1a]);
+
+/** Why WebAssembly cannot run here, or undefined when it can. Some pages forbid it by a content security policy. */
+function forbidden(): string | undefined {
+  if (typeof WebAssembly !== "object") return "there is no WebAssembly in this JavaScript engine";
+  try {
+    new WebAssembly.Module(new Uint8Array(header));
+    return undefined;
+  } catch (error) {
+    return `this page may not compile WebAssembly (${error instanceof Error ? error.message : String(error)})`;
+  }
+}
+
+/** The binary to run, or why there is none. Without a wish, the relaxed one where it runs. */
+export function chooseBinary(wish?: Binary): { readonly binary: Binary } | { readonly why: string } {
+  const why = forbidden();
+  if (why !== undefined) return { why: `${capital(why)}.` };
+  if (!WebAssembly.validate(simdModule)) {
+    return {
+      why: "This WebAssembly engine has no SIMD: Chrome 91, Firefox 89, Safari 16.4 or Node 16.4 are the first that do.",
+    };
+  }
+  const relaxed = WebAssembly.validate(relaxedModule);
+  if (wish === "relaxed" && !relaxed) {
+    return {
+      why: 'This WebAssembly engine has no relaxed SIMD (Chrome 114, Firefox 145 or Node 21 are the first that do): leave out `binary`, or ask for "simd".',
+    };
+  }
+  return { binary: wish ?? (relaxed ? "relaxed" : "simd") };
+}
+
+const capital = (sentence: string): string => sentence.charAt(0).toUpperCase() + sentence.slice(1);

@@ -1,0 +1,79 @@
+// A WebAssembly memory with views that are never stale: growing detaches the buffer, so every use asks for the view anew.
+import { DogeError } from "@doge-lm/core";
+
+const PAGE = 65536;
+/** What 32-bit addresses reach. */
+const ADDRESSABLE = 65536 * PAGE;
+
+export class Heap {
+  readonly memory: WebAssembly.Memory;
+  #buffer: ArrayBuffer | undefined;
+  #bytes = new Uint8Array(0);
+  #floats = new Float32Array(0);
+  #words = new Int32Array(0);
+  #data = new DataView(new ArrayBuffer(0));
+
+  /** Errors: "out-of-memory", with needed and available. */
+  constructor(bytes: number, what: string) {
+    const pages = Math.ceil(bytes / PAGE);
+    if (bytes > ADDRESSABLE) throw outOfMemory(bytes, what, ADDRESSABLE);
+    try {
+      this.memory = new WebAssembly.Memory({ initial: pages, maximum: 65536 });
+    } catch (cause) {
+      throw outOfMemory(bytes, what, undefined, cause);
+    }
+  }
+
+  get size(): number {
+    return this.memory.buffer.byteLength;
+  }
+
+  /** Grow to at least `bytes`. Errors: "out-of-memory"; nothing is lost then. */
+  reserve(bytes: number, what: string): void {
+    if (bytes <= this.size) return;
+    if (bytes > ADDRESSABLE) throw outOfMemory(bytes, what, ADDRESSABLE);
+    try {
+      this.memory.grow(Math.ceil((bytes - this.size) / PAGE));
+    } catch (cause) {
+      throw outOfMemory(bytes, what, this.size, cause);
+    }
+  }
+
+  get bytes(): Uint8Array {
+    this.#refresh();
+    return this.#bytes;
+  }
+  get floats(): Float32Array {
+    this.#refresh();
+    return this.#floats;
+  }
+  get words(): Int32Array {
+    this.#refresh();
+    return this.#words;
+  }
+  get data(): DataView {
+    this.#refresh();
+    return this.#data;
+  }
+
+  #refresh(): void {
+    const buffer = this.memory.buffer as ArrayBuffer;
+    if (buffer === this.#buffer) return;
+    this.#buffer = buffer;
+    this.#bytes = new Uint8Array(buffer);
+    this.#floats = new Float32Array(buffer);
+    this.#words = new Int32Array(buffer);
+    this.#data = new DataView(buffer);
+  }
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function outOfMemory(bytes: number, what: string, available: number | undefined, cause?: unknown): DogeError {
+  const had = available === undefined ? "the machine did not give that much" : `${megabytes(available)} are available`;
+  return new DogeError(
+    "out-of-memory",
+    `${what} needs ${megabytes(bytes)} and ${had}: ask for a smaller \`room\` or \`context\`, or for dtype "q8".`,
+    { scope: "wasm", cause },
+  );
+}

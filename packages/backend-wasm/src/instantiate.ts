@@ -1,0 +1,72 @@
+// From a binary's bytes to an instance over its own memory: the only file that touches @assemblyscript/loader, and the only
+// one that knows where the binaries are.
+import { instantiate as instantiateModule } from "@assemblyscript/loader";
+import { DogeError } from "@doge-lm/core";
+import type { Binary } from "./features.ts";
+
+/** What the binaries export, beside their memory. */
+export interface Exports extends Record<string, unknown>, KernelExports {
+  /** Work on the job at this address until it is done or about `budget` multiply-adds are spent: a STATUS of descriptor.ts. */
+  run(job: number, budget: number): number;
+}
+
+/** The kernels over addresses, as assembly/kernels describes them. */
+type KernelExports = {
+  readonly [name in "attention" | "draw" | "embed" | "experts" | "keep" | "matmul" | "rmsnorm" | "rope" | "swiglu"]: (
+    ...numbers: number[]
+  ) => number;
+};
+
+/** Where to find the binaries when they are not beside this package: an address, or the bytes themselves. */
+export interface Assets {
+  readonly simd?: URL | string | Uint8Array | undefined;
+  readonly relaxed?: URL | string | Uint8Array | undefined;
+}
+
+// Written out one by one: bundlers find assets by this very form.
+const built = {
+  simd: () => new URL("../build/doge-simd.wasm", import.meta.url),
+  relaxed: () => new URL("../build/doge-relaxed.wasm", import.meta.url),
+};
+
+/** Compile a binary. Errors: "unavailable" when it cannot be had. */
+export async function compile(binary: Binary, assets: Assets = {}, signal?: AbortSignal): Promise<WebAssembly.Module> {
+  const asset = assets[binary] ?? built[binary]();
+  try {
+    return await WebAssembly.compile(
+      asset instanceof Uint8Array ? new Uint8Array(asset) : await fetchBytes(asset, signal),
+    );
+  } catch (cause) {
+    if (signal?.aborted) throw signal.reason;
+    const where = asset instanceof Uint8Array ? "the bytes given as an asset" : String(asset);
+    throw new DogeError(
+      "unavailable",
+      `The binary "${binary}" could not be compiled from ${where}: ${reason(cause)}.`,
+      {
+        scope: "wasm",
+        cause,
+      },
+    );
+  }
+}
+
+async function fetchBytes(address: URL | string, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
+  const url = address instanceof URL ? address : new URL(address, import.meta.url);
+  if (url.protocol === "file:") {
+    // Not written into the import itself: a bundler for browsers would look for it there.
+    const builtin = "node:fs/promises";
+    const { readFile }: typeof import("node:fs/promises") = await import(/* @vite-ignore */ builtin);
+    return new Uint8Array(await readFile(url));
+  }
+  const response = await fetch(url, signal === undefined ? {} : { signal });
+  if (!response.ok) throw new Error(`the server answered ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** An instance over `memory`. */
+export async function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Exports> {
+  const { instance } = await instantiateModule<Exports>(module, { env: { memory } });
+  return instance.exports as Exports;
+}
+
+const reason = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));

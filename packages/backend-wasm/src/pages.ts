@@ -1,0 +1,94 @@
+// The pages of keys of one model: which are free, and how many sequences share each.
+import { NOBODY, PANEL } from "./descriptor.ts";
+import type { Heap } from "./heap.ts";
+import type { Layout } from "./layout.ts";
+
+export class Pages {
+  readonly layout: Layout;
+  readonly #heap: Heap;
+  readonly #free: number[] = [];
+  readonly #holders: Int32Array;
+
+  constructor(heap: Heap, layout: Layout) {
+    this.#heap = heap;
+    this.layout = layout;
+    this.#holders = new Int32Array(layout.pages);
+    for (let page = layout.pages - 1; page >= 0; page--) this.#free.push(page);
+  }
+
+  get free(): number {
+    return this.#free.length;
+  }
+
+  address(page: number): number {
+    return this.layout.pagesAt + page * this.layout.page.bytes;
+  }
+
+  /** A page of free slots. The caller has made sure that there is one. */
+  take(): number {
+    const page = this.#free.pop()!;
+    this.#holders[page] = 1;
+    this.clear(page);
+    return page;
+  }
+
+  /** Zeros, since even a slot that is not seen takes part in sums, with the weight 0; and nobody in any slot. */
+  clear(page: number): void {
+    const { page: plan, config } = this.layout;
+    const at = this.address(page);
+    this.#heap.bytes.fill(0, at, at + plan.bytes);
+    if (config.window === null) return;
+    const { words } = this.#heap;
+    for (let layer = 0; layer < config.layers; layer++) {
+      const from = (at + layer * plan.layerBytes) / 4;
+      words.fill(NOBODY, from + plan.positions / 4, from + plan.layerBytes / 4);
+    }
+  }
+
+  share(page: number): void {
+    this.#holders[page]!++;
+  }
+
+  isShared(page: number): boolean {
+    return this.#holders[page]! > 1;
+  }
+
+  release(page: number): void {
+    if (--this.#holders[page]! === 0) this.#free.push(page);
+  }
+
+  /** A page of one's own with what stands in `page`, which is released. */
+  copy(page: number): number {
+    const own = this.#free.pop()!;
+    this.#holders[own] = 1;
+    const from = this.address(page);
+    this.#heap.bytes.copyWithin(this.address(own), from, from + this.layout.page.bytes);
+    this.release(page);
+    return own;
+  }
+
+  /** Restore the state after the first `length` tokens in slots [0, slots) of these pages: later keys are gone, and so is
+   *  whatever later tokens evicted. With a window only. */
+  truncate(pages: readonly number[], slots: number, length: number): void {
+    const { page: plan, config } = this.layout;
+    const { words, bytes } = this.#heap;
+    pages.forEach((page, index) => {
+      const count = Math.min(PANEL, slots - index * PANEL);
+      for (let layer = 0; layer < config.layers; layer++) {
+        const at = this.address(page) + layer * plan.layerBytes;
+        for (let head = 0; head < config.kvHeads; head++) {
+          const positions = (at + plan.positions) / 4 + head * PANEL;
+          const evicted = (at + plan.evicted) / 4 + head * PANEL;
+          for (let slot = 0; slot < count; slot++) {
+            if (words[positions + slot]! >= length) {
+              words[positions + slot] = NOBODY;
+              const value = at + plan.values + (head * PANEL + slot) * plan.valueStride;
+              bytes.fill(0, value, value + plan.valueStride); // as clear() has it
+            }
+            if (words[evicted + slot]! >= length) words[evicted + slot] = NOBODY;
+          }
+        }
+      }
+    });
+  }
+}

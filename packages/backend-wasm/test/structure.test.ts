@@ -1,0 +1,135 @@
+// What the two binaries are made of: read from the files themselves, so that a change of the compiler or its flags is noticed.
+import { readFile } from "node:fs/promises";
+import { beforeAll, describe, expect, test } from "vitest";
+import * as descriptor from "../src/descriptor.ts";
+import { type Binary, wasm } from "../src/index.ts";
+
+const binaries = ["simd", "relaxed"] satisfies Binary[];
+const read = (binary: Binary) => readFile(new URL(`../build/doge-${binary}.wasm`, import.meta.url));
+
+/** The sections of a module: id and body. */
+function sections(bytes: Uint8Array): Map<number, Uint8Array> {
+  const found = new Map<number, Uint8Array>();
+  for (let at = 8; at < bytes.length; ) {
+    const id = bytes[at]!;
+    const [size, from] = leb(bytes, at + 1);
+    found.set(id, bytes.subarray(from, from + size));
+    at = from + size;
+  }
+  return found;
+}
+
+/** An unsigned LEB128 number, and where it ends. */
+function leb(bytes: Uint8Array, at: number): [number, number] {
+  let value = 0;
+  for (let shift = 0; ; shift += 7) {
+    const byte = bytes[at++]!;
+    value += (byte & 0x7f) * 2 ** shift;
+    if (byte < 0x80) return [value, at];
+  }
+}
+
+/** How often a vector instruction stands in the code: 0xfd, then its number as LEB128. */
+function count(code: Uint8Array, opcode: number): number {
+  const [low, high] = [(opcode & 0x7f) | 0x80, opcode >> 7];
+  let found = 0;
+  for (let at = 0; at + 2 < code.length; at++) {
+    if (code[at] === 0xfd && code[at + 1] === low && code[at + 2] === high) found++;
+  }
+  return found;
+}
+const relaxedMadd = 0x105;
+const mul = 0xe6; // f32x4.mul
+const dot = 0xba; // i32x4.dot_i16x8_s
+
+const [sectionGlobals, sectionStart, sectionCode, sectionData] = [6, 8, 10, 11];
+
+describe.each(binaries)("binary %s", (binary) => {
+  let bytes: Uint8Array<ArrayBuffer>;
+  let module: WebAssembly.Module;
+  beforeAll(async () => {
+    bytes = new Uint8Array(await read(binary));
+    module = await WebAssembly.compile(bytes);
+  });
+
+  test("imports its memory and nothing else", () => {
+    expect(WebAssembly.Module.imports(module)).toEqual([{ module: "env", name: "memory", kind: "memory" }]);
+  });
+
+  test("exports run, the kernels and the memory, and functions take and give numbers only", () => {
+    const exports = WebAssembly.Module.exports(module);
+    const named = (kind: string) => exports.filter((each) => each.kind === kind).map(({ name }) => name);
+    expect(named("memory")).toEqual(["memory"]);
+    expect(named("function").sort()).toEqual([
+      "attention",
+      "draw",
+      "embed",
+      "experts",
+      "keep",
+      "matmul",
+      "rmsnorm",
+      "rope",
+      "run",
+      "swiglu",
+    ]);
+    expect(exports.length).toBe(11);
+  });
+
+  test("has no globals and nothing that runs by itself: all state is in memory that TypeScript lays out", () => {
+    const found = sections(bytes);
+    expect(found.has(sectionGlobals)).toBe(false);
+    expect(found.has(sectionStart)).toBe(false);
+  });
+
+  test("its constants stay in the memory that is theirs", () => {
+    const data = sections(bytes).get(sectionData)!;
+    let [segments, at] = leb(data, 0);
+    for (; segments > 0; segments--) {
+      // An active segment of memory 0 at a constant address below 2^21: 0x00 0x41 address 0x0b.
+      expect([data[at], data[at + 1]]).toEqual([0, 0x41]);
+      const [address, afterAddress] = leb(data, at + 2);
+      expect(data[afterAddress]).toBe(0x0b);
+      const [size, from] = leb(data, afterAddress + 1);
+      expect(address + size).toBeLessThanOrEqual(descriptor.STATIC_BYTES);
+      at = from + size;
+    }
+    expect(at).toBe(data.length);
+  });
+
+  test("multiplies and adds the way its name says", () => {
+    const code = sections(bytes).get(sectionCode)!;
+    expect(count(code, dot)).toBeGreaterThan(0);
+    expect(count(code, mul)).toBeGreaterThan(0);
+    if (binary === "relaxed") expect(count(code, relaxedMadd)).toBeGreaterThan(30);
+    else expect(count(code, relaxedMadd)).toBe(0);
+  });
+
+  test("the provider says which one runs", async () => {
+    const answer = await wasm({ binary }).probe();
+    expect(answer).toMatchObject({
+      available: true,
+      device: binary === "relaxed" ? "wasm relaxed-simd" : "wasm simd128",
+    });
+  });
+});
+
+test("the fields of the records do not overlap", () => {
+  const records = ["MATRIX", "LAYER", "MODEL", "JOB", "TOKEN", "GROUP", "ROW"];
+  const fields = Object.entries(descriptor) as [string, number][];
+  // Fields wider than 32 bits.
+  const matrices = ["LAYER_QKV", "LAYER_OUTPUT", "LAYER_DELTA", "LAYER_GATE_UP", "LAYER_DOWN", "LAYER_ROUTER"];
+  const doubles = ["ROW_TEMPERATURE", "ROW_TOP_P", "ROW_MIN_P", "ROW_PENALTY"];
+  const width = (name: string) => {
+    if (matrices.includes(name) || name === "MODEL_EMBEDDING" || name === "MODEL_HEAD") return descriptor.MATRIX_BYTES;
+    return doubles.includes(name) || name.startsWith("MODEL_COST_") ? 8 : 4;
+  };
+  for (const record of records) {
+    const own = fields.filter(([name]) => name.startsWith(`${record}_`) && name !== `${record}_BYTES`);
+    own.sort(([, a], [, b]) => a - b);
+    own.push([`${record}_BYTES`, fields.find(([name]) => name === `${record}_BYTES`)![1]]);
+    for (let index = 0; index + 1 < own.length; index++) {
+      const [name, at] = own[index]!;
+      expect(at + width(name), `${name} and ${own[index + 1]![0]}`).toBeLessThanOrEqual(own[index + 1]![1]);
+    }
+  }
+});

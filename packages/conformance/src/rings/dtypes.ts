@@ -1,0 +1,107 @@
+// Ring "numerics", fifth part: weights held as bf16, q8 or q4 are core's numbers, and cost no more than they may.
+import {
+  type Checkpoint,
+  type DType,
+  dequantizeQ4,
+  dequantizeQ8,
+  fromBf16,
+  memoryCheckpoint,
+  quantizable,
+  quantizeQ4,
+  quantizeQ8,
+  readTensor,
+  toBf16,
+} from "@doge-lm/core";
+import { assert, same } from "../assert.ts";
+import { type Check, inRing } from "../check.ts";
+import { close, divergence } from "../compare.ts";
+import { someIds } from "../random.ts";
+import { logitsByCalls, logitsBySteps, tableRow } from "../runs.ts";
+import { tolerances } from "../tolerances.ts";
+
+export const dtypeChecks: Check[] = [];
+const check = inRing("numerics", dtypeChecks);
+
+type Rounded = Exclude<DType, "f32">;
+
+/** The f32 checkpoint whose weights are exactly what `dtype` holds. */
+async function roundedCheckpoint(checkpoint: Checkpoint, dtype: Rounded): Promise<Checkpoint> {
+  const tensors = new Map<string, Float32Array>();
+  for (const [name, { shape }] of checkpoint.tensors) {
+    const values = await readTensor(checkpoint, name);
+    tensors.set(name, quantizable(name) ? rounded(values, shape.at(-1)!, dtype) : values);
+  }
+  return memoryCheckpoint(checkpoint.config, tensors);
+}
+
+function rounded(values: Float32Array, columns: number, dtype: Rounded): Float32Array {
+  if (dtype === "bf16") return fromBf16(toBf16(values));
+  if (dtype === "q8") return dequantizeQ8(quantizeQ8(values, columns), columns);
+  return dequantizeQ4(quantizeQ4(values, columns), columns);
+}
+
+const mean = (numbers: readonly number[]): number => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+
+for (const dtype of ["bf16", "q8", "q4"] as const) {
+  const skip: Check["skip"] = ({ can }) => (can.dtypes.includes(dtype) ? undefined : `the backend has no ${dtype}`);
+
+  check(
+    `weights are held as core rounds them: ${dtype}`,
+    async (scope) => {
+      // Without a selection (window, experts) that rounding could turn: what differs is the arithmetic alone.
+      for (const fixture of ["native", "legacy", "rope-linear"]) {
+        const { checkpoint } = await scope.fixture(fixture);
+        const model = await scope.model({ fixture, dtype });
+        same(model.dtype, dtype, "model.dtype");
+        const backend = await scope.stage.backend();
+        const roundedWeights = await roundedCheckpoint(checkpoint, dtype);
+        const exact = await backend.load(roundedWeights, { context: 64 });
+        scope.later(() => exact.close());
+        const again = await backend.load(roundedWeights, { context: 64, dtype });
+        scope.later(() => again.close());
+        const ids = someIds(40, model.config.vocabSize, 90);
+        const expected = await logitsByCalls(exact, scope.sequence(exact), ids);
+        const twice = await logitsByCalls(again, scope.sequence(again), ids);
+        const once = await logitsByCalls(model, scope.sequence(model), ids);
+        close(twice.data, once.data, tolerances.sameWeights, `${fixture}: weights that are ${dtype} already`);
+        for (const found of [once, await logitsBySteps(model, scope.sequence(model), ids)]) {
+          const apart = mean(Array.from(ids, (_, at) => divergence(tableRow(expected, at), tableRow(found, at))));
+          const bound = tolerances.klActivations[dtype];
+          assert(
+            apart <= bound,
+            `${fixture}: mean KL from f32 arithmetic on the same weights is ${apart}, allowed ${bound}.`,
+          );
+        }
+      }
+    },
+    skip,
+  );
+
+  check(
+    `quality on the demo model: ${dtype}`,
+    async (scope) => {
+      const demo = await scope.stage.demo();
+      if (typeof demo === "string") return scope.skip(demo);
+      const backend = await scope.stage.backend();
+      const options = { context: 512 };
+      const [exact, model] = [
+        await backend.load(demo.checkpoint, options),
+        await backend.load(demo.checkpoint, { ...options, dtype }),
+      ];
+      scope.later(() => exact.close());
+      scope.later(() => model.close());
+      const found: number[] = [];
+      for (const { ids: prompt, continuation, endsAfter } of demo.texts.slice(0, 4)) {
+        const ids = [...prompt, ...continuation.slice(0, endsAfter)];
+        const [left, right] = [
+          await logitsByCalls(exact, scope.sequence(exact), ids),
+          await logitsByCalls(model, scope.sequence(model), ids),
+        ];
+        for (let at = 0; at < ids.length; at++) found.push(divergence(tableRow(left, at), tableRow(right, at)));
+      }
+      const bound = tolerances.klDemo[dtype];
+      assert(mean(found) <= bound, `Mean KL to f32 over ${found.length} tokens is ${mean(found)}, allowed ${bound}.`);
+    },
+    skip,
+  );
+}

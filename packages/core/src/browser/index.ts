@@ -1,0 +1,3 @@
+// What of @doge-lm/core touches a browser: chosen files.
+export { fileList } from "../files.ts";
+export * from "./source.ts";

@@ -1,0 +1,220 @@
+// A loaded model with its text: what load() gives. It turns text and messages into ids, settles the options, and lets
+// generations take place one after the other; sessions are conversations on it.
+import type { Backend, DType, Floats, Model, Routing, Tokens } from "./backend.ts";
+import { encodeChat, type Message } from "./chat.ts";
+import { show } from "./checked-rows.ts";
+import type { Tried } from "./choose.ts";
+import type { Config } from "./config.ts";
+import { DogeError } from "./errors.ts";
+import { generateAt } from "./generate.ts";
+import type { Generation } from "./generation.ts";
+import { type GenerateOptions, type GenerationDefaults, resolveOptions } from "./options.ts";
+import { Places } from "./places.ts";
+import { type SavedSession, Session, type SessionOptions } from "./session.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** Text that is completed as it stands, a conversation for the chat template, or ids. */
+export type Input = string | readonly Message[] | Tokens | readonly number[];
+
+export interface DogeInfo {
+  readonly source: string;
+  readonly backend: string;
+  readonly device: string;
+  readonly dtype: DType;
+  /** CPU threads that a call uses. */
+  readonly threads: number;
+  readonly routing: Routing;
+  readonly context: number;
+  readonly loadMs: number;
+  /** Whole sentences a person should know: of the model's files, and of backends that failed. */
+  readonly warnings: readonly string[];
+  readonly tried: readonly Tried[];
+}
+
+/** What a Doge is made of. */
+export interface DogeParts {
+  readonly backend: Backend;
+  readonly model: Model;
+  readonly tokenizer: Tokenizer | null;
+  readonly chatTemplate: string | null;
+  readonly defaults: GenerationDefaults;
+  readonly info: Pick<DogeInfo, "source" | "loadMs" | "warnings" | "tried">;
+}
+
+export interface Scored {
+  /** The ids scored: of the continuation when one is given, else all. */
+  readonly ids: Tokens;
+  /** ln p of each given all before it; 0 for the first of all. */
+  readonly logprobs: Floats;
+  readonly sum: number;
+}
+
+export class Doge {
+  readonly tokenizer: Tokenizer | null;
+  readonly chatTemplate: string | null;
+  readonly model: Model;
+  readonly #parts: DogeParts;
+  readonly #places: Places;
+
+  constructor(parts: DogeParts) {
+    this.#parts = parts;
+    this.model = parts.model;
+    this.tokenizer = parts.tokenizer;
+    this.chatTemplate = parts.chatTemplate;
+    this.#places = new Places(parts.model);
+  }
+
+  get config(): Config {
+    return this.model.config;
+  }
+
+  info(): DogeInfo {
+    const { backend, model, info } = this.#parts;
+    const { dtype, routing, context } = model;
+    const { device, threads = 1 } = backend.can;
+    return { ...info, backend: backend.name, device, dtype, threads, routing, context };
+  }
+
+  /** Continue `input`. Nothing runs before it is read or its result is asked for; generations of one Doge never interleave.
+   *  Errors (at once) for options and input: "invalid-argument", "invalid-messages", "template-error", "template-missing",
+   *  "tokenizer-missing", "invalid-token", "empty-prompt", "context-overflow"; (when read) those of Model.sample. */
+  generate(input: Input, options: GenerateOptions = {}): Generation {
+    return this.generateFor(this, input, options);
+  }
+
+  /** As generate(), for a conversation of its own: its past is kept beside those of others. */
+  generateFor(owner: object, input: Input, options: GenerateOptions): Generation {
+    const { sampling, maxNewTokens } = resolveOptions(options, this.#parts.defaults, this.config);
+    const { ids, truncated } = this.#fit(input, options, maxNewTokens);
+    const count = maxNewTokens(ids.length);
+    const loop = {
+      ...sampling,
+      maxNewTokens: count,
+      stopStrings: options.stop,
+      logprobs: options.logprobs,
+      tokenizer: this.tokenizer,
+      skipSpecialTokens: options.skipSpecialTokens,
+      signal: options.signal,
+    };
+    const more = { loadMs: this.#parts.info.loadMs, ...(truncated > 0 ? { truncated } : {}) };
+    const enter = () => this.#places.enter(owner, ids, count, options.signal);
+    return generateAt(this.model, ids, loop, enter, more);
+  }
+
+  /** ln p of `input`, or of `continuation` behind it. Errors as those of generate(). */
+  async score(input: Input, continuation?: string | Tokens | readonly number[], signal?: AbortSignal): Promise<Scored> {
+    const before = this.encode(input);
+    const behind =
+      continuation === undefined
+        ? new Int32Array(0)
+        : typeof continuation === "string"
+          ? this.#text().encode(continuation, { addSpecial: false })
+          : this.#checkIds(continuation);
+    const ids = Int32Array.from([...before, ...behind]);
+    if (ids.length > this.model.context) throw this.#overflow(ids.length);
+    const done = await this.#places.turn(signal);
+    try {
+      const sequence = this.model.sequence();
+      try {
+        const [all] = await this.model.score([{ sequence, tokens: ids }], signal);
+        const from = continuation === undefined ? 0 : before.length;
+        const logprobs = all!.slice(from);
+        return { ids: ids.slice(from), logprobs, sum: logprobs.reduce((a, b) => a + b, 0) };
+      } finally {
+        sequence.close();
+      }
+    } finally {
+      done();
+    }
+  }
+
+  /** The ids that stand for `input`. Errors as those of generate(). */
+  encode(input: Input, options: GenerateOptions = {}): Tokens {
+    if (typeof input === "string") {
+      return this.#text().encode(input, { parseSpecial: options.allowSpecialTokens ?? true });
+    }
+    if (!Array.isArray(input) && !(input instanceof Int32Array)) {
+      throw new DogeError("invalid-argument", `The input is ${show(input)}; it must be text, messages or ids.`);
+    }
+    if (input.length === 0) throw new DogeError("empty-prompt", "The input is an empty list: give messages or ids.");
+    if (typeof input[0] === "number") return this.#checkIds(input as Tokens);
+    return encodeChat(this.#text(), this.chatTemplate, input as readonly Message[], {
+      addGenerationPrompt: options.addGenerationPrompt,
+      variables: options.templateVariables,
+      allowSpecialTokens: options.allowSpecialTokens,
+    });
+  }
+
+  /** A new conversation; its options hold for every turn. */
+  session(options: SessionOptions = {}): Session {
+    return new Session(this, options);
+  }
+
+  /** A conversation that was saved. Errors: "invalid-argument" for what is none. */
+  restore(saved: SavedSession, options: GenerateOptions = {}): Session {
+    return Session.restore(this, saved, options);
+  }
+
+  /** Called by a session that is over. */
+  forget(owner: object): Promise<void> {
+    return this.#places.forget(owner);
+  }
+
+  /** What was asked for before finishes its chunk; everything later rejects with "closed". */
+  close(): Promise<void> {
+    return this.#parts.backend.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #text(): Tokenizer {
+    if (this.tokenizer !== null) return this.tokenizer;
+    throw new DogeError("tokenizer-missing", "The model has no tokenizer.json: give ids instead of text.");
+  }
+
+  #checkIds(ids: ArrayLike<number>): Tokens {
+    const { vocabSize } = this.config;
+    for (let index = 0; index < ids.length; index++) {
+      const id = ids[index]!;
+      if (Number.isInteger(id) && id >= 0 && id < vocabSize) continue;
+      throw new DogeError("invalid-token", `Token ${index}: id ${show(id)} is outside the vocabulary of ${vocabSize}.`);
+    }
+    return Int32Array.from(ids);
+  }
+
+  #overflow(length: number): DogeError {
+    return new DogeError(
+      "context-overflow",
+      `The input has ${length} tokens; the context holds ${this.model.context}. Shorten it, or ask for overflow: "truncate".`,
+    );
+  }
+
+  /** The ids of `input`, shortened where that is asked for and needed. */
+  #fit(input: Input, options: GenerateOptions, maxNewTokens: (length: number) => number) {
+    const { context } = this.model;
+    const whole = this.encode(input, options);
+    if (options.overflow !== "truncate") {
+      if (whole.length > context) throw this.#overflow(whole.length);
+      return { ids: whole, truncated: 0 };
+    }
+    // Leave room for the answer, but never more than half of the context.
+    const most = context - Math.min(Math.max(1, maxNewTokens(whole.length)), context >> 1);
+    if (whole.length <= most) return { ids: whole, truncated: 0 };
+    let ids = whole;
+    if (Array.isArray(input) && typeof input[0] === "object") {
+      const messages = [...(input as readonly Message[])];
+      const first = messages[0]!.role === "system" ? 1 : 0;
+      while (ids.length > most && messages.length > first + 1) {
+        messages.splice(first, 1);
+        ids = this.encode(messages, options);
+      }
+      if (ids.length > most) throw this.#overflow(ids.length);
+    } else {
+      const begin = whole[0] === this.config.bosId ? 1 : 0;
+      ids = Int32Array.from([...whole.slice(0, begin), ...whole.slice(whole.length - most + begin)]);
+    }
+    return { ids, truncated: whole.length - ids.length };
+  }
+}

@@ -1,0 +1,47 @@
+// The public face of @doge-lm/core: platform-free; files and caches are in ./node and ./browser.
+export type * from "./backend.ts";
+// Text: tokenizer, streaming decode, chat templates.
+export {
+  type ChatOptions,
+  chatTemplate,
+  type EncodeChatOptions,
+  encodeChat,
+  type Message,
+  type RenderOptions,
+  renderChat,
+  type TemplateFiles,
+} from "./chat.ts";
+// Running: sampling, the checks around a backend, generation.
+export * from "./checked.ts";
+export type { Checkpoint, TensorInfo } from "./checkpoint.ts";
+export * from "./choose.ts";
+export * from "./config.ts";
+// Loading: files, config.json, safetensors, layouts, weights.
+export { type Hyperparameters, parseConfig } from "./config-json.ts";
+export * from "./derive.ts";
+export * from "./doge.ts";
+export * from "./errors.ts";
+export { type ExpertsForm, probeExpertsForm, reachableRows } from "./experts-form.ts";
+export { type Files, fileList, filesFrom, hasFile, readJson, readText } from "./files.ts";
+export * from "./generate.ts";
+export * from "./generation.ts";
+export { type CheckpointDescription, describe, weightBytes } from "./inspect.ts";
+export { type Json, type JsonOptions, parseJson } from "./json.ts";
+export { canonicalName } from "./layout.ts";
+export * from "./load.ts";
+export * from "./noise.ts";
+export { type FileCheckpoint, type OpenOptions, openCheckpoint } from "./open.ts";
+export type { GenerateOptions, GenerationDefaults } from "./options.ts";
+export * from "./quantize.ts";
+export { type HeaderOptions, readHeader, type TensorEntry } from "./safetensors.ts";
+export * from "./sampling.ts";
+export * from "./session.ts";
+export * from "./stop.ts";
+export * from "./streamer.ts";
+export * from "./task.ts";
+export type { TextStream } from "./text-stream.ts";
+export * from "./timeline.ts";
+export { createTokenizer, type DecodeOptions, type EncodeOptions, type Tokenizer } from "./tokenizer.ts";
+export * from "./trace.ts";
+export type * from "./training.ts";
+export { floats, memoryCheckpoint, quantizable, readTensor, tensorShapes } from "./weights.ts";

@@ -1,0 +1,135 @@
+// A model's files to a Doge: checkpoint, tokenizer, chat template and defaults, on a backend.
+import type { Backend, LoadOptions, Provider } from "./backend.ts";
+import { chatTemplate } from "./chat.ts";
+import { checked } from "./checked.ts";
+import { choose, type Tried } from "./choose.ts";
+import { Doge, type DogeParts } from "./doge.ts";
+import { aborted, DogeError } from "./errors.ts";
+import { type Files, hasFile, readJson, readText } from "./files.ts";
+import type { Json } from "./json.ts";
+import { openCheckpoint } from "./open.ts";
+import { type GenerationDefaults, readGenerationConfig } from "./options.ts";
+import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
+
+/** A folder, a browser's files, or files by name; or Files of one's own, which the caller closes. */
+export type Source = string | readonly File[] | { readonly [name: string]: Blob | Uint8Array } | Files;
+
+/** Bytes of one weight file that were read so far. */
+export interface Progress {
+  readonly file: string;
+  readonly loaded: number;
+  readonly total: number;
+}
+export interface LoadDogeOptions extends LoadOptions {
+  /** Where to run it; of a list, the first that opens. */
+  readonly backend: Provider | readonly Provider[];
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** Load the Doge in `source`. A folder with config.json and weights alone works with ids; it then has no tokenizer.
+ *  Errors: those of opening files, of the backend's open and load, "tokenizer-invalid", "unavailable", "aborted". */
+export async function loadDoge(source: Source, options: LoadDogeOptions): Promise<Doge> {
+  const start = performance.now();
+  const { backend: providers, onProgress, ...load } = options;
+  if (providers === undefined) {
+    throw new DogeError("invalid-argument", "backend is undefined; it must be a provider or a list of providers.");
+  }
+  const { signal } = load;
+  if (signal?.aborted) throw aborted(signal);
+  const files = await open(source);
+  let backend: Backend | undefined;
+  try {
+    const counted = counter(files, onProgress);
+    const checkpoint = await openCheckpoint(counted.files, { signal });
+    const text = await readTextFiles(files, signal);
+    const chosen = await choose(Array.isArray(providers) ? providers : [providers as Provider], signal);
+    backend = checked(chosen.backend);
+    counted.begin(checkpoint.source.files);
+    const model = await backend.load(checkpoint, load);
+    counted.end();
+    const warnings = [...(checkpoint.warnings ?? []), ...text.warnings, ...faults(chosen.tried)];
+    const info = { source: files.name, loadMs: performance.now() - start, warnings, tried: chosen.tried };
+    const parts: DogeParts = { backend, model, ...text, info };
+    return new Doge(parts);
+  } catch (error) {
+    await backend?.close();
+    throw error;
+  } finally {
+    if (files !== source) await files.close?.();
+  }
+}
+
+async function open(source: Source): Promise<Files> {
+  if (isFiles(source)) return source;
+  // Folders belong to a platform: which one this is, the package's export conditions say.
+  const { openSource } = await import("@doge-lm/core/platform");
+  return openSource(source);
+}
+
+const isFiles = (source: Source): source is Files =>
+  typeof source === "object" && source !== null && "read" in source && typeof source.read === "function";
+
+/** A backend that failed and was passed over is told of. */
+function faults(tried: readonly Tried[]): string[] {
+  return tried.flatMap(({ name, availability, error }) =>
+    error === undefined || availability.available ? [] : [`The backend ${name} was passed over. ${availability.why}`],
+  );
+}
+
+async function readTextFiles(
+  files: Files,
+  signal: AbortSignal | undefined,
+): Promise<{
+  tokenizer: Tokenizer | null;
+  chatTemplate: string | null;
+  defaults: GenerationDefaults;
+  warnings: readonly string[];
+}> {
+  const json = async (file: string): Promise<Json | undefined> =>
+    (await hasFile(files, file)) ? readJson(files, file, signal) : undefined;
+  const tokenizerJson = await json("tokenizer.json");
+  const tokenizerConfig = await json("tokenizer_config.json");
+  const generation = await json("generation_config.json");
+  const { defaults, warnings } =
+    generation === undefined ? { defaults: {}, warnings: [] } : readGenerationConfig(generation);
+  const jinja = (await hasFile(files, "chat_template.jinja"))
+    ? await readText(files, "chat_template.jinja", undefined, signal)
+    : null;
+  return {
+    tokenizer: tokenizerJson === undefined ? null : createTokenizer(tokenizerJson, tokenizerConfig),
+    chatTemplate: chatTemplate({ jinja, tokenizerConfig, json: await json("chat_template.json") }),
+    defaults,
+    warnings,
+  };
+}
+
+/** Files whose reads of weights are counted from begin() on: what was looked at before is no progress. */
+function counter(files: Files, onProgress: ((progress: Progress) => void) | undefined) {
+  const progress = new Map<string, { loaded: number; readonly total: number }>();
+  const tell = (file: string, { loaded, total }: { loaded: number; total: number }) =>
+    onProgress?.({ file, loaded: Math.min(loaded, total), total });
+  const counting: Files = {
+    name: files.name,
+    list: () => files.list(),
+    size: (file) => files.size(file),
+    read: async (file, from, to, signal) => {
+      const bytes = await files.read(file, from, to, signal);
+      const count = progress.get(file);
+      if (count !== undefined) {
+        count.loaded += bytes.length;
+        tell(file, count);
+      }
+      return bytes;
+    },
+  };
+  return {
+    files: counting,
+    begin: (weights: readonly { readonly name: string; readonly bytes: number }[]) => {
+      for (const { name, bytes } of weights) progress.set(name, { loaded: 0, total: bytes });
+    },
+    /** Headers and padding are not read again: what is loaded is all of it. */
+    end: () => {
+      for (const [file, { total }] of progress) tell(file, { loaded: total, total });
+    },
+  };
+}

@@ -1,0 +1,65 @@
+// Stop strings: text that ends a generation and is not part of it, also where it lies across tokens.
+import { DogeError } from "./errors.ts";
+
+/** More than these are a mistake: each is looked for after every token. */
+const mostStops = 16;
+const longestStop = 1024;
+
+/** Passes text on as far as it cannot be the beginning of a stop string; holds the rest back until it is decided. */
+export class StopStrings {
+  readonly #stops: readonly string[];
+  #held = "";
+  /** A stop string was met: nothing more comes. */
+  met = false;
+
+  /** Errors: "invalid-argument" for more than 16, an empty or a very long one. */
+  constructor(stops: readonly string[] | string = []) {
+    this.#stops = typeof stops === "string" ? [stops] : stops;
+    if (!Array.isArray(this.#stops))
+      throw invalid(`stop is ${String(stops)}; it must be a string or a list of strings.`);
+    if (this.#stops.length > mostStops) {
+      throw invalid(`stop has ${this.#stops.length} strings; at most ${mostStops} are looked for.`);
+    }
+    for (const stop of this.#stops) {
+      if (typeof stop === "string" && stop.length > 0 && stop.length <= longestStop) continue;
+      const shown = typeof stop === "string" ? `a string of ${stop.length} characters` : String(stop);
+      throw invalid(`stop has ${shown}; each must be a string of 1 to ${longestStop} characters.`);
+    }
+  }
+
+  get none(): boolean {
+    return this.#stops.length === 0;
+  }
+
+  /** More text came; what may be shown of all there is. */
+  push(text: string): string {
+    if (this.met) return "";
+    const all = this.#held + text;
+    const at = this.#stops.map((stop) => all.indexOf(stop)).filter((index) => index >= 0);
+    if (at.length > 0) {
+      this.met = true;
+      this.#held = "";
+      return all.slice(0, Math.min(...at));
+    }
+    const keep = Math.max(0, ...this.#stops.map((stop) => overlap(all, stop)));
+    this.#held = all.slice(all.length - keep);
+    return all.slice(0, all.length - keep);
+  }
+
+  /** No more text comes: what was held back was no stop string. */
+  end(): string {
+    const rest = this.#held;
+    this.#held = "";
+    return rest;
+  }
+}
+
+/** Length of the longest end of `text` that `stop` begins with. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length;
+  }
+  return 0;
+}
+
+const invalid = (message: string): DogeError => new DogeError("invalid-argument", message);

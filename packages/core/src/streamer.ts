@@ -1,0 +1,54 @@
+// Text for a terminal as it comes, in whole words: what transformers' TextStreamer prints, for a generation's pieces.
+import type { Tokenizer } from "./tokenizer.ts";
+
+export interface StreamerOptions {
+  /** Do not print the prompt, which is the first thing put in. Default false. */
+  readonly skipPrompt?: boolean | undefined;
+  /** Leave special tokens out. Default true. */
+  readonly skipSpecialTokens?: boolean | undefined;
+}
+
+/** Characters that stand for words of their own: CJK ideographs with their extensions and compatibility forms. */
+const ideograph =
+  /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b820}-\u{2ceaf}\u{2f800}-\u{2fa1f}]$/u;
+
+/** Receives the prompt's ids, then each piece's; passes on everything up to a line's end, an ideograph or the last space, and
+ *  the rest when it is ended. */
+export class TextStreamer {
+  readonly #tokenizer: Tokenizer;
+  readonly #print: (text: string, end: boolean) => void;
+  readonly #skipSpecial: boolean;
+  #skipNext: boolean;
+  #stream;
+  #waiting = "";
+
+  constructor(tokenizer: Tokenizer, print: (text: string, end: boolean) => void, options: StreamerOptions = {}) {
+    this.#tokenizer = tokenizer;
+    this.#print = print;
+    this.#skipSpecial = options.skipSpecialTokens ?? true;
+    this.#skipNext = options.skipPrompt ?? false;
+    this.#stream = tokenizer.stream({ skipSpecial: this.#skipSpecial });
+  }
+
+  put(ids: ArrayLike<number>): void {
+    if (this.#skipNext) {
+      this.#skipNext = false;
+      return;
+    }
+    this.#waiting += this.#stream.push(Array.from(ids).filter((id) => id < this.#tokenizer.size));
+    const whole = this.#waiting.endsWith("\n") || ideograph.test(this.#waiting);
+    const end = whole ? this.#waiting.length : this.#waiting.lastIndexOf(" ") + 1;
+    if (end === 0) return;
+    const text = this.#waiting.slice(0, end);
+    this.#waiting = this.#waiting.slice(end);
+    this.#print(text, false);
+  }
+
+  /** Prints what waits, and is ready for the next prompt's answer. */
+  end(): void {
+    const rest = this.#waiting + this.#stream.end();
+    this.#waiting = "";
+    this.#stream = this.#tokenizer.stream({ skipSpecial: this.#skipSpecial });
+    this.#print(rest, true);
+  }
+}

@@ -1,0 +1,373 @@
+// Doge and its sessions on the mock: inputs, options and their precedence, reuse of prefixes, errors and what works after them.
+import { describe, expect, it } from "vitest";
+import type { Config, Drawn, Message, Model, SampleRow } from "../../src/index.ts";
+import { checked, Doge, type GenerationDefaults, isDogeError, nextTask } from "../../src/index.ts";
+import { checkpoint, logitsAfter, MockBackend } from "./mock.ts";
+import { mockTokenizer } from "./text.ts";
+
+const template =
+  "{% for m in messages %}[{{ m.role[0] }}{{ m.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}";
+interface Setup {
+  readonly config?: Partial<Config>;
+  readonly defaults?: GenerationDefaults;
+  readonly bare?: boolean;
+  readonly context?: number;
+}
+/** A Doge on the mock, with the rows of every sample call that reached it. */
+async function open({ config, defaults = {}, bare = false, context }: Setup = {}) {
+  const raw = new MockBackend();
+  const rows: SampleRow[] = [];
+  const load = raw.load.bind(raw);
+  raw.load = async (source, options) => {
+    const model = await load(source, options);
+    const { sample } = model;
+    const spied: Model["sample"] = (all, signal): Promise<Drawn[]> => {
+      rows.push(...all);
+      return sample(all, signal);
+    };
+    return Object.assign(model, { sample: spied });
+  };
+  const backend = checked(raw);
+  const model = await backend.load(checkpoint({ maxPositions: 400, eosIds: [], ...config }), { context });
+  const doge = new Doge({
+    backend,
+    model,
+    tokenizer: bare ? null : mockTokenizer(),
+    chatTemplate: bare ? null : template,
+    defaults,
+    info: { source: "a mock", loadMs: 12, warnings: [], tried: [] },
+  });
+  return { doge, raw, rows };
+}
+function greedyAfter(prompt: ArrayLike<number>, count: number): number[] {
+  const all = Array.from(prompt);
+  for (let step = 0; step < count; step++) {
+    const logits = logitsAfter(all);
+    all.push(logits.indexOf(Math.max(...logits)));
+  }
+  return all.slice(prompt.length);
+}
+const user = (content: string): Message => ({ role: "user", content });
+const code = (call: () => unknown): string => {
+  try {
+    call();
+  } catch (error) {
+    if (isDogeError(error)) return error.code;
+    throw error;
+  }
+  return "nothing was thrown";
+};
+
+describe("input", () => {
+  it("is text, messages or ids", async () => {
+    const { doge } = await open();
+    const tokenizer = mockTokenizer();
+    const prompt = async (input: Parameters<Doge["generate"]>[0], options = {}) => [
+      ...(await doge.generate(input, { maxNewTokens: 0, ...options }).result()).promptIds,
+    ];
+    expect(await prompt("ab")).toEqual([...tokenizer.encode("ab")]);
+    expect(await prompt("")).toEqual([0]);
+    expect(await prompt([3, 4])).toEqual([3, 4]);
+    expect(await prompt(Int32Array.of(3, 4))).toEqual([3, 4]);
+    const chat = (text: string) => [...tokenizer.encode(text, { addSpecial: false })];
+    expect(await prompt([user("hi")])).toEqual(chat("[uhi]>"));
+    expect(await prompt([user("hi")], { addGenerationPrompt: false })).toEqual(chat("[uhi]"));
+  });
+
+  it("that is none is refused at once", async () => {
+    const { doge } = await open();
+    expect(code(() => doge.generate([]))).toBe("empty-prompt");
+    expect(code(() => doge.generate(5 as never))).toBe("invalid-argument");
+    expect(code(() => doge.generate([40]))).toBe("invalid-token");
+    expect(code(() => doge.generate([1.5]))).toBe("invalid-token");
+    expect(code(() => doge.generate([{ role: "nobody", content: "x" }]))).toBe("invalid-messages");
+    const { doge: bare } = await open({ bare: true });
+    expect(code(() => bare.generate("hi"))).toBe("tokenizer-missing");
+    expect(code(() => bare.generate([user("hi")]))).toBe("tokenizer-missing");
+    const result = await bare.generate([3], { maxNewTokens: 4 }).result();
+    expect([result.text, [...result.ids]]).toEqual([null, greedyAfter([3], 4)]);
+  });
+});
+
+describe("options", () => {
+  it("come from the caller, then the model's file, then transformers' defaults", async () => {
+    const { doge, rows } = await open({ defaults: { temperature: 0.6, topP: 0.95, maxNewTokens: 3, eosIds: [7] } });
+    const { doge: plain, rows: plainRows } = await open({ config: { eosIds: [9] } });
+    const sampling = async (which: Doge, list: SampleRow[], options: object) => {
+      list.length = 0;
+      const result = await which.generate([3], { seed: 1, ...options }).result();
+      return { ...list[0]!.sampling, count: result.ids.length };
+    };
+    expect(await sampling(doge, rows, {})).toMatchObject({ temperature: 0, topK: 0, topP: 1, stop: [7] });
+    expect(await sampling(doge, rows, { doSample: true })).toMatchObject({ temperature: 0.6, topK: 50, topP: 0.95 });
+    expect(await sampling(doge, rows, { temperature: 0.8 })).toMatchObject({ temperature: 0.8, topK: 50, topP: 0.95 });
+    expect(await sampling(doge, rows, { temperature: 0.8, topK: 0, topP: 1 })).toMatchObject({ topK: 0, topP: 1 });
+    expect(await sampling(doge, rows, { doSample: true, temperature: 0 })).toMatchObject({ temperature: 0, topK: 0 });
+    expect(await sampling(doge, rows, { doSample: false, temperature: 1 })).toMatchObject({ temperature: 0 });
+    expect(await sampling(doge, rows, { eosTokenId: 8 })).toMatchObject({ stop: [8] });
+    expect(await sampling(doge, rows, { ignoreEos: true })).toMatchObject({ stop: [], count: 3 });
+    expect(await sampling(plain, plainRows, { eosTokenId: [] })).toMatchObject({ stop: [], count: 20 });
+    expect(await sampling(plain, plainRows, { eosTokenId: [], maxLength: 6 })).toMatchObject({ count: 5 });
+    expect(await sampling(plain, plainRows, {})).toMatchObject({ stop: [9], repetitionPenalty: 1 });
+  });
+
+  it("the file's do_sample holds", async () => {
+    const { doge, rows } = await open({ defaults: { doSample: true, temperature: 0.6, topK: 5 } });
+    await doge.generate([3], { maxNewTokens: 1 }).result();
+    expect(rows[0]!.sampling).toMatchObject({ temperature: 0.6, topK: 5 });
+    await doge.generate([3], { maxNewTokens: 1, temperature: 0 }).result();
+    expect(rows.at(-1)!.sampling.temperature).toBe(0);
+  });
+
+  it("without a seed a random one is taken and told, and gives the same again", async () => {
+    const { doge } = await open();
+    const options = { temperature: 1.5, topK: 0, maxNewTokens: 30 };
+    const [a, b] = [await doge.generate([3], options).result(), await doge.generate([3], options).result()];
+    expect(a.seed).not.toBe(b.seed);
+    expect([...a.ids]).not.toEqual([...b.ids]);
+    expect([...(await doge.generate([3], { ...options, seed: a.seed }).result()).ids]).toEqual([...a.ids]);
+  });
+
+  it("that are bad are refused by name at once, and the Doge goes on (T7, T9)", async () => {
+    const { doge } = await open();
+    const bad: [object, string][] = [
+      [{ maxNewTokens: -1 }, "maxNewTokens is -1"],
+      [{ maxNewTokens: NaN }, "maxNewTokens is NaN"],
+      [{ maxNewTokens: 1.5 }, "maxNewTokens is 1.5"],
+      [{ temperature: NaN }, "temperature is NaN"],
+      [{ temperature: -1 }, "temperature is -1"],
+      [{ temperature: 1e9 }, "temperature is 1000000000"],
+      [{ doSample: true, topK: -1 }, "topK is -1"],
+      [{ topK: 0.5 }, "topK is 0.5"],
+      [{ topP: 2 }, "topP is 2"],
+      [{ minP: -1 }, "minP is -1"],
+      [{ seed: 2 ** 64 }, "seed is 18446744073709552000"],
+      [{ repetitionPenalty: 0 }, "repetitionPenalty is 0"],
+      [{ logprobs: 21 }, "logprobs is 21"],
+      [{ stop: Array(17).fill("a") }, "17 strings"],
+      [{ overflow: "ignore" }, 'overflow is "ignore"'],
+      [{ noRepeatNgramSize: 3 }, "noRepeatNgramSize is not an option"],
+    ];
+    for (const [options, words] of bad) {
+      expect(() => doge.generate([3], options)).toThrow(words);
+      expect(code(() => doge.generate([3], options))).toBe("invalid-argument");
+    }
+    expect((await doge.generate([3], { maxNewTokens: 4 }).result()).ids.length).toBe(4);
+  });
+
+  it("maxNewTokens 0 is an empty text; more than fits ends at the context (T7)", async () => {
+    const { doge } = await open({ context: 16 });
+    const none = await doge.generate([3, 4], { maxNewTokens: 0 }).result();
+    expect([none.text, none.ids.length, none.stopReason]).toEqual(["", 0, "length"]);
+    const all = await doge.generate([3, 4], { maxNewTokens: Infinity }).result();
+    expect([all.ids.length, all.stopReason]).toEqual([14, "length"]);
+  });
+});
+
+describe("an input longer than the context (T7)", () => {
+  it("is an error by default, and the Doge goes on", async () => {
+    const { doge } = await open({ context: 16 });
+    expect(() => doge.generate(Array(17).fill(3))).toThrow("The input has 17 tokens; the context holds 16.");
+    expect(code(() => doge.generate([user("x".repeat(40))]))).toBe("context-overflow");
+    expect((await doge.generate([3], { maxNewTokens: 2 }).result()).ids.length).toBe(2);
+  });
+
+  it("is cut from the left when asked, and the result says so", async () => {
+    const { doge } = await open({ context: 16 });
+    const options = { overflow: "truncate", maxNewTokens: 4 } as const;
+    const long = [0, ...Array.from({ length: 30 }, (_, index) => 3 + index)];
+    const ids = await doge.generate(long, options).result();
+    expect([...ids.promptIds]).toEqual([0, ...long.slice(-11)]);
+    expect([ids.truncated, ids.ids.length]).toEqual([19, 4]);
+    const messages = [{ role: "system", content: "s" }, user("aaaa"), { role: "assistant", content: "bbb" }, user("c")];
+    const chat = await doge.generate(messages, options).result();
+    expect([...chat.promptIds]).toEqual([...mockTokenizer().encode("[ss][uc]>", { addSpecial: false })]);
+    expect(chat.truncated).toBe(13);
+    expect(code(() => doge.generate([user("x".repeat(20))], options))).toBe("context-overflow");
+    expect((await doge.generate([3, 4], options).result()).truncated).toBeUndefined();
+  });
+});
+
+describe("prefix reuse", () => {
+  it("evaluates what is new only, and changes nothing", async () => {
+    const { doge, rows } = await open();
+    const first = await doge.generate([3, 4, 5], { maxNewTokens: 6 }).result();
+    expect(first.timings).toMatchObject({ prefillTokens: 3, decodeTokens: 5, loadMs: 12 });
+    const longer = [3, 4, 5, ...first.ids.slice(0, 4), 9, 9];
+    const second = await doge.generate(longer, { maxNewTokens: 6 }).result();
+    expect(second.timings.prefillTokens).toBe(2);
+    expect([...second.ids]).toEqual(greedyAfter(longer, 6));
+    const again = await doge.generate(longer, { maxNewTokens: 6 }).result();
+    expect(again.timings.prefillTokens).toBe(1); // one is always left to go on from
+    expect([...again.ids]).toEqual([...second.ids]);
+    const other = await doge.generate([8, 8], { maxNewTokens: 6 }).result();
+    expect([other.timings.prefillTokens, ...other.ids]).toEqual([2, ...greedyAfter([8, 8], 6)]);
+    expect(rows.length).toBeGreaterThan(0);
+  });
+
+  it("is not done under reference routing, where the tokens of a call belong together", async () => {
+    const { doge } = await open();
+    Object.defineProperty(doge.model, "routing", { value: "reference" });
+    for (let turn = 0; turn < 2; turn++) {
+      expect((await doge.generate([3, 4, 5], { maxNewTokens: 2 }).result()).timings.prefillTokens).toBe(3);
+    }
+  });
+
+  it("makes room by forgetting what was used longest ago", async () => {
+    const { doge } = await open({ context: 20 }); // the mock has room for four contexts
+    const sessions = Array.from({ length: 12 }, () => doge.session({ maxNewTokens: 8 }));
+    for (const [index, session] of sessions.entries()) {
+      expect((await session.send(String.fromCharCode(97 + index)).result()).ids.length).toBe(8);
+    }
+    const { room, context } = doge.model;
+    expect(room).toBeLessThan(4 * context);
+    // Also where the model's room is a guess that was too good.
+    Object.defineProperty(doge.model, "room", { value: 1e6 });
+    for (const letter of "qrstuvw") {
+      expect((await doge.session({ maxNewTokens: 8 }).send(letter).result()).ids.length).toBe(8);
+    }
+  });
+});
+
+describe("one after the other", () => {
+  it("generations of one Doge never interleave", async () => {
+    const { doge, rows } = await open();
+    const prompts = [[3], [4, 4], [5, 5, 5]];
+    const results = await Promise.all(prompts.map((prompt) => doge.generate(prompt, { maxNewTokens: 25 }).result()));
+    results.forEach((result, index) => {
+      expect([...result.ids]).toEqual(greedyAfter(prompts[index]!, 25));
+    });
+    const changes = rows.filter((row, index) => row.sequence !== rows[index - 1]?.sequence).length;
+    expect(changes).toBe(3);
+  });
+
+  it("one that waits can be aborted, and those behind it come", async () => {
+    const { doge } = await open();
+    const controller = new AbortController();
+    const first = doge.generate([3], { maxNewTokens: 50 })[Symbol.asyncIterator]();
+    await first.next();
+    const waiting = doge.generate([4], { signal: controller.signal }).result();
+    const behind = doge.generate([5], { maxNewTokens: 3 }).result();
+    await nextTask();
+    controller.abort();
+    expect(await waiting).toMatchObject({ stopReason: "abort", text: "" });
+    await first.return();
+    expect((await behind).ids.length).toBe(3);
+  });
+
+  it("goes on after a failure and says closed after close", async () => {
+    const { doge, raw } = await open();
+    raw.nanAfter = greedyAfter([3], 3)[2]!;
+    await expect(doge.generate([3]).result()).rejects.toSatisfy((error) => isDogeError(error, "numerical"));
+    raw.nanAfter = -1;
+    expect([...(await doge.generate([3], { maxNewTokens: 5 }).result()).ids]).toEqual(greedyAfter([3], 5));
+    const running = doge.generate([3], { maxNewTokens: 1 }).result();
+    await nextTask();
+    await doge[Symbol.asyncDispose]();
+    expect((await running).ids.length).toBe(1);
+    expect(raw.closed).toBe(true);
+    await expect(doge.generate([3]).result()).rejects.toSatisfy((error) => isDogeError(error, "closed"));
+  });
+});
+
+describe("session", () => {
+  it("keeps the conversation, reuses its past, and forgets turns", async () => {
+    const { doge } = await open();
+    const session = doge.session({ system: "be", maxNewTokens: 5 });
+    const first = await session.send("hi").result();
+    expect(session.messages).toEqual([
+      { role: "system", content: "be" },
+      user("hi"),
+      { role: "assistant", content: first.text },
+    ]);
+    expect([...first.promptIds]).toEqual([...mockTokenizer().encode("[sbe][uhi]>", { addSpecial: false })]);
+    const second = await session.send(user("yo"), { maxNewTokens: 2 }).result();
+    expect(second.ids.length).toBe(2);
+    // Of the second prompt everything up to the first answer was there: the template's text of it is another one here.
+    expect(second.timings.prefillTokens).toBeLessThanOrEqual(second.promptIds.length - first.promptIds.length + 1);
+    expect(session.messages.length).toBe(5);
+    session.rewind(1);
+    expect(session.messages.length).toBe(3);
+    session.rewind(5);
+    expect(session.messages).toEqual([{ role: "system", content: "be" }]);
+    expect(() => session.rewind(-1)).toThrow("turns is -1");
+    expect([...(await session.send("hi").result()).ids]).toEqual([...first.ids]);
+    await session.close();
+  });
+
+  it("clones and restores to the same continuation, without disturbing the other", async () => {
+    const { doge } = await open();
+    const session = doge.session({ maxNewTokens: 4 });
+    await session.send("one").result();
+    const copy = session.clone();
+    const saved = JSON.parse(JSON.stringify(session.save()));
+    const answer = await session.send("two").result();
+    const other = await copy.send("three").result();
+    expect([...other.ids]).toEqual(greedyAfter(other.promptIds, 4));
+    const { doge: elsewhere } = await open();
+    const restored = elsewhere.restore(saved, { maxNewTokens: 4 });
+    expect([...(await restored.send("two").result()).ids]).toEqual([...answer.ids]);
+    expect(restored.messages).toEqual(session.messages);
+    expect(restored.save().ids).toEqual([...answer.promptIds, ...answer.ids]);
+    for (const bad of [null, {}, { ...saved, version: 2 }, { ...saved, messages: [{}] }, { ...saved, ids: [40] }]) {
+      expect(code(() => doge.restore(bad as never))).toBe("invalid-argument");
+    }
+  });
+
+  it("an aborted answer stays as far as it came; a turn without an answer, or that failed, was none", async () => {
+    const { doge, raw } = await open();
+    const session = doge.session({ maxNewTokens: 200 });
+    let said = "";
+    for await (const piece of session.send("hi")) {
+      said += piece.text;
+      if (said.length > 10) break;
+    }
+    expect(session.messages).toEqual([user("hi"), { role: "assistant", content: said }]);
+    expect((await session.send("x", { signal: AbortSignal.abort() }).result()).stopReason).toBe("abort");
+    expect(session.messages.length).toBe(2);
+    raw.fail = new Error("the mock fell over");
+    await expect(session.send("x").result()).rejects.toThrow("fell over");
+    expect(session.messages.length).toBe(2);
+    expect((await session.send("x", { maxNewTokens: 2 }).result()).ids.length).toBe(2);
+    expect(session.messages.length).toBe(4);
+  });
+
+  it("answers one at a time", async () => {
+    const { doge } = await open();
+    const session = doge.session({ maxNewTokens: 5 });
+    const answer = session.send("hi");
+    await answer[Symbol.asyncIterator]().next();
+    expect(code(() => session.send("and"))).toBe("invalid-argument");
+    expect(code(() => session.rewind(1))).toBe("invalid-argument");
+    await answer.result();
+    expect((await session.send("and").result()).ids.length).toBe(5);
+  });
+});
+
+describe("score and info", () => {
+  it("gives ln p of all, or of a continuation", async () => {
+    const { doge } = await open();
+    const all = await doge.score([3, 4, 5]);
+    expect([...all.ids]).toEqual([3, 4, 5]);
+    expect(all.logprobs[0]).toBe(0);
+    const part = await doge.score([3], [4, 5]);
+    expect([...part.logprobs]).toEqual([...all.logprobs.slice(1)]);
+    expect(part.sum).toBeCloseTo(all.logprobs[1]! + all.logprobs[2]!, 5);
+    const text = await doge.score("ab", "c");
+    expect([...text.ids]).toEqual([...mockTokenizer().encode("c", { addSpecial: false })]);
+    await expect(doge.score(Array(401).fill(3))).rejects.toSatisfy((error) => isDogeError(error, "context-overflow"));
+    await expect(doge.score([])).rejects.toSatisfy((error) => isDogeError(error, "empty-prompt"));
+  });
+
+  it("tells what runs where", async () => {
+    const { doge } = await open({ context: 30 });
+    expect(doge.info()).toMatchObject({
+      backend: "mock",
+      device: "a few lines",
+      dtype: "f32",
+      context: 30,
+      loadMs: 12,
+    });
+    expect(doge.config.vocabSize).toBe(40);
+  });
+});

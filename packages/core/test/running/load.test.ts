@@ -1,0 +1,116 @@
+// loadDoge: files to a Doge, with progress, defaults and a choice of backends.
+import { describe, expect, it } from "vitest";
+import type { Progress, Provider } from "../../src/index.ts";
+import { isDogeError, loadDoge, tensorShapes } from "../../src/index.ts";
+import { readGenerationConfig } from "../../src/options.ts";
+import { config, MockBackend, mockProvider } from "./mock.ts";
+
+const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+
+/** config.json and weights of the mock's Doge, all zeros. */
+function folder(): Record<string, Uint8Array> {
+  const header: Record<string, unknown> = {};
+  let end = 0;
+  for (const [name, shape] of tensorShapes(config)) {
+    const size = 4 * shape.reduce((a, b) => a * b, 1);
+    header[name] = { dtype: "F32", shape, data_offsets: [end, end + size] };
+    end += size;
+  }
+  const text = JSON.stringify(header).padEnd(Math.ceil(JSON.stringify(header).length / 8) * 8);
+  const bytes = new Uint8Array(8 + text.length + end);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true);
+  bytes.set(new TextEncoder().encode(text), 8);
+  return {
+    "config.json": json({
+      model_type: "doge",
+      vocab_size: 40,
+      hidden_size: 8,
+      intermediate_size: 16,
+      num_hidden_layers: 1,
+      num_attention_heads: 2,
+      num_key_value_heads: 1,
+      head_dim: 4,
+      max_position_embeddings: 32,
+      keep_window_size: 2048,
+      tie_word_embeddings: true,
+      eos_token_id: 1,
+      bos_token_id: 0,
+    }),
+    "model.safetensors": bytes,
+  };
+}
+/** A mock that reads its weights, as a real one does. */
+function reading(): { raw: MockBackend; provider: Provider } {
+  const raw = new MockBackend();
+  const load = raw.load.bind(raw);
+  raw.load = async (checkpoint, options) => {
+    for (const [name, { shape }] of checkpoint.tensors) {
+      const size = 4 * shape.reduce((a, b) => a * b, 1);
+      for (let from = 0; from < size; from += 100) await checkpoint.read(name, from, Math.min(size, from + 100));
+    }
+    return load(checkpoint, options);
+  };
+  return { raw, provider: mockProvider(raw) };
+}
+
+describe("loadDoge", () => {
+  it("opens a folder of config and weights alone, with progress, for ids", async () => {
+    const seen: Progress[] = [];
+    const files = folder();
+    const doge = await loadDoge(files, { backend: reading().provider, onProgress: (progress) => seen.push(progress) });
+    expect(doge.tokenizer).toBeNull();
+    const result = await doge.generate([3, 4], { maxNewTokens: 3 }).result();
+    expect([result.text, result.promptIds.length]).toEqual([null, 2]);
+    expect(result.timings.loadMs).toBeGreaterThan(0);
+    const total = files["model.safetensors"]!.length;
+    expect(seen.at(-1)).toEqual({ file: "model.safetensors", loaded: total, total });
+    expect(seen.length).toBeGreaterThan(5);
+    expect(seen.every(({ loaded }, index) => loaded >= (seen[index - 1]?.loaded ?? 0))).toBe(true);
+    await doge.close();
+  });
+
+  it("takes defaults from generation_config.json and tells what it ignores", async () => {
+    const files = {
+      ...folder(),
+      "generation_config.json": json({ max_new_tokens: 2, num_beams: 4, eos_token_id: [1, 2] }),
+    };
+    const doge = await loadDoge(files, { backend: mockProvider() });
+    expect((await doge.generate([3]).result()).ids.length).toBeLessThanOrEqual(2);
+    expect(doge.info().warnings.join()).toContain("num_beams is 4");
+    expect(readGenerationConfig({ do_sample: true, top_k: 0, temperature: 0.7, bos_token_id: 0 })).toEqual({
+      defaults: { doSample: true, topK: 0, temperature: 0.7 },
+      warnings: [],
+    });
+    for (const bad of [{ top_p: "x" }, { do_sample: 1 }, { eos_token_id: "a" }, 5]) {
+      expect(() => readGenerationConfig(bad)).toThrow("generation_config.json");
+    }
+  });
+
+  it("chooses from a list, and a backend that failed is told of", async () => {
+    const broken: Provider = { ...mockProvider(), name: "broken", open: () => Promise.reject(new Error("no driver")) };
+    const doge = await loadDoge(folder(), { backend: [broken, mockProvider()] });
+    expect(doge.info().backend).toBe("mock");
+    expect(doge.info().warnings.join()).toContain(
+      "The backend broken was passed over. It should have worked and failed: no driver",
+    );
+    await expect(loadDoge(folder(), { backend: [broken] })).rejects.toSatisfy((error) =>
+      isDogeError(error, "unavailable"),
+    );
+  });
+
+  it("closes the backend when loading fails, and gives typed errors", async () => {
+    const { raw, provider } = reading();
+    raw.load = () => Promise.reject(new Error("no memory"));
+    await expect(loadDoge(folder(), { backend: provider })).rejects.toThrow("no memory");
+    expect(raw.closed).toBe(true);
+    const options = { backend: mockProvider() };
+    const rejects = (promise: Promise<unknown>, code: Parameters<typeof isDogeError>[1]) =>
+      expect(promise).rejects.toSatisfy((error) => isDogeError(error, code));
+    await rejects(loadDoge({ "config.json": folder()["config.json"]! }, options), "file-missing");
+    await rejects(loadDoge({ ...folder(), "tokenizer.json": json({}) }, options), "tokenizer-invalid");
+    await rejects(loadDoge("./no-such-folder", options), "file-missing");
+    await rejects(loadDoge(folder(), { ...options, signal: AbortSignal.abort() }), "aborted");
+    await rejects(loadDoge(folder(), { ...options, dtype: "q4" }), "unsupported");
+    await rejects(loadDoge(folder(), {} as never), "invalid-argument");
+  });
+});

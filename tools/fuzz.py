@@ -1,0 +1,106 @@
+"""Compares the command line with transformers on checkpoints nobody has seen: random layout, sizes, options and ids.
+
+    python tools/fuzz.py --count 60 --seed 1 --backends reference,wasm
+
+Each case writes a seeded checkpoint, asks the oracle of golden/ for the logits of all positions and the greedy continuation, and
+`doge logits --all` and `doge generate` for the same. Logits must agree within 1e-4 of their standard deviation; greedy ids must be
+equal up to the first step whose margin is below that. Cases whose gap at a cut (window, experts) lies within the tolerance decide
+nothing and are counted apart. Needs requirements.txt, and a checkout whose `npm run doge` works.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy
+import torch
+import transformers
+
+from golden.checkpoint import varied, write
+from golden.fixtures import FIXTURES
+from golden.oracle import Oracle
+
+ROOT = Path(__file__).resolve().parent.parent
+TOLERANCE = 1e-4
+
+
+def doge(*arguments: str) -> str:
+    command = ["npm", "run", "--silent", "doge", "--", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"doge {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def compare(case: dict, folder: Path, backends: list[str]) -> list[str]:
+    """What disagrees, as sentences; empty when nothing does."""
+    oracle = Oracle(folder, case["routing"], case["index_bug"])
+    ids = case["ids"]
+    expected = oracle.run(ids).numpy()
+    if min(oracle.witness.window_gap, oracle.witness.expert_gap) < TOLERANCE / 10:
+        return ["undecided"]
+    deviation = float(expected.std())
+    chosen, margins = oracle.greedy(ids, case["steps"])
+    undecided = min(oracle.witness.window_gap, oracle.witness.expert_gap) < TOLERANCE / 10
+    sure = next((step for step, margin in enumerate(margins) if margin < 4 * TOLERANCE), len(chosen))
+    listed = ",".join(map(str, ids))
+    faults = []
+    for backend in backends:
+        common = ["--model", str(folder), "--prompt-ids", listed, "--backend", backend, "--routing", case["routing"]]
+        out = folder / f"{backend}.bin"
+        try:
+            doge("logits", *common, "--all", "--out", str(out))
+            found = numpy.fromfile(out, "<f4").reshape(expected.shape)
+            difference = float(numpy.abs(found - expected).max()) / deviation
+            if not difference <= TOLERANCE:
+                faults.append(f"{backend}: logits differ by {difference:.2e} standard deviations")
+            printed = doge("generate", *common, "--max-new-tokens", str(case["steps"]), "--greedy", "--ignore-eos", "--json")
+            drawn = json.loads(printed)["ids"]
+            if not undecided and drawn[:sure] != chosen[:sure]:
+                faults.append(f"{backend}: greedy {drawn} instead of {chosen} (sure of the first {sure})")
+        except (RuntimeError, ValueError) as error:
+            faults.append(f"{backend}: {error}")
+    return faults
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--backends", default="reference,wasm")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    bad = undecided = 0
+    for index in range(options.count):
+        seed = options.seed * 100_000 + index
+        draw = random.Random(seed)
+        fixture = draw.choice(FIXTURES)
+        recipe = varied(fixture.recipe, seed)
+        longest = recipe.max_positions - 12
+        length = draw.randint(1, max(1, min(longest, draw.choice([8, 40, 120]))))
+        few = draw.choice([recipe.vocab, 5])  # few distinct ids: ties at the window
+        case = {
+            "ids": [draw.randrange(min(few, recipe.vocab)) for _ in range(length)],
+            "steps": min(8, recipe.max_positions - length),
+            "routing": draw.choice(["reference", "per-token"]) if recipe.moe else "reference",
+            "index_bug": recipe.index_bug,
+        }
+        with tempfile.TemporaryDirectory() as name:
+            write(recipe, seed, Path(name))
+            faults = compare(case, Path(name), options.backends.split(","))
+        if faults == ["undecided"]:
+            undecided += 1
+        elif faults:
+            bad += 1
+            print(f"seed {seed} ({fixture.name}, {length} ids, {case['routing']}): " + "; ".join(faults), flush=True)
+    print(f"{options.count - bad - undecided} agree, {bad} disagree, {undecided} undecided")
+    raise SystemExit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
