@@ -15,7 +15,6 @@ export const fixtureNames = [
   "legacy-moe",
   "moe-index-bug",
 ] as const;
-type FixtureName = (typeof fixtureNames)[number];
 
 /** Tokens are evaluated in calls of the given lengths; logits are kept from position `logitsFrom` on. */
 export interface GoldenCase {
