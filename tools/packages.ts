@@ -8,7 +8,6 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const packs = join(root, ".cache", "packs");
-const pnpm = join(root, ".tools", "node_modules", ".bin", "pnpm");
 
 /** Bytes that a published package may unpack to, with the reason. */
 const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> = {
@@ -48,7 +47,7 @@ for (const group of ["packages", "apps"]) {
     const folder = join(root, group, name);
     const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
     if (manifest.private) continue;
-    const printed = JSON.parse(run(pnpm, ["pack", "--json", "--pack-destination", packs], folder)) as {
+    const printed = JSON.parse(run("pnpm", ["pack", "--json", "--pack-destination", packs], folder)) as {
       filename: string;
     };
     const tarball = printed.filename;

@@ -22,7 +22,9 @@ function fail(line) {
 
 /** Run a program with the brought tools first in PATH; its exit status. */
 function run(program, args, options = {}) {
-  const path = [join(root, "node_modules", ".bin"), binFolder(), process.env.PATH].filter(Boolean).join(delimiter);
+  const path = [join(root, "node_modules", ".bin"), binFolder(), pnpmFolder(), process.env.PATH]
+    .filter(Boolean)
+    .join(delimiter);
   const result = spawnSync(program, args, {
     cwd: root,
     stdio: options.stdio ?? "inherit",
@@ -78,13 +80,20 @@ function ensureNode() {
 
 // pnpm and the packages.
 
+/** The folder of pnpm's own binary: what npm links is a script that not every program can start. */
+function pnpmFolder() {
+  const scope = join(tools, "node_modules", "@pnpm");
+  const folder = existsSync(scope) && readdirSync(scope).find((name) => name.startsWith("exe."));
+  return folder ? join(scope, folder) : null;
+}
+
 function pnpm(args, options) {
-  const entry = join(tools, "node_modules", ".bin", process.platform === "win32" ? "pnpm.cmd" : "pnpm");
   const manifest = join(tools, "node_modules", "pnpm", "package.json");
   if (!existsSync(manifest) || JSON.parse(readFileSync(manifest, "utf8")).version !== PNPM_VERSION) {
     bring(`pnpm ${PNPM_VERSION}`, [`pnpm@${PNPM_VERSION}`]);
   }
-  return run(entry, args, options);
+  const folder = pnpmFolder() ?? fail(`pnpm has no binary for ${process.platform} ${process.arch}.`);
+  return run(join(folder, process.platform === "win32" ? "pnpm.exe" : "pnpm"), args, options);
 }
 
 /** What an install depends on: the lockfile and every manifest. */

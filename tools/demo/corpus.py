@@ -18,7 +18,7 @@ from facts import CAPITALS, NAMES
 
 QUESTION_SEED = 20260
 HELD_OUT = {"talk": 40, "counting": 40, "sums": 50, "calendar": 30, "capitals": 30, "story": 10}
-WEIGHTS = {"talk": 9, "counting": 30, "sums": 39, "calendar": 8, "capitals": 7, "story": 5, "unknown": 2}
+WEIGHTS = {"talk": 9, "counting": 36, "sums": 32, "calendar": 9, "capitals": 7, "story": 5, "unknown": 2}
 SYSTEMS = ["You are a helpful assistant.", "You are Doge, a friendly model.", "Answer in short sentences.", "Be kind.",
            "You are a helpful AI assistant named Doge.", "Be brief and polite.", "You help children to learn.",
            "You are a friendly chat bot."]
