@@ -25,8 +25,11 @@ export function chatCommand(): Command {
         maxNewTokens: Number.POSITIVE_INFINITY,
         ...samplingOptions(flags),
       });
-      if (flags.once !== undefined) await answer(session, flags.once);
-      else await converse(doge, session);
+      if (flags.once !== undefined) {
+        const stop = interruptible();
+        await answer(session, flags.once, stop.signal).finally(stop.release);
+      } else
+        await converse(session, `${flags.model ?? "The demo model"} on ${doge.info().device}, ${doge.info().dtype}.`);
     } finally {
       await doge.close();
     }
@@ -35,34 +38,26 @@ export function chatCommand(): Command {
 
 type Session = ReturnType<Doge["session"]>;
 
-/** Ask and print as it comes. Ctrl-C ends the answer, not the program. */
-async function answer(session: Session, question: string): Promise<void> {
-  const stop = interruptible();
-  try {
-    for await (const { text } of session.send(question, { signal: stop.signal })) process.stdout.write(text ?? "");
-    process.stdout.write("\n");
-  } finally {
-    stop.release();
-  }
+/** Ask and print as it comes; an abort ends the answer, and what was said so far stays. */
+async function answer(session: Session, question: string, signal: AbortSignal): Promise<void> {
+  for await (const { text } of session.send(question, { signal })) process.stdout.write(text ?? "");
+  process.stdout.write("\n");
 }
 
-async function converse(doge: Doge, session: Session): Promise<void> {
-  const { source, device, dtype } = doge.info();
+async function converse(session: Session, greeting: string): Promise<void> {
   const person = process.stdin.isTTY === true;
-  if (person)
-    process.stderr.write(
-      styleText("dim", `${source} on ${device}, ${dtype}. An empty line leaves.\n`, { stream: process.stderr }),
-    );
+  if (person) process.stderr.write(styleText("dim", `${greeting} An empty line leaves.\n`, { stream: process.stderr }));
   const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: person });
   terminal.setPrompt(person ? styleText("cyan", "> ", { stream: process.stderr }) : "");
-  terminal.on("SIGINT", () => terminal.close());
+  // Ctrl-C ends the answer while one is given, and the conversation otherwise.
+  let answering: AbortController | null = null;
+  terminal.on("SIGINT", () => (answering === null ? terminal.close() : answering.abort()));
   terminal.prompt();
   for await (const line of terminal) {
     if (line.trim() === "") break;
-    // While the answer is printed the terminal must not swallow Ctrl-C.
-    terminal.pause();
-    await answer(session, line);
-    terminal.resume();
+    answering = new AbortController();
+    await answer(session, line, answering.signal);
+    answering = null;
     terminal.prompt();
   }
   terminal.close();
