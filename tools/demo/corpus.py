@@ -110,8 +110,8 @@ class Corpus:
         return messages
 
     def conversation(self, longest=11):
-        """One conversation of one to `longest` exchanges: most are short, an eighth or so outgrow the keep window."""
-        count = self.rng.choices([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [36, 24, 18, 10, 4, 2, 2, 1, 1, 1, 1])[0]
+        """One conversation of one to `longest` exchanges: most are short, a few outgrow the keep window."""
+        count = self.rng.choices([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [30, 22, 18, 12, 8, 4, 2, 1, 1, 1, 1])[0]
         return self.messages(min(count, longest))
 
     def preference(self):

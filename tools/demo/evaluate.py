@@ -2,8 +2,8 @@
 
     python evaluate.py ../../packages/demo-model [--chats 60]
 
-With --chats it also continues seeded chats that are longer than the keep window and checks the last answer of each; in a third of
-them the last question is the name the user gave at the start.
+With --chats it also continues seeded chats, as many shorter as longer than the keep window, and checks the last answer of each; in a
+third of them the last question is the name the user gave at the start.
 """
 
 import argparse
@@ -78,11 +78,11 @@ def answer_all(model, tokenizer, chats):
     return answers
 
 
-def long_chats(tokenizer, count, window_size):
-    """Seeded chats whose prompt outgrows the window: rows of (messages, the last turn)."""
+def long_chats(tokenizer, count, shortest, longest):
+    """Seeded chats whose prompt has more than `shortest` and at most `longest` tokens: rows of (messages, the last turn)."""
     corpus, rows = Corpus(seed=77), []
     while len(rows) < count:
-        turns = [corpus.turn() for _ in range(corpus.rng.randint(5, 9))]
+        turns = [corpus.turn() for _ in range(corpus.rng.randint(4, 11))]
         if len(rows) % 3 == 0:
             name = corpus.rng.choice(NAMES)
             turns = [turn for turn in turns if "Nice to meet" not in turn.answer]
@@ -90,15 +90,28 @@ def long_chats(tokenizer, count, window_size):
         messages = []
         for turn in turns:
             messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer}]
-        if len(tokenizer.apply_chat_template(messages[:-1], return_dict=False)) > window_size + 20:
+        if shortest < len(tokenizer.apply_chat_template(messages[:-1], return_dict=False)) <= longest:
             rows.append((messages[:-1], turns[-1]))
     return rows
+
+
+def check_long_chats(model, tokenizer, count, shortest, longest):
+    """Prints how many last answers of `count` such chats are right, per kind."""
+    chats, asked, right = long_chats(tokenizer, count, shortest, longest), Counter(), Counter()
+    for (messages, turn), answer in zip(chats, answer_all(model, tokenizer, [messages for messages, _ in chats])):
+        good = is_right({"rule": turn.rule, "accept": turn.accept}, answer)
+        asked[turn.kind] += 1
+        right[turn.kind] += good
+        if not good:
+            print(f"long chat, {turn.kind}: {turn.question} -> {answer} (expected {turn.accept})")
+    parts = ", ".join(f"{kind} {right[kind]} of {asked[kind]}" for kind in asked)
+    print(f"chats of {shortest} to {longest} tokens: {right.total()} of {asked.total()} ({parts})")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--chats", type=int, default=0, help="also check this many chats longer than the keep window")
+    parser.add_argument("--chats", type=int, default=0, help="also check this many chats below and above the keep window")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -115,15 +128,9 @@ def main():
         print(f"{kind:>9}: {right[kind]} of {asked[kind]}")
     print(f"    total: {right.total()} of {asked.total()}")
     if arguments.chats:
-        chats = long_chats(tokenizer, arguments.chats, model.config.keep_window_size)
-        asked, right = Counter(), Counter()
-        for (messages, turn), answer in zip(chats, answer_all(model, tokenizer, [messages for messages, _ in chats])):
-            good = is_right({"rule": turn.rule, "accept": turn.accept}, answer)
-            asked[turn.kind] += 1
-            right[turn.kind] += good
-            if not good:
-                print(f"long chat, {turn.kind}: {turn.question} -> {answer} (expected {turn.accept})")
-        print("chats longer than the window: " + ", ".join(f"{kind} {right[kind]} of {asked[kind]}" for kind in asked))
+        window_size = model.config.keep_window_size
+        check_long_chats(model, tokenizer, arguments.chats, window_size // 2, window_size)
+        check_long_chats(model, tokenizer, arguments.chats, window_size + 20, model.config.max_position_embeddings - 80)
     chat = [{"role": "user", "content": "Hi, how are you doing today?"}]
     print(answer_all(model, tokenizer, [chat])[0])
 

@@ -23,7 +23,7 @@ import window
 from corpus import Corpus, assert_held_out
 from tokenizer import encode_chat, load_tokenizer, train_tokenizer, write_json
 
-KEEP_WINDOW = 128
+KEEP_WINDOW = 256
 LONGEST = 512
 
 
@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="folder of the package to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for what the trainers write")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--conversations", type=int, default=60_000)
+    parser.add_argument("--conversations", type=int, default=120_000)
     parser.add_argument("--pairs", type=int, default=800)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

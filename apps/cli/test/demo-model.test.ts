@@ -52,14 +52,11 @@ describe.each<DType>(["f32", "q8"])("held as %s", (dtype) => {
     expect(window).not.toBeNull();
     const session = doge.session({ temperature: 0, maxNewTokens: 60 });
     const ask = async (question: string) => (await session.send(question).result()).text ?? "";
-    let length = 0;
-    for (const country of ["France", "Italy", "Spain", "Japan", "Germany", "Greece"]) {
+    for (const country of ["France", "Italy", "Spain", "Japan", "Germany", "Greece", "Egypt", "Peru", "Norway"]) {
       await ask(`What is the capital of ${country}?`);
     }
-    const last = session.send("What day comes after Monday?");
-    const result = await last.result();
-    length = result.promptIds.length + result.ids.length;
-    expect(length).toBeGreaterThan(window!);
+    const result = await session.send("What day comes after Monday?").result();
+    expect(result.promptIds.length).toBeGreaterThan(window!);
     expect(result.text).toContain("Tuesday");
   });
 });
