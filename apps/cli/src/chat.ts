@@ -52,13 +52,18 @@ async function converse(session: Session, greeting: string): Promise<void> {
   // Ctrl-C ends the answer while one is given, and the conversation otherwise.
   let answering: AbortController | null = null;
   terminal.on("SIGINT", () => (answering === null ? terminal.close() : answering.abort()));
+  // A pipe ends before its last answer is given: then there is nothing left to prompt.
+  let open = true;
+  terminal.on("close", () => {
+    open = false;
+  });
   terminal.prompt();
   for await (const line of terminal) {
     if (line.trim() === "") break;
     answering = new AbortController();
     await answer(session, line, answering.signal);
     answering = null;
-    terminal.prompt();
+    if (open) terminal.prompt();
   }
   terminal.close();
 }
