@@ -1,124 +1,114 @@
-// Checks what would be published: every package is packed, linted by publint, weighed, and installed from its tarball into an
-// empty folder, where @doge-lm/wasm alone must load the demo model and answer.
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+// Checks what would be published, after `turbo run build`: every package is packed, linted and weighed, then installed from its
+// tarball into an empty folder and imported. There, @doge-lm/wasm alone must answer in every runtime, type-check, and answer
+// from the bundles of every bundler, in Node and in a page. Each is a step of its own.
+//
+//   node tools/packages.ts [--full]     --full: bring the runtimes that are missing, as continuous integration does
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { buildEsbuild, buildVite, buildWebpack, weigh, withViteServer, writeSources } from "./packages/bundles.ts";
+import { clearPacks, inspect, type Packed, pack, published } from "./packages/pack.ts";
+import { answerOfBuild, answerOfPage, findBrowser, serveModel } from "./packages/page.ts";
+import { Project } from "./packages/project.ts";
+import { programOf, RUNTIMES } from "./packages/runtimes.ts";
+import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
+import { checkTypes } from "./packages/types.ts";
 
-const root = fileURLToPath(new URL("..", import.meta.url));
-const packs = join(root, ".cache", "packs");
+const bring = process.argv.includes("--full") || Boolean(process.env.CI);
 
-/** Bytes that a published package may unpack to, with the reason. */
-const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> = {
-  "@doge-lm/demo-model": { bytes: 4_000_000, why: "the bundled model is a taste, not a download" },
-  "@doge-lm/conformance": { bytes: 4_000_000, why: "fixtures and goldens travel with the suite" },
-};
-const DEFAULT_LIMIT = { bytes: 1_000_000, why: "install size is a feature: 3 MB for a backend with all it depends on" };
-
-const run = (program: string, args: readonly string[], cwd: string): string =>
-  execFileSync(program, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-
-interface Manifest {
-  readonly name: string;
-  readonly private?: boolean;
-  readonly scripts?: Record<string, string>;
+clearPacks();
+const packed = new Map<string, Packed>();
+for (const folder of published()) {
+  const one = pack(folder);
+  packed.set(one.manifest.name, one);
+  await step(`${one.manifest.name}, packed`, () => inspect(one));
 }
 
-function folderSize(folder: string): number {
-  let bytes = 0;
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).size;
-  }
-  return bytes;
-}
-
-rmSync(packs, { recursive: true, force: true });
-mkdirSync(packs, { recursive: true });
-const tarballs = new Map<string, string>();
-let faults = 0;
-const fault = (sentence: string): void => {
-  faults++;
-  console.error(sentence);
-};
-
-for (const group of ["packages", "apps"]) {
-  for (const name of readdirSync(join(root, group))) {
-    const folder = join(root, group, name);
-    const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as Manifest;
-    if (manifest.private) continue;
-    const printed = JSON.parse(run("pnpm", ["pack", "--json", "--pack-destination", packs], folder)) as {
-      filename: string;
-    };
-    const tarball = printed.filename;
-    tarballs.set(manifest.name, tarball);
-
-    const unpacked = join(packs, manifest.name.replace("/", "+"));
-    mkdirSync(unpacked);
-    run("tar", ["xzf", tarball, "-C", unpacked], root);
-    const bytes = folderSize(unpacked);
-    const limit = LIMITS[manifest.name] ?? DEFAULT_LIMIT;
-    console.log(
-      `${manifest.name.padEnd(24)} ${(statSync(tarball).size / 1000).toFixed(1).padStart(8)} kB packed ${(bytes / 1000).toFixed(1).padStart(8)} kB unpacked`,
+for (const [name, { manifest }] of packed) {
+  using project = new Project();
+  await step(`${name}, installed alone`, () => {
+    const size = project.install(name, packed);
+    // The suite itself is imported by a test runner only.
+    const entries = Object.keys(manifest.exports ?? {}).filter(
+      (entry) => !/[*]|\.json$|\.wasm$/.test(entry) && !(name === "@doge-lm/conformance" && entry === "."),
     );
-    if (bytes > limit.bytes) fault(`${manifest.name} unpacks to ${bytes} bytes, over ${limit.bytes}: ${limit.why}.`);
-    const files = readdirSync(join(unpacked, "package"));
-    for (const file of ["README.md", "LICENSE", "package.json"]) {
-      if (!files.includes(file)) fault(`${manifest.name} is packed without ${file}.`);
-    }
-    const packed = JSON.parse(readFileSync(join(unpacked, "package", "package.json"), "utf8")) as Manifest;
-    for (const hook of ["preinstall", "install", "postinstall"]) {
-      if (packed.scripts?.[hook] !== undefined)
-        fault(`${manifest.name} has an install script (${hook}); none may run at install.`);
-    }
-    try {
-      run(process.execPath, [join(root, "node_modules", "publint", "src", "cli.js"), "--strict", tarball], root);
-    } catch (error) {
-      const { stdout, stderr } = error as { stdout?: string; stderr?: string };
-      fault(`publint on ${manifest.name}:\n${stdout ?? ""}${stderr ?? ""}`);
-    }
-  }
+    const imports = entries.map((entry) => `import * as _${entries.indexOf(entry)} from "${name}${entry.slice(1)}";`);
+    project.write("entries.mjs", imports.join("\n"));
+    run(process.execPath, ["entries.mjs"], project.folder);
+    return `${size}; ${entries.length} entry points import`;
+  });
+  if (name === "@doge-lm/wasm") await checkWasm(project);
+  if (name === "@doge-lm/cli") await step("doge, from its package", () => checkCommand(project));
 }
 
-/** Install tarballs into an empty folder with npm and run a script there. */
-function installed(names: readonly string[], script: string): string {
-  const folder = mkdtempSync(join(tmpdir(), "doge-pack-"));
-  try {
-    // Tarballs depend on each other by version; overrides point npm at the packed files.
-    const overrides = Object.fromEntries([...tarballs].map(([name, file]) => [name, `file:${file}`]));
-    const dependencies = Object.fromEntries(names.map((name) => [name, overrides[name]!]));
-    writeFileSync(
-      join(folder, "package.json"),
-      JSON.stringify({ private: true, type: "module", dependencies, overrides }),
+/** The steps with a project that has @doge-lm/wasm alone. */
+async function checkWasm(project: Project): Promise<void> {
+  writeSources(project);
+  const answer = (program: string, args: readonly string[]): string =>
+    expectAnswer(run(program, [...args, demoModel], project.folder));
+
+  for (const runtime of RUNTIMES) {
+    await step(`@doge-lm/wasm in ${runtime.name}`, () =>
+      answer(programOf(runtime, bring), [...runtime.args, "script.mjs"]),
     );
-    run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], folder);
-    writeFileSync(join(folder, "script.mjs"), script);
-    const packages = run("npm", ["ls", "--all", "--parseable"], folder).trim().split("\n").length - 1;
-    console.log(
-      `${names.join(" + ")}: ${packages} packages, ${(folderSize(join(folder, "node_modules")) / 1e6).toFixed(2)} MB installed`,
-    );
-    return run(process.execPath, ["script.mjs"], folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
   }
+  await step("the README's first program", () => {
+    const [, program] = /```ts[^\n]*\n(.*?)```/s.exec(readFileSync(join(root, "README.md"), "utf8")) ?? [];
+    const name = /load\("([^"]+)"/.exec(program ?? "")?.[1];
+    if (program === undefined || name === undefined) throw new Error("README.md has no ts block that loads a model.");
+    project.write("readme.mts", program.replace(JSON.stringify(name), JSON.stringify(demoModel)));
+    return expectAnswer(run(process.execPath, ["readme.mts"], project.folder));
+  });
+  await step("types, NodeNext", () => checkTypes(project, "NodeNext", "NodeNext"));
+  await step("types, Bundler", () => checkTypes(project, "ESNext", "Bundler"));
+
+  const builds = [
+    { name: "Vite", folder: "dist-vite", build: () => buildVite(project, "index.html", "dist-vite") },
+    {
+      name: "Vite and a worker",
+      folder: "dist-worker",
+      build: () => buildVite(project, "with-worker.html", "dist-worker"),
+    },
+    { name: "webpack", folder: "dist-webpack-web", build: () => buildWebpack(project, "web") },
+    { name: "esbuild", folder: "dist-esbuild-web", build: () => buildEsbuild(project, "web") },
+  ];
+  for (const { name, folder, build } of builds) {
+    let built = false;
+    await step(`${name}, for a page`, async () => {
+      await build();
+      const size = weigh(project, folder);
+      built = true;
+      return size;
+    });
+    await step(`${name}, in a page`, async () => {
+      if (!built) throw new Skipped("it was not built");
+      return expectAnswer(await answerOfBuild(findBrowser(), join(project.folder, folder)));
+    });
+  }
+  await step("Vite, in a page while developing", async () => {
+    const browser = findBrowser();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    const model: Parameters<typeof withViteServer>[1] = (request, response, next) =>
+      serveModel(request, response, resolve) || next();
+    return expectAnswer(await withViteServer(project, model, (address) => answerOfPage(browser, address, promise)));
+  });
+  await step("webpack, for Node", async () => {
+    await buildWebpack(project, "node");
+    return answer(process.execPath, ["dist-webpack-node/main.mjs"]);
+  });
+  await step("esbuild, for Node, in one file", async () => {
+    await buildEsbuild(project, "node");
+    return answer(process.execPath, ["dist-esbuild-node/main.mjs"]);
+  });
 }
 
-const demo = JSON.stringify(join(root, "packages", "demo-model"));
-const answer = installed(
-  ["@doge-lm/wasm"],
-  `import { load } from "@doge-lm/wasm";
-const doge = await load(${demo});
-const answer = doge.generate([{ role: "user", content: "Hi, how are you doing today?" }], { maxNewTokens: 40 });
-for await (const { text } of answer) process.stdout.write(text);
-await doge.close();`,
-);
-if (!/[a-z]{2,}/i.test(answer)) fault(`@doge-lm/wasm, installed alone, answered ${JSON.stringify(answer)}.`);
-const help = installed(
-  ["@doge-lm/cli"],
-  `import { spawnSync } from "node:child_process";
-const result = spawnSync("npx", ["--no-install", "doge", "generate", "--prompt", "Hello", "--max-new-tokens", "4", "--json"], { encoding: "utf8" });
-process.stdout.write(result.stdout || result.stderr);`,
-);
-if (!/"ids":\s*\[/.test(help)) fault(`@doge-lm/cli, installed alone, printed ${JSON.stringify(help)}.`);
-console.log(faults === 0 ? "Every package is fit to publish." : `${faults} faults.`);
-process.exitCode = faults === 0 ? 0 : 1;
+/** The command line in its own project, started by name. */
+function checkCommand(project: Project): string {
+  const generate = ["generate", "--prompt", "Hello", "--max-new-tokens", "4", "--json"];
+  const printed = run("npx", ["--no-install", "doge", ...generate], project.folder);
+  const { ids } = JSON.parse(printed) as { ids?: unknown };
+  if (!Array.isArray(ids) || ids.length === 0) throw new Error(`It printed ${JSON.stringify(printed)}.`);
+  return `${ids.length} ids`;
+}
+
+console.log(failed() === 0 ? "Every package is fit to publish." : `${failed()} steps failed.`);
+process.exitCode = failed() === 0 ? 0 : 1;

@@ -1,69 +1,43 @@
 // doge chat: a conversation in the terminal, or one question and its answer with --once.
-import { createInterface } from "node:readline/promises";
-import { styleText } from "node:util";
-import type { Doge } from "@doge-lm/core";
-import { Command } from "commander";
-import { openDoge } from "./engine.ts";
+import { Command, Option } from "commander";
+import { Conversation, type ConversationOptions } from "./conversation.ts";
 import { interruptible } from "./generate.ts";
-import { type ModelOptions, type SamplingFlags, samplingOptions, withModel, withSampling } from "./options.ts";
+import { withModel, withSampling } from "./options.ts";
+import { converse, printAnswer } from "./repl.ts";
 
-interface Flags extends ModelOptions, SamplingFlags {
+interface Flags extends ConversationOptions {
   readonly once?: string;
-  readonly system?: string;
+  readonly stats?: boolean;
+  readonly json?: boolean;
 }
 
 export function chatCommand(): Command {
   const command = new Command("chat")
-    .description("talk with the model; an empty line or Ctrl-D leaves")
+    .description("talk with the model: in a terminal, or a line at a time through a pipe")
+    .optionsGroup("Conversation:")
     .option("--once <text>", "ask this, print the answer, leave")
-    .option("--system <text>", "what the model is told beforehand");
+    .option("--system <text>", "what the model is told beforehand")
+    .addOption(
+      new Option("--overflow <policy>", "when the context is full: fail, or leave out the oldest exchanges")
+        .choices(["error", "truncate", "slide"])
+        .default("slide"),
+    )
+    .option("--stats", "say after every answer how fast it came")
+    .option("--json", "print every answer as one object, on a line of its own")
+    .addHelpText(
+      "after",
+      `
+In the conversation, /help lists commands: /system, /retry, /save and others.
+Ctrl-C stops the answer; Ctrl-D leaves.`,
+    );
   return withSampling(withModel(command)).action(async (flags: Flags) => {
-    const doge = await openDoge(flags);
+    const conversation = await Conversation.open(flags);
     try {
-      const session = doge.session({
-        ...(flags.system === undefined ? {} : { system: flags.system }),
-        maxNewTokens: Number.POSITIVE_INFINITY,
-        ...samplingOptions(flags),
-      });
-      if (flags.once !== undefined) {
-        const stop = interruptible();
-        await answer(session, flags.once, stop.signal).finally(stop.release);
-      } else
-        await converse(session, `${flags.model ?? "The demo model"} on ${doge.info().device}, ${doge.info().dtype}.`);
+      if (flags.once === undefined) return await converse(conversation, flags);
+      const stop = interruptible();
+      await printAnswer(conversation, conversation.ask(flags.once, stop.signal), flags).finally(stop.release);
     } finally {
-      await doge.close();
+      await conversation.close();
     }
   });
-}
-
-type Session = ReturnType<Doge["session"]>;
-
-/** Ask and print as it comes; an abort ends the answer, and what was said so far stays. */
-async function answer(session: Session, question: string, signal: AbortSignal): Promise<void> {
-  for await (const { text } of session.send(question, { signal })) process.stdout.write(text ?? "");
-  process.stdout.write("\n");
-}
-
-async function converse(session: Session, greeting: string): Promise<void> {
-  const person = process.stdin.isTTY === true;
-  if (person) process.stderr.write(styleText("dim", `${greeting} An empty line leaves.\n`, { stream: process.stderr }));
-  const terminal = createInterface({ input: process.stdin, output: process.stderr, terminal: person });
-  terminal.setPrompt(person ? styleText("cyan", "> ", { stream: process.stderr }) : "");
-  // Ctrl-C ends the answer while one is given, and the conversation otherwise.
-  let answering: AbortController | null = null;
-  terminal.on("SIGINT", () => (answering === null ? terminal.close() : answering.abort()));
-  // A pipe ends before its last answer is given: then there is nothing left to prompt.
-  let open = true;
-  terminal.on("close", () => {
-    open = false;
-  });
-  terminal.prompt();
-  for await (const line of terminal) {
-    if (line.trim() === "") break;
-    answering = new AbortController();
-    await answer(session, line, answering.signal);
-    answering = null;
-    if (open) terminal.prompt();
-  }
-  terminal.close();
 }

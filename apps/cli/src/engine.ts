@@ -11,10 +11,10 @@ import {
   openCheckpoint,
   type Provider,
 } from "@doge-lm/core";
-import { openSource } from "@doge-lm/core/node";
 import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
+import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 
 /** Every backend of this program, the preferred first. */
@@ -42,11 +42,13 @@ function chosen(options: Pick<ModelOptions, "backend" | "threads">): Provider[] 
 export const source = (options: { readonly model?: string }): string => options.model ?? fileURLToPath(demoModel);
 
 export async function openDoge(options: ModelOptions): Promise<Doge> {
-  return loadDoge(source(options), {
-    backend: chosen(options),
-    dtype: options.dtype,
-    ...(options.routing === undefined ? {} : { routing: options.routing }),
-  });
+  const backend = chosen(options);
+  const files = await openFiles(source(options), options);
+  try {
+    return await loadDoge(files, { backend, dtype: options.dtype, routing: options.routing });
+  } finally {
+    await files.close?.();
+  }
 }
 
 export interface OpenModel {
@@ -58,7 +60,7 @@ export interface OpenModel {
 
 /** The bare model, for commands that look at numbers. */
 export async function openModel(options: ModelOptions): Promise<OpenModel> {
-  const files = await openSource(source(options));
+  const files = await openFiles(source(options), options);
   try {
     const checkpoint = await openCheckpoint(files);
     const { backend } = await choose(chosen(options));

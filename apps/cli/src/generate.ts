@@ -18,16 +18,19 @@ interface Flags extends ModelOptions, SamplingFlags {
   readonly promptIds?: Int32Array<ArrayBuffer>;
   readonly ignoreEos?: boolean;
   readonly logprobs?: number;
+  readonly echo?: boolean;
   readonly json?: boolean;
 }
 
 export function generateCommand(): Command {
   const command = new Command("generate")
     .description("continue a prompt (from --prompt, --prompt-ids or standard input)")
+    .optionsGroup("Prompt:")
     .option("--prompt <text>", 'the text to continue; "" is the beginning-of-text token alone')
     .option("--prompt-ids <ids>", "token ids, separated by commas", idList);
   withSampling(withModel(command))
     .option("--ignore-eos", "do not stop at the end-of-text token")
+    .option("--echo", "print the prompt first; with --logprobs, ln p of its tokens too")
     .option("--logprobs <count>", "with --json: ln p of each id and of the most likely ones (at most 20)", whole)
     .option("--json", "print one object");
   return command.action(async (flags: Flags) => {
@@ -43,6 +46,7 @@ export function generateCommand(): Command {
       const answer = doge.generate(prompt, {
         ...samplingOptions(flags),
         ...(flags.ignoreEos ? { ignoreEos: true } : {}),
+        ...(flags.echo ? { echo: true } : {}),
         ...(flags.logprobs === undefined ? {} : { logprobs: flags.logprobs }),
         signal: stop.signal,
       });
@@ -64,6 +68,7 @@ export function generateCommand(): Command {
           dtype,
           threads,
           ...(result.seed === undefined ? {} : { seed: result.seed }),
+          drawnOn: result.drawnOn,
           timings: result.timings,
           ...(result.logprobs === undefined ? {} : { logprobs: result.logprobs }),
         })}\n`,

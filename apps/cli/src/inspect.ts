@@ -1,23 +1,27 @@
 // doge inspect: what a model folder holds, without running it.
 import { describe, openCheckpoint } from "@doge-lm/core";
-import { openSource } from "@doge-lm/core/node";
 import { Command } from "commander";
 import { source } from "./engine.ts";
+import { type HubFlags, openFiles, withHub } from "./hub.ts";
+import { sizeText } from "./output.ts";
 
 export function inspectCommand(): Command {
-  return new Command("inspect")
-    .description("layout, sizes, memory per dtype and warnings of a model folder")
-    .option("--model <folder or name>", "a folder with config.json and weights (default: the demo model)")
-    .option("--json", "print one object")
-    .action(async (flags: { model?: string; json?: boolean }) => {
-      const files = await openSource(source(flags));
-      try {
-        const description = describe(await openCheckpoint(files));
-        process.stdout.write(flags.json ? `${JSON.stringify(description)}\n` : table(description));
-      } finally {
-        await files.close?.();
-      }
-    });
+  const command = new Command("inspect")
+    .description("layout, sizes, memory per dtype and warnings of a model")
+    .option(
+      "--model <folder or name>",
+      "a folder with config.json and weights, or a hub name (default: the demo model)",
+    )
+    .option("--json", "print one object");
+  return withHub(command).action(async (flags: HubFlags & { model?: string; json?: boolean }) => {
+    const files = await openFiles(source(flags), flags);
+    try {
+      const description = describe(await openCheckpoint(files));
+      process.stdout.write(flags.json ? `${JSON.stringify(description)}\n` : table(description));
+    } finally {
+      await files.close?.();
+    }
+  });
 }
 
 /** Nested plain data as aligned lines: "memory f32   12.3 MB". */
@@ -31,7 +35,7 @@ function table(description: object): string {
         lines.push([prefix, typeof entry === "object" ? JSON.stringify(entry) : String(entry)]);
     } else if (typeof value === "object") {
       for (const [key, entry] of Object.entries(value)) visit(`${prefix} ${spaced(key)}`.trim(), entry);
-    } else if (typeof value === "number" && /bytes/i.test(prefix)) lines.push([prefix, size(value)]);
+    } else if (typeof value === "number" && /bytes/i.test(prefix)) lines.push([prefix, sizeText(value)]);
     else lines.push([prefix, String(value)]);
   };
   visit("", description);
@@ -41,8 +45,3 @@ function table(description: object): string {
 
 const spaced = (key: string): string =>
   key.replace(/([a-z])([A-Z])/g, (_, low: string, high: string) => `${low} ${high.toLowerCase()}`);
-
-function size(bytes: number): string {
-  if (bytes < 1e3) return `${bytes} B`;
-  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}

@@ -1,8 +1,9 @@
 // Options that several commands share, and the readers of their values.
-import { DogeError, type DType, type Routing } from "@doge-lm/core";
+import { DogeError, type DType, type GenerateOptions, type Routing } from "@doge-lm/core";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { type HubFlags, withHub } from "./hub.ts";
 
-export interface ModelOptions {
+export interface ModelOptions extends HubFlags {
   readonly model?: string;
   readonly backend: string;
   readonly dtype: DType;
@@ -12,7 +13,8 @@ export interface ModelOptions {
 
 /** Add the options that choose a model and how it runs. */
 export function withModel(command: Command): Command {
-  return command
+  const withNames = command
+    .optionsGroup("Model:")
     .option(
       "--model <folder or name>",
       "a folder with config.json and weights, or a hub name (default: the demo model)",
@@ -28,54 +30,145 @@ export function withModel(command: Command): Command {
       ]),
     )
     .option("--threads <count>", "threads of the backend", whole);
+  return withHub(withNames);
 }
 
 /** Options that shape the draw, named as in transformers. */
 export function withSampling(command: Command): Command {
   return command
+    .optionsGroup("Length:")
     .option("--max-new-tokens <count>", "stop after this many new tokens", whole)
+    .option("--max-length <count>", "stop at this many tokens, those of the prompt included", whole)
+    .option("--min-new-tokens <count>", "no end of text before this many new tokens", whole)
+    .option("--min-length <count>", "no end of text before this many tokens, those of the prompt included", whole)
+    .option("--eos-token-id <ids>", "ids that end the text, in place of the model's", ids)
+    .option("--stop <text>", "end before this text (may repeat)", (value: string, all: string[] = []) => [
+      ...all,
+      value,
+    ])
+    .optionsGroup("Sampling:")
     .option("--do-sample", "draw instead of taking the most likely token")
     .option("--greedy", "always take the most likely token, whatever the model's own settings say")
+    .option("--seed <integer>", "an unsigned 32-bit integer: the same seed draws the same text", whole)
     .option("--temperature <number>", "0 is greedy", number)
     .option("--top-k <count>", "draw from the k most likely tokens; 0: from all", whole)
     .option("--top-p <number>", "draw from the most likely tokens that make up this mass", number)
     .option("--min-p <number>", "drop tokens less likely than this share of the most likely", number)
+    .option("--top-h <number>", "draw from the most likely tokens that make up this share of the entropy", number)
+    .option("--typical-p <number>", "draw from the tokens of most typical information that make up this mass", number)
+    .option("--epsilon-cutoff <number>", "drop tokens less likely than this", number)
+    .option("--eta-cutoff <number>", "drop tokens less likely than this, or less where the entropy is high", number)
     .option("--repetition-penalty <number>", "1 is none", number)
-    .option("--seed <integer>", "an unsigned 32-bit integer: the same seed draws the same text", whole)
-    .option("--stop <text>", "end before this text (may repeat)", (value: string, all: string[] = []) => [
-      ...all,
-      value,
-    ]);
+    .addOption(valued("--no-repeat-ngram-size <count>", "no sequence of this many tokens comes twice", whole))
+    .option("--bad-words <json>", "token ids that never come in this order, as [[5], [7, 8]]", json)
+    .option("--sequence-bias <json>", "what to add to the score of a last id behind others, as [[[7, 8], -2.5]]", json)
+    .option("--suppress-tokens <ids>", "ids that never come", ids)
+    .option("--begin-suppress-tokens <ids>", "ids that are not the first new one", ids)
+    .option("--forced-bos-token-id <id>", "the first new id behind a prompt of one id", whole)
+    .option("--forced-eos-token-id <ids>", "the last id that fits into --max-new-tokens", ids)
+    .option("--exponential-decay-length-penalty <start,factor>", "favour the end of text beyond this length", numbers)
+    .optionsGroup("Output:")
+    .option("--no-skip-special-tokens", "print special tokens too");
 }
 
-export interface SamplingFlags {
-  readonly maxNewTokens?: number;
-  readonly doSample?: boolean;
+/** Flags by the library's option names, but for --greedy and --bad-words. */
+type Given = Pick<
+  GenerateOptions,
+  | "maxNewTokens"
+  | "maxLength"
+  | "minNewTokens"
+  | "minLength"
+  | "doSample"
+  | "temperature"
+  | "topK"
+  | "topP"
+  | "minP"
+  | "topH"
+  | "typicalP"
+  | "epsilonCutoff"
+  | "etaCutoff"
+  | "repetitionPenalty"
+  | "noRepeatNgramSize"
+  | "sequenceBias"
+  | "suppressTokens"
+  | "beginSuppressTokens"
+  | "forcedBosTokenId"
+  | "forcedEosTokenId"
+  | "exponentialDecayLengthPenalty"
+  | "eosTokenId"
+  | "seed"
+  | "stop"
+  | "skipSpecialTokens"
+>;
+const names: { readonly [name in keyof Required<Given>]: true } = {
+  maxNewTokens: true,
+  maxLength: true,
+  minNewTokens: true,
+  minLength: true,
+  doSample: true,
+  temperature: true,
+  topK: true,
+  topP: true,
+  minP: true,
+  topH: true,
+  typicalP: true,
+  epsilonCutoff: true,
+  etaCutoff: true,
+  repetitionPenalty: true,
+  noRepeatNgramSize: true,
+  sequenceBias: true,
+  suppressTokens: true,
+  beginSuppressTokens: true,
+  forcedBosTokenId: true,
+  forcedEosTokenId: true,
+  exponentialDecayLengthPenalty: true,
+  eosTokenId: true,
+  seed: true,
+  stop: true,
+  skipSpecialTokens: true,
+};
+/** Options of generate that have a flag of the same name. */
+export const optionNames: readonly string[] = Object.keys(names);
+
+export interface SamplingFlags extends Given {
   readonly greedy?: boolean;
-  readonly temperature?: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
-  readonly repetitionPenalty?: number;
-  readonly seed?: number;
-  readonly stop?: string[];
+  readonly badWords?: NonNullable<GenerateOptions["badWordsIds"]>;
 }
 
 /** The flags that were given, under the library's option names. */
-export function samplingOptions(flags: SamplingFlags): Omit<SamplingFlags, "greedy"> {
-  const names = [
-    "maxNewTokens",
-    "doSample",
-    "temperature",
-    "topK",
-    "topP",
-    "minP",
-    "repetitionPenalty",
-    "seed",
-    "stop",
-  ] as const;
-  const given = Object.fromEntries(names.flatMap((name) => (flags[name] === undefined ? [] : [[name, flags[name]]])));
-  return flags.greedy ? { ...given, doSample: false, temperature: 0 } : given;
+export function samplingOptions(flags: SamplingFlags): GenerateOptions {
+  const given = Object.fromEntries(
+    Object.entries(flags).filter(([name, value]) => value !== undefined && Object.hasOwn(names, name)),
+  );
+  const { badWords, greedy } = flags;
+  return {
+    ...given,
+    ...(badWords === undefined ? {} : { badWordsIds: badWords }),
+    ...(greedy ? { doSample: false, temperature: 0 } : {}),
+  };
+}
+
+/** An option whose name begins with "no-" without being the opposite of another. */
+function valued<T>(flags: string, description: string, parse: (text: string) => T): Option {
+  const option = new Option(flags, description).argParser(parse);
+  option.negate = false;
+  return option;
+}
+
+function json(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new InvalidArgumentError(`${JSON.stringify(text)} is not JSON.`);
+  }
+}
+
+function numbers(text: string): number[] {
+  return text.split(",").map(number);
+}
+
+function ids(text: string): number[] {
+  return text.trim() === "" ? [] : text.split(",").map(whole);
 }
 
 function number(text: string): number {

@@ -1,5 +1,6 @@
-// What commands print: hashes of outputs.
+// What commands print: hashes of outputs, sizes, faults.
 import { createHash } from "node:crypto";
+import { isDogeError } from "@doge-lm/core";
 
 /** First 16 hex digits of SHA-256 over the little-endian bytes of the output it stands for. */
 export function hashOf(data: Float32Array | Int32Array): string {
@@ -7,4 +8,16 @@ export function hashOf(data: Float32Array | Int32Array): string {
     .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     .digest("hex")
     .slice(0, 16);
+}
+
+export function sizeText(bytes: number): string {
+  if (bytes < 1e3) return `${bytes} B`;
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** What went wrong, for a person. */
+export function sentenceOf(error: unknown): string {
+  return isDogeError(error)
+    ? error.message.replace(/^\[doge:\w+\] /, "")
+    : String((error as Error | undefined)?.message ?? error);
 }

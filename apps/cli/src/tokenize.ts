@@ -1,11 +1,11 @@
 // doge tokenize: strings to ids and back, as transformers' encode and decode do it.
 import { createTokenizer, DogeError, readJson, type Tokenizer } from "@doge-lm/core";
-import { openSource } from "@doge-lm/core/node";
 import { Command } from "commander";
 import { source } from "./engine.ts";
+import { type HubFlags, openFiles, withHub } from "./hub.ts";
 import { standardInput } from "./options.ts";
 
-interface Flags {
+interface Flags extends HubFlags {
   readonly model?: string;
   readonly tokenizer?: string;
   readonly decode?: boolean;
@@ -13,24 +13,24 @@ interface Flags {
 }
 
 export function tokenizeCommand(): Command {
-  return new Command("tokenize")
+  const command = new Command("tokenize")
     .description("read a JSON array of strings, print the array of their id arrays")
-    .option("--model <folder>", "the model whose tokenizer to use (default: the demo model)")
+    .option("--model <folder or name>", "the model whose tokenizer to use (default: the demo model)")
     .option("--tokenizer <folder>", "a folder with tokenizer.json")
     .option("--decode", "the other way: an array of id arrays in, an array of strings out")
-    .option("--skip-special", "with --decode: leave special tokens out")
-    .action(async (flags: Flags) => {
-      const tokenizer = await openTokenizer(flags.tokenizer ?? source(flags));
-      const input = parse(await standardInput());
-      const output = flags.decode
-        ? input.map((ids, index) => tokenizer.decode(idsAt(ids, index), { skipSpecial: flags.skipSpecial === true }))
-        : input.map((text, index) => [...tokenizer.encode(textAt(text, index))]);
-      process.stdout.write(`${JSON.stringify(output)}\n`);
-    });
+    .option("--skip-special", "with --decode: leave special tokens out");
+  return withHub(command).action(async (flags: Flags) => {
+    const tokenizer = await openTokenizer(flags.tokenizer ?? source(flags), flags);
+    const input = parse(await standardInput());
+    const output = flags.decode
+      ? input.map((ids, index) => tokenizer.decode(idsAt(ids, index), { skipSpecial: flags.skipSpecial === true }))
+      : input.map((text, index) => [...tokenizer.encode(textAt(text, index))]);
+    process.stdout.write(`${JSON.stringify(output)}\n`);
+  });
 }
 
-async function openTokenizer(folder: string): Promise<Tokenizer> {
-  const files = await openSource(folder);
+async function openTokenizer(folder: string, flags: HubFlags): Promise<Tokenizer> {
+  const files = await openFiles(folder, flags, { weights: false });
   try {
     const names = await files.list();
     if (!names.includes("tokenizer.json")) {

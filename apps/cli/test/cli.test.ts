@@ -126,6 +126,56 @@ describe("generate", () => {
     }
   });
 
+  const native = ["generate", "--model", join(fixtures, "native"), "--json", "--max-new-tokens", "20", "--prompt-ids"];
+  const golden = JSON.parse(readFileSync(join(fixtures, "native", "generation.json"), "utf8")) as {
+    cases: { prompt: number[]; options: { [name: string]: unknown }; ids: number[] }[];
+  };
+
+  test("every option of transformers' generate() gives its greedy ids", () => {
+    const flags = new Set<string>();
+    // The cases that have every option between them; the conformance suite goes through all.
+    for (const { prompt, options, ids } of [6, 10, 11, 12, 13, 14].map((index) => golden.cases[index]!)) {
+      const given = Object.entries(options).flatMap(([name, value]) => {
+        const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`).replace("bad-words-ids", "bad-words")}`;
+        flags.add(flag);
+        return [flag, /bad-words|bias/.test(flag) ? JSON.stringify(value) : String(value)];
+      });
+      const result = JSON.parse(good([...native, prompt.join(","), ...given]));
+      expect(result.ids, JSON.stringify(options)).toEqual(ids);
+    }
+    expect(flags.size).toBe(11);
+  });
+
+  test("filters that need the logits say where the ids were drawn", () => {
+    const draw = [...native, "3,1,4", "--temperature", "1.2", "--seed", "5", "--ignore-eos"];
+    const plain = JSON.parse(good(draw));
+    expect([plain.drawnOn, plain.seed]).toEqual(["device", 5]);
+    for (const filter of [
+      ["--typical-p", "0.3"],
+      ["--epsilon-cutoff", "0.02"],
+      ["--eta-cutoff", "0.2"],
+      ["--top-h", "0.2"],
+    ]) {
+      const result = JSON.parse(good([...draw, ...filter]));
+      expect(result.drawnOn).toBe("host");
+      expect(result.ids).not.toEqual(plain.ids);
+    }
+  });
+
+  test("--echo prints the prompt first", () => {
+    const answer = good(["generate", "--prompt", "One, two,", "--max-new-tokens", "4"]);
+    expect(good(["generate", "--prompt", "One, two,", "--max-new-tokens", "4", "--echo"])).toBe(`One, two,${answer}`);
+    const result = JSON.parse(good([...native, "3,1,4", "--echo", "--logprobs", "1"]));
+    expect(result.ids.slice(0, 3)).toEqual([3, 1, 4]);
+    expect(result.logprobs.map((entry: { id: number }) => entry.id)).toEqual(result.ids);
+  });
+
+  test("--no-skip-special-tokens prints the end of text", () => {
+    const args = ["chat", "--once", "What is 2 plus 3?"];
+    expect(good([...args, "--no-skip-special-tokens"]).replace(/<\|[a-z_]+\|>/g, "")).toBe(good(args));
+    expect(good([...args, "--no-skip-special-tokens"])).toContain("<|");
+  });
+
   test("a folder with only config.json and weights works with ids; text is null", () => {
     const args = [
       "generate",
@@ -206,6 +256,9 @@ describe("what goes wrong", () => {
     ],
     ["a dtype that does not exist", ["generate", "--dtype", "f64", "--prompt", "x"], /f64/],
     ["a temperature that is no number", ["generate", "--temperature", "warm", "--prompt", "x"], /warm/],
+    ["bad words that are no JSON", ["generate", "--bad-words", "[[5]", "--prompt", "x"], /"\[\[5\]" is not JSON/],
+    ["bad words that are no lists", ["generate", "--bad-words", "[5]", "--prompt", "x"], /badWordsIds has 5/],
+    ["an id list with a word in it", ["generate", "--suppress-tokens", "5,x", "--prompt", "x"], /"x" is not a number/],
     ["a negative count", ["generate", "--max-new-tokens", "-3", "--prompt", "x"], /-3/],
     ["two prompts", ["generate", "--prompt", "x", "--prompt-ids", "1"], /exclude each other/],
     ["an unknown option", ["generate", "--prmpt", "x"], /--prmpt/],

@@ -17,7 +17,8 @@ type KernelExports = {
   ) => number;
 };
 
-/** Where to find the binaries when they are not beside this package: an address, or the bytes themselves. */
+/** Where to find the binaries when they are not beside this package: an address (a relative one begins at the page or worker,
+ *  or else at this module), or the bytes themselves. */
 export interface Assets {
   readonly simd?: URL | string | Uint8Array | undefined;
   readonly relaxed?: URL | string | Uint8Array | undefined;
@@ -38,24 +39,23 @@ export async function compile(binary: Binary, assets: Assets = {}, signal?: Abor
     );
   } catch (cause) {
     if (signal?.aborted) throw signal.reason;
-    const where = asset instanceof Uint8Array ? "the bytes given as an asset" : String(asset);
+    const [where, way] =
+      asset instanceof Uint8Array
+        ? ["the bytes given as an asset", ""]
+        : [String(asset), ` If it is elsewhere, say where, or give its bytes, with the option assets: { ${binary} }.`];
     throw new DogeError(
       "unavailable",
-      `The binary "${binary}" could not be compiled from ${where}: ${reason(cause)}.`,
-      {
-        scope: "wasm",
-        cause,
-      },
+      `The binary "${binary}" could not be compiled from ${where}: ${reason(cause)}.${way}`,
+      { scope: "wasm", cause },
     );
   }
 }
 
 async function fetchBytes(address: URL | string, signal: AbortSignal | undefined): Promise<Uint8Array<ArrayBuffer>> {
-  const url = address instanceof URL ? address : new URL(address, import.meta.url);
+  const url = new URL(address, globalThis.location?.href ?? import.meta.url);
   if (url.protocol === "file:") {
-    // Not written into the import itself: a bundler for browsers would look for it there.
-    const builtin = "node:fs/promises";
-    const { readFile }: typeof import("node:fs/promises") = await import(/* @vite-ignore */ builtin);
+    // Asked of the process, not imported: a bundler would look for the module, whatever it bundles for.
+    const { readFile } = process.getBuiltinModule("node:fs/promises");
     return new Uint8Array(await readFile(url));
   }
   const response = await fetch(url, signal === undefined ? {} : { signal });

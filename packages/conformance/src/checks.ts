@@ -8,6 +8,7 @@ import { dtypeChecks } from "./rings/dtypes.ts";
 import { expertChecks } from "./rings/experts.ts";
 import { faultChecks } from "./rings/faults.ts";
 import { frequencyChecks } from "./rings/frequencies.ts";
+import { generationChecks } from "./rings/generation.ts";
 import { goldenChecks } from "./rings/goldens.ts";
 import { kernelChecks } from "./rings/kernels.ts";
 import { orderChecks } from "./rings/order.ts";
@@ -33,6 +34,7 @@ export const checks: readonly Check[] = [
   ...wideChecks,
   ...frequencyChecks,
   ...textChecks,
+  ...generationChecks,
   ...crossingChecks,
 ];
 

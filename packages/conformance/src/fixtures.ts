@@ -1,5 +1,15 @@
 // The committed fixtures: small seeded checkpoints and what transformers makes of them (tools/golden.py, fixtures/README.md).
-import { type Checkpoint, type Files, type Floats, openCheckpoint, type Routing, readJson } from "@doge-lm/core";
+import {
+  type Checkpoint,
+  type Files,
+  type Floats,
+  type GenerateOptions,
+  hasFile,
+  openCheckpoint,
+  type Processing,
+  type Routing,
+  readJson,
+} from "@doge-lm/core";
 
 /** Every folder under fixtures/. A check that needs a property names the fixtures that have it. */
 export const fixtureNames = [
@@ -31,6 +41,18 @@ export interface GoldenCase {
   readonly greedy?: readonly number[];
   readonly margins?: readonly number[];
 }
+/** A greedy text under options of generation, by core's names (generation.json of some fixtures). */
+interface GoldenGeneration {
+  readonly prompt: readonly number[];
+  readonly options: Processing & Pick<GenerateOptions, "repetitionPenalty" | "eosTokenId">;
+  readonly ids: readonly number[];
+  /** As in GoldenCase, of the scores the processors left. */
+  readonly margins: readonly number[];
+}
+interface GenerationFile {
+  readonly maxNewTokens: number;
+  readonly cases: readonly GoldenGeneration[];
+}
 interface GoldenFile {
   readonly format: number;
   readonly name: string;
@@ -43,6 +65,7 @@ export interface Fixture {
   readonly purpose: string;
   readonly checkpoint: Checkpoint;
   readonly cases: readonly GoldenCase[];
+  readonly generations: GenerationFile | undefined;
   /** An array of a case, such as "logits" or "layers.0.bias"; undefined when the case has none of that name. */
   array(golden: GoldenCase, name: string): { readonly data: Floats; readonly shape: readonly number[] } | undefined;
   /** Give back the files; the checkpoint cannot be read afterwards. */
@@ -67,6 +90,9 @@ export async function readFixture(files: Files): Promise<Fixture> {
     purpose: golden.purpose,
     checkpoint: await openCheckpoint(files),
     cases: golden.cases,
+    generations: (await hasFile(files, "generation.json"))
+      ? ((await readJson(files, "generation.json")) as unknown as GenerationFile)
+      : undefined,
     array(golden, name) {
       const entry = golden.arrays?.[name];
       if (entry === undefined) return undefined;

@@ -1,11 +1,10 @@
 // Runs a chat template (Jinja) with the functions that transformers gives it. Templates come from model repositories:
-// whatever goes wrong inside one is a "template-error".
+// whatever goes wrong inside one is a "template-error", and one that goes on too long or too far a "template-limit".
 import { Environment } from "@huggingface/jinja";
-import { DogeError } from "./errors.ts";
+import { DogeError, isDogeError } from "./errors.ts";
 import { runJinja } from "./jinja.ts";
+import { limit } from "./jinja-limits.ts";
 
-/** Characters that a template may print. A prompt of that size is beyond every context. */
-const MAX_RENDERED = 2 * 1024 * 1024;
 const MAX_RANGE = 100_000;
 
 /** Renders `template` over `variables`; `now` is the time that strftime_now tells. */
@@ -18,32 +17,39 @@ export function runTemplate(template: string, variables: { readonly [name: strin
     True: true,
     None: null,
     raise_exception: (message: unknown) => {
-      throw new Error(String(message));
+      throw new Error(plain(message));
     },
     range,
-    strftime_now: (format: unknown) => strftime(now, String(format)),
+    strftime_now: (format: unknown) => strftime(now, plain(format)),
   };
   try {
     const environment = new Environment();
     for (const [name, value] of Object.entries({ ...variables, ...globals })) environment.set(name, value);
-    return runJinja(template, environment, MAX_RENDERED);
+    return runJinja(template, environment);
   } catch (error) {
+    if (isDogeError(error, "template-limit")) throw error;
     const message = error instanceof Error ? error.message : String(error);
     throw new DogeError("template-error", `The chat template failed: ${message}`, { cause: error });
   }
+}
+
+/** What a template hands to one of our functions, as text. A list is not printed: it may hold itself many times over. */
+function plain(value: unknown): string {
+  if (typeof value === "object" && value !== null) throw new Error("a text is expected, not a list or an object");
+  return String(value);
 }
 
 /** Python's range, with an end to it. */
 function range(...bounds: unknown[]): number[] {
   const given = bounds.filter((bound) => bound !== undefined);
   if (given.length < 1 || given.length > 3 || given.some((bound) => !Number.isInteger(bound))) {
-    throw new Error(`range() takes one to three whole numbers, not ${given.join(", ")}`);
+    throw new Error(`range() takes one to three whole numbers, not ${given.map(plain).join(", ")}`);
   }
   const [first, second, step = 1] = given as number[];
   const [start, stop] = second === undefined ? [0, first!] : [first!, second];
   if (step === 0) throw new Error("range() step must not be zero");
   const length = Math.max(0, Math.ceil((stop - start) / step));
-  if (length > MAX_RANGE) throw new Error(`range() of ${length} is longer than ${MAX_RANGE}`);
+  if (length > MAX_RANGE) throw limit(`counts a range() of ${length}; at most ${MAX_RANGE} are allowed`);
   return Array.from({ length }, (_, index) => start + index * step);
 }
 

@@ -37,7 +37,8 @@ export interface EncodeChatOptions extends ChatOptions {
 
 /**
  * The text that `template` makes of a conversation. Throws "invalid-messages" with the index of the message,
- * "template-missing" for null and "template-error" with the template's own message.
+ * "template-missing" for null, "template-error" with the template's own message, and "template-limit" for a template that
+ * takes too long, prints too much or nests too deep.
  */
 export function renderChat(template: string | null, messages: readonly Message[], options: RenderOptions = {}): string {
   const roles = new Map<string, string>();

@@ -1,5 +1,7 @@
 // A loaded model with its text: what load() gives. It turns text and messages into ids, settles the options, and lets
 // generations take place one after the other; sessions are conversations on it.
+// `await using` in the types of programs whose own library is older.
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Backend, DType, Floats, Model, Routing, Tokens } from "./backend.ts";
 import { encodeChat, type Message } from "./chat.ts";
 import { show } from "./checked-rows.ts";
@@ -8,7 +10,9 @@ import type { Config } from "./config.ts";
 import { DogeError } from "./errors.ts";
 import { generateAt } from "./generate.ts";
 import type { Generation } from "./generation.ts";
-import { type GenerateOptions, type GenerationDefaults, resolveOptions } from "./options.ts";
+import type { GenerationDefaults } from "./generation-config.ts";
+import { type GenerateOptions, resolveOptions } from "./options.ts";
+import { type Fitted, fitIds, fitMessages, overflow } from "./overflow.ts";
 import { Places } from "./places.ts";
 import { type SavedSession, Session, type SessionOptions } from "./session.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -47,6 +51,8 @@ export interface Scored {
   /** ln p of each given all before it; 0 for the first of all. */
   readonly logprobs: Floats;
   readonly sum: number;
+  /** e ^ -mean of the ln p of ids with something before them; null when there is none. */
+  readonly perplexity: number | null;
 }
 
 export class Doge {
@@ -75,29 +81,38 @@ export class Doge {
     return { ...info, backend: backend.name, device, dtype, threads, routing, context };
   }
 
-  /** Continue `input`. Nothing runs before it is read or its result is asked for; generations of one Doge never interleave.
+  /** Continue `input`. Nothing runs before it is read or its result is asked for; generations of one Doge never interleave: they
+   *  are served in the order they were begun, and one that others wait for runs on when its reader does not come.
    *  Errors (at once) for options and input: "invalid-argument", "invalid-messages", "template-error", "template-missing",
    *  "tokenizer-missing", "invalid-token", "empty-prompt", "context-overflow"; (when read) those of Model.sample. */
   generate(input: Input, options: GenerateOptions = {}): Generation {
     return this.generateFor(this, input, options);
   }
 
-  /** As generate(), for a conversation of its own: its past is kept beside those of others. */
-  generateFor(owner: object, input: Input, options: GenerateOptions): Generation {
-    const { sampling, maxNewTokens } = resolveOptions(options, this.#parts.defaults, this.config);
-    const { ids, truncated } = this.#fit(input, options, maxNewTokens);
+  /** As generate(), for a conversation of its own: its past is kept beside those of others. `onDrop` is told at once how many of
+   *  the messages behind the system message are left out. */
+  generateFor(owner: object, input: Input, options: GenerateOptions, onDrop?: (messages: number) => void): Generation {
+    const { sampling, processing, stopStrings, maxNewTokens } = resolveOptions(
+      options,
+      this.#parts.defaults,
+      this.config,
+    );
+    const { ids, truncated, dropped = 0 } = this.#fit(input, options, maxNewTokens);
+    if (dropped > 0) onDrop?.(dropped);
     const count = maxNewTokens(ids.length);
     const loop = {
       ...sampling,
+      ...processing,
       maxNewTokens: count,
-      stopStrings: options.stop,
+      stopStrings: this.tokenizer === null ? options.stop : stopStrings, // the file's need a tokenizer
       logprobs: options.logprobs,
+      echo: options.echo,
       tokenizer: this.tokenizer,
       skipSpecialTokens: options.skipSpecialTokens,
       signal: options.signal,
     };
     const more = { loadMs: this.#parts.info.loadMs, ...(truncated > 0 ? { truncated } : {}) };
-    const enter = () => this.#places.enter(owner, ids, count, options.signal);
+    const enter = (runOn: () => void) => this.#places.enter(owner, ids, count, options.signal, runOn);
     return generateAt(this.model, ids, loop, enter, more);
   }
 
@@ -111,7 +126,7 @@ export class Doge {
           ? this.#text().encode(continuation, { addSpecial: false })
           : this.#checkIds(continuation);
     const ids = Int32Array.from([...before, ...behind]);
-    if (ids.length > this.model.context) throw this.#overflow(ids.length);
+    if (ids.length > this.model.context) throw overflow(ids.length, this.model.context);
     const done = await this.#places.turn(signal);
     try {
       const sequence = this.model.sequence();
@@ -119,7 +134,9 @@ export class Doge {
         const [all] = await this.model.score([{ sequence, tokens: ids }], signal);
         const from = continuation === undefined ? 0 : before.length;
         const logprobs = all!.slice(from);
-        return { ids: ids.slice(from), logprobs, sum: logprobs.reduce((a, b) => a + b, 0) };
+        const sum = logprobs.reduce((a, b) => a + b, 0);
+        const count = Math.min(logprobs.length, ids.length - 1);
+        return { ids: ids.slice(from), logprobs, sum, perplexity: count > 0 ? Math.exp(-sum / count) : null };
       } finally {
         sequence.close();
       }
@@ -184,37 +201,13 @@ export class Doge {
     return Int32Array.from(ids);
   }
 
-  #overflow(length: number): DogeError {
-    return new DogeError(
-      "context-overflow",
-      `The input has ${length} tokens; the context holds ${this.model.context}. Shorten it, or ask for overflow: "truncate".`,
-    );
-  }
-
   /** The ids of `input`, shortened where that is asked for and needed. */
-  #fit(input: Input, options: GenerateOptions, maxNewTokens: (length: number) => number) {
-    const { context } = this.model;
-    const whole = this.encode(input, options);
-    if (options.overflow !== "truncate") {
-      if (whole.length > context) throw this.#overflow(whole.length);
-      return { ids: whole, truncated: 0 };
-    }
-    // Leave room for the answer, but never more than half of the context.
-    const most = context - Math.min(Math.max(1, maxNewTokens(whole.length)), context >> 1);
-    if (whole.length <= most) return { ids: whole, truncated: 0 };
-    let ids = whole;
-    if (Array.isArray(input) && typeof input[0] === "object") {
-      const messages = [...(input as readonly Message[])];
-      const first = messages[0]!.role === "system" ? 1 : 0;
-      while (ids.length > most && messages.length > first + 1) {
-        messages.splice(first, 1);
-        ids = this.encode(messages, options);
-      }
-      if (ids.length > most) throw this.#overflow(ids.length);
-    } else {
-      const begin = whole[0] === this.config.bosId ? 1 : 0;
-      ids = Int32Array.from([...whole.slice(0, begin), ...whole.slice(whole.length - most + begin)]);
-    }
-    return { ids, truncated: whole.length - ids.length };
+  #fit(input: Input, options: GenerateOptions, newTokens: (length: number) => number): Fitted & { dropped?: number } {
+    const limits = { overflow: options.overflow, context: this.model.context, newTokens };
+    const encode = (part: Input): Tokens => this.encode(part, options);
+    return isMessages(input) ? fitMessages(input, encode, limits) : fitIds(encode(input), this.config.bosId, limits);
   }
 }
+
+const isMessages = (input: Input): input is readonly Message[] =>
+  Array.isArray(input) && input.length > 0 && typeof input[0] !== "number";

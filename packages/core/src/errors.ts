@@ -38,11 +38,23 @@ export type ErrorCode =
   | "config-invalid"
   | "unsupported-model" //     model_type is not doge
   | "json-invalid"
+  // The hub and its cache.
+  | "hub-not-found" //         the hub knows no such model, revision or file
+  | "hub-unauthorized" //      a token is missing, wrong, or not enough: private and gated models
+  | "hub-unreachable" //       no connection, a broken one, or a server that fails; also after several tries
+  | "hub-busy" //              too many requests: the hub asks to wait
+  | "hub-response" //          the server answers, but not as a hub does: a login page, a proxy
+  | "insecure-url" //          plain http to another machine
+  | "integrity" //             wrong size or hash, twice; nothing of it was kept
+  | "disk-full" //             the message has needed and free
+  | "cache-unwritable" //      the cache folder cannot be written to
+  | "offline-missing" //       offline, and not (wholly) in the cache: what is missing is listed
   // Text.
   | "tokenizer-invalid"
   | "tokenizer-missing"
   | "invalid-messages"
   | "template-error"
+  | "template-limit" //        the chat template takes too long, prints too much or nests too deep, and was stopped
   | "template-missing";
 
 /** An error with a stable `code` and a whole sentence: what was found, what was expected, what to do. */

@@ -14,6 +14,8 @@ export interface Files {
   /** Bytes [from, to), exactly that many.
    *  @throws DogeError "file-missing", "file-changed" (no longer as it was first seen), "aborted". */
   read(file: string, from: number, to: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** What their user should know: an older copy because the hub cannot be reached, for instance. */
+  readonly notices?: readonly string[];
   /** Give back what the platform holds open; reading afterwards rejects with "closed". */
   close?(): Promise<void>;
 }

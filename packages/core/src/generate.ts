@@ -2,13 +2,18 @@
 // ms by the clock; the next chunk already runs while this one is read, and tokens that nobody gets to see are taken back.
 import type { Drawn, Model, Sequence, Tokens } from "./backend.ts";
 import { show } from "./checked-rows.ts";
+import { type Draft, type Drawer, deviceDrawer, hostDrawer } from "./drawer.ts";
+import { promptLogprobs } from "./echo.ts";
 import { DogeError, isDogeError } from "./errors.ts";
 import { Generation, type GenerationResult, type Piece } from "./generation.ts";
+import { PieceText } from "./piece-text.ts";
+import { needsHost, type Processing, processingOf, validateProcessing } from "./processing.ts";
+import { Processors } from "./processors.ts";
 import { completeSampling, type SamplingOptions } from "./sampling.ts";
 import { StopStrings } from "./stop.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-export interface LoopOptions extends SamplingOptions {
+export interface LoopOptions extends SamplingOptions, Processing {
   /** Default: until a stop or the context is full. 0: only append the prompt. */
   readonly maxNewTokens?: number | undefined;
   /** Ids that end the text; they are returned. Default: the model's, from its config. */
@@ -17,6 +22,8 @@ export interface LoopOptions extends SamplingOptions {
   readonly stopStrings?: readonly string[] | string | undefined;
   /** 0: ln p of every id; k up to 20: and of the k most likely. */
   readonly logprobs?: number | undefined;
+  /** The prompt comes first: its text, its ids and, with logprobs, ln p of them. */
+  readonly echo?: boolean | undefined;
   /** Without it there is no text, only ids. */
   readonly tokenizer?: Tokenizer | null | undefined;
   /** Leave special tokens out of the text. Default true. */
@@ -37,7 +44,7 @@ export interface Place {
   readonly tokens: Tokens;
   /** A call did not fit: give up something else that is kept, if there is anything. */
   free?(): boolean;
-  /** Nothing runs any more. The sequence holds its ids before, `tokens` and `ids`, unless it failed. */
+  /** Nothing runs any more. The sequence holds its ids before, `tokens` and the new `ids`, unless it failed. */
   leave(ids: Tokens, failed: boolean): void;
 }
 
@@ -51,21 +58,28 @@ export function generate(
 ): Generation {
   const own = input instanceof Int32Array;
   const tokens = (own ? input : input.tokens).slice();
+  if (!own && input.sequence.length > 0 && Object.keys(processingOf(options)).length > 0) {
+    throw new DogeError(
+      "invalid-argument",
+      `${Object.keys(processingOf(options)).join(", ")}: these options look at all ids of a text, and the sequence holds ${input.sequence.length} that are not known here; give all ids to a new sequence.`,
+    );
+  }
   return generateAt(model, tokens, options, async () => {
     const sequence = own ? model.sequence() : input.sequence;
     return { sequence, tokens, leave: () => own && sequence.close() };
   });
 }
 
-/** As generate(), at a place that is looked for when it begins. `loadMs` is passed on in the timings. */
+/** As generate(), at a place that is looked for when it begins; whoever gives it may ask the generation to run on without its
+ *  reader. `loadMs` is passed on in the timings. */
 export function generateAt(
   model: Model,
   promptIds: Tokens,
   options: LoopOptions,
-  enter: () => Promise<Place>,
+  enter: (runOn: () => void) => Promise<Place>,
   more: Partial<Pick<GenerationResult, "truncated">> & { readonly loadMs?: number } = {},
 ): Generation {
-  const settings = prepare(model, options);
+  const settings = prepare(model, promptIds, options);
   const { loadMs, ...rest } = more;
   const result: Mutable<GenerationResult> = {
     text: settings.tokenizer === null ? null : "",
@@ -73,6 +87,7 @@ export function generateAt(
     promptIds,
     stopReason: "abort",
     seed: settings.sampling.seed,
+    drawnOn: settings.host ? "host" : "device",
     timings: {
       prefillTokens: 0,
       prefillMs: 0,
@@ -86,30 +101,33 @@ export function generateAt(
   async function* run(): AsyncGenerator<Piece, void, undefined> {
     let place: Place;
     try {
-      place = await enter();
+      place = await enter(() => generation.runOn());
     } catch (error) {
       if (isDogeError(error, "aborted") && options.signal?.aborted) return;
       throw error;
     }
     result.timings = { ...result.timings, prefillTokens: place.tokens.length };
     let failed = false;
+    const made: number[] = [];
     try {
-      yield* loop(model, place, settings, result);
+      yield* loop(model, place, settings, result, made);
     } catch (error) {
       failed = true;
       throw error;
     } finally {
-      place.leave(result.ids, failed);
+      place.leave(Int32Array.from(made), failed);
     }
   }
-  return new Generation(run(), () => result);
+  const generation = new Generation(run(), () => result);
+  return generation;
 }
 
 type Mutable<T> = { -readonly [name in keyof T]: T[name] };
 type Settings = ReturnType<typeof prepare>;
 
-function prepare(model: Model, options: LoopOptions) {
+function prepare(model: Model, promptIds: Tokens, options: LoopOptions) {
   const { maxNewTokens = Number.POSITIVE_INFINITY, logprobs, tokenizer = null, skipSpecialTokens = true } = options;
+  const { echo = false, signal } = options;
   if (!(maxNewTokens === Number.POSITIVE_INFINITY || Number.isInteger(maxNewTokens)) || maxNewTokens < 0) {
     throw new DogeError(
       "invalid-argument",
@@ -126,13 +144,27 @@ function prepare(model: Model, options: LoopOptions) {
   if (!stopStrings.none && tokenizer === null) {
     throw new DogeError("tokenizer-missing", "Stop strings need a tokenizer, and this model has none; use stop ids.");
   }
-  return { maxNewTokens, logprobs, tokenizer, skipSpecialTokens, sampling, stopStrings, signal: options.signal };
+  const processing = processingOf(options);
+  const vocabulary = model.config.vocabSize;
+  validateProcessing(processing, vocabulary);
+  const host = needsHost(processing, sampling.temperature === 0);
+  const promptLength = promptIds.length;
+  const maxLength = Math.min(promptLength + maxNewTokens, model.context);
+  /** A new one for a run: it grows with the text. */
+  const processors = (): Processors => {
+    const made = new Processors(processing, { vocabulary, promptLength, eos: stop, maxLength });
+    made.push(promptIds);
+    return made;
+  };
+  const plain = Object.keys(processing).length === 0;
+  return {
+    ...{ maxNewTokens, logprobs, tokenizer, skipSpecialTokens, sampling, stopStrings, echo, signal, promptIds },
+    ...{ host, processors: plain ? undefined : processors },
+  };
 }
 
 /** A chunk on its way. */
-interface Flight {
-  readonly count: number;
-  readonly drawn: Promise<Drawn>;
+interface Flight extends Draft {
   /** How long it took, once it is there. */
   readonly milliseconds: () => number;
 }
@@ -142,47 +174,64 @@ async function* loop(
   place: Place,
   settings: Settings,
   result: Mutable<GenerationResult>,
+  ids: number[],
 ): AsyncGenerator<Piece, void, undefined> {
-  const { sequence, tokens } = place;
+  const { sequence } = place;
   const { sampling, maxNewTokens, logprobs, signal } = settings;
   const leaving = new AbortController();
   const either = signal === undefined ? leaving.signal : AbortSignal.any([signal, leaving.signal]);
-  const ids: number[] = [];
-  const text = new PieceText(settings);
-  let kept: number | undefined; // how long the sequence is to be in the end, once the prompt is in it
-  let flight: Flight | undefined; // the chunk that nobody has taken yet
-
-  const sample = async (row: Tokens, count: number): Promise<Drawn> => {
+  const call = async <T>(run: () => Promise<T>): Promise<T> => {
     for (;;) {
       try {
-        const [only] = await model.sample([{ sequence, tokens: row, count, sampling, alternatives: logprobs }], either);
-        return only!;
+        return await run();
       } catch (error) {
         if (!isDogeError(error, "no-room") || !place.free?.()) throw error;
       }
     }
   };
+  const processors = settings.processors?.();
+  const parts = { model, sequence, sampling, alternatives: logprobs, signal: either, call };
+  const drawer =
+    settings.host && processors !== undefined
+      ? hostDrawer({ ...parts, processors })
+      : deviceDrawer({ ...parts, processors });
+  const text = new PieceText(settings);
+  let kept: number | undefined; // how long the sequence is to be in the end, once the prompt is in it
+  let flight: Flight | undefined; // the chunk that nobody has taken yet
+  let failed = false;
+
   const submit = (row: Tokens, count: number): Flight => {
     const start = performance.now();
     let took = 0;
-    const drawn = sample(row, count).finally(() => {
+    const draft = drawer.draw(row, count);
+    const drawn = draft.drawn.finally(() => {
       took = performance.now() - start;
     });
     drawn.catch(() => {}); // it may reject while nobody waits for it yet; whoever takes it sees the error
-    return { count, drawn, milliseconds: () => took };
+    return { ...draft, drawn, milliseconds: () => took };
   };
   try {
+    let tokens = place.tokens;
+    if (settings.echo) {
+      tokens = await echo(model, place, settings, result, either);
+      const shown = text.prompt(settings.promptIds);
+      if (result.text !== null) result.text = shown;
+      result.ids = settings.promptIds;
+      yield { text: shown, ids: settings.promptIds };
+    }
     flight = submit(tokens, Math.min(1, maxNewTokens));
     while (flight !== undefined) {
       const landed: Flight = flight;
       const drawn = await landed.drawn;
       flight = undefined;
-      kept ??= sequence.length - drawn.ids.length;
+      kept ??= drawer.length - drawn.ids.length;
       const wanted = maxNewTokens - ids.length - drawn.ids.length;
       const last = drawn.ids.at(-1);
       const stopped = last !== undefined && sampling.stop.includes(last);
-      const ended = stopped || drawn.ids.length < landed.count || wanted === 0;
+      const missing = drawn.ids.length < landed.count;
+      const ended = stopped || missing || wanted === 0;
       measure(result, ids.length === 0, drawn.ids.length, landed.milliseconds());
+      processors?.push(drawn.ids);
       if (!ended && !signal?.aborted) {
         // The first chunk tells nothing of the pace: a prompt was read in it.
         const pace = landed.milliseconds() / drawn.ids.length;
@@ -193,16 +242,17 @@ async function* loop(
       ids.push(...piece.ids);
       kept += piece.ids.length;
       addLogprobs(result, drawn, piece.ids.length);
-      result.ids = Int32Array.from(ids);
+      result.ids = Int32Array.from(settings.echo ? [...settings.promptIds, ...ids] : ids);
       const done = ended || text.stopped;
-      if (done) result.stopReason = text.stopped ? "stop" : stopped ? "eos" : "length";
+      const nothing = missing && landed.masked && drawer.length < model.context;
+      if (done) result.stopReason = text.stopped ? "stop" : stopped ? "eos" : nothing ? "exhausted" : "length";
       const shown = done ? piece.text + text.end() : piece.text;
       if (result.text !== null) result.text += shown;
       if (piece.ids.length > 0) yield { text: shown, ids: piece.ids };
       if (done) break;
     }
   } catch (error) {
-    kept = undefined; // the call that failed took back what it did
+    failed = true; // the call that failed took back what it did
     if (!(isDogeError(error, "aborted") && signal?.aborted)) throw error;
   } finally {
     // Left early, by an abort or a stop string: what is still on its way is given up, what nobody saw is taken back.
@@ -210,24 +260,41 @@ async function* loop(
       leaving.abort();
       await flight.drawn.catch(() => {});
     }
-    if (kept !== undefined && sequence.length > kept) takeBack(sequence, kept);
+    if (kept !== undefined) await settle(drawer, kept, failed);
     if (result.stopReason === "abort" && result.text !== null) result.text += text.end();
   }
 }
 
-function takeBack(sequence: Sequence, length: number): void {
+/** Errors: where nothing has failed yet, those of a call. */
+async function settle(drawer: Drawer, length: number, failed: boolean): Promise<void> {
   try {
-    sequence.rewind(length);
+    await drawer.settle(length);
   } catch (error) {
-    // Closed meanwhile: there is nothing left to take back.
-    if (!isDogeError(error, "closed") && !isDogeError(error, "device-lost")) throw error;
+    if (!failed) throw error;
   }
+}
+
+/** ln p of the prompt's tokens where they are asked for, for which all of them are evaluated. What is left to append. */
+async function echo(
+  model: Model,
+  { sequence, tokens }: Place,
+  { promptIds, logprobs }: Settings,
+  result: Mutable<GenerationResult>,
+  signal: AbortSignal,
+): Promise<Tokens> {
+  if (logprobs === undefined) return tokens;
+  const start = performance.now();
+  if (promptIds.length > tokens.length) sequence.rewind(0);
+  result.logprobs = await promptLogprobs(model, sequence, promptIds, logprobs, signal);
+  const milliseconds = performance.now() - start;
+  result.timings = { ...result.timings, prefillTokens: promptIds.length, prefillMs: milliseconds };
+  return new Int32Array(0);
 }
 
 function measure(result: Mutable<GenerationResult>, first: boolean, count: number, milliseconds: number): void {
   const { timings } = result;
   result.timings = first
-    ? { ...timings, prefillMs: milliseconds }
+    ? { ...timings, prefillMs: timings.prefillMs + milliseconds }
     : { ...timings, decodeTokens: timings.decodeTokens + count, decodeMs: timings.decodeMs + milliseconds };
 }
 
@@ -243,44 +310,4 @@ function addLogprobs(result: Mutable<GenerationResult>, drawn: Drawn, count: num
     ),
   }));
   result.logprobs = [...result.logprobs, ...added];
-}
-
-/** Ids of a chunk to the text that may be shown of them. */
-class PieceText {
-  readonly #stream;
-  readonly #size: number;
-  readonly #stops: StopStrings;
-
-  constructor({ tokenizer, skipSpecialTokens, stopStrings }: Settings) {
-    this.#stream = tokenizer?.stream({ skipSpecial: skipSpecialTokens });
-    this.#size = tokenizer?.size ?? 0;
-    this.#stops = stopStrings;
-  }
-
-  get stopped(): boolean {
-    return this.#stops.met;
-  }
-
-  /** The chunk up to the id that completes a stop string, if one does. */
-  push(ids: Tokens): Piece {
-    if (this.#stops.none) return { text: this.#decode(ids), ids };
-    let text = "";
-    for (let index = 0; index < ids.length; index++) {
-      text += this.#stops.push(this.#decode(ids.subarray(index, index + 1)));
-      if (this.#stops.met) return { text, ids: ids.slice(0, index + 1) };
-    }
-    return { text, ids };
-  }
-
-  /** What was held back: an unfinished character, the beginning of a stop string. */
-  end(): string {
-    if (this.#stops.met) return "";
-    const rest = this.#stops.push(this.#stream?.end() ?? "");
-    return rest + this.#stops.end();
-  }
-
-  /** A model's vocabulary may be padded beyond the tokenizer's: such ids have no text. */
-  #decode(ids: Tokens): string {
-    return this.#stream?.push(ids.filter((id) => id < this.#size)) ?? "";
-  }
 }

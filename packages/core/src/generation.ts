@@ -1,5 +1,6 @@
 // What a generation gives its caller: pieces to read as they come, and a result at the end, in any order or only one of them.
 import type { Tokens } from "./backend.ts";
+import { nextTask } from "./task.ts";
 
 export interface Piece {
   /** Empty when there is no tokenizer, or while characters or stop strings are undecided. */
@@ -7,8 +8,8 @@ export interface Piece {
   readonly ids: Tokens;
 }
 /** "eos": a stop id came; "stop": a stop string; "length": maxNewTokens or the context is reached; "abort": the signal fired, or
- *  the reader left. */
-export type StopReason = "eos" | "stop" | "length" | "abort";
+ *  the reader left; "exhausted": no id was allowed to follow. */
+export type StopReason = "eos" | "stop" | "length" | "abort" | "exhausted";
 
 export interface Timings {
   /** Opening and loading the model, where that was measured. */
@@ -29,7 +30,7 @@ export interface TokenLogprob {
   readonly top: readonly (readonly [number, number])[];
 }
 export interface GenerationResult {
-  /** null when the model has no tokenizer. */
+  /** null when the model has no tokenizer. With echo the prompt comes first, here and in ids and logprobs. */
   readonly text: string | null;
   /** Those given out, the stop id that ended it included. */
   readonly ids: Tokens;
@@ -37,6 +38,8 @@ export interface GenerationResult {
   readonly stopReason: StopReason;
   /** The seed the draws were made with: the same one gives the same text again. */
   readonly seed: number;
+  /** "host": the logits came back at every token, for options that the device's draw does not have. */
+  readonly drawnOn: "device" | "host";
   readonly timings: Timings;
   /** Tokens of the input that were left out because it was too long, where that was asked for. */
   readonly truncated?: number;
@@ -52,6 +55,7 @@ export class Generation implements AsyncIterable<Piece> {
   #ended: { readonly error: unknown } | undefined;
   #advancing: Promise<void> | undefined;
   #result: Promise<GenerationResult> | undefined;
+  #running: Promise<void> | undefined;
 
   constructor(run: AsyncGenerator<Piece, void, undefined>, filled: () => GenerationResult) {
     this.#run = run;
@@ -81,6 +85,19 @@ export class Generation implements AsyncIterable<Piece> {
   result(): Promise<GenerationResult> {
     this.#result ??= this.#finish();
     return this.#result;
+  }
+
+  /** Go on without the reader, who finds the pieces later: somebody waits for the end. One who reads still comes first, and
+   *  leaving still ends it. */
+  runOn(): void {
+    this.#running ??= this.#runOn();
+  }
+
+  async #runOn(): Promise<void> {
+    while (this.#ended === undefined) {
+      await this.#advance();
+      await nextTask();
+    }
   }
 
   async #finish(): Promise<GenerationResult> {

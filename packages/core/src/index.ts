@@ -25,16 +25,32 @@ export { type ExpertsForm, probeExpertsForm, reachableRows } from "./experts-for
 export { type Files, fileList, filesFrom, hasFile, readJson, readText } from "./files.ts";
 export * from "./generate.ts";
 export * from "./generation.ts";
+export type { GenerationDefaults } from "./generation-config.ts";
+export type { HubOptions, Progress } from "./hub/options.ts";
 export { type CheckpointDescription, describe, weightBytes } from "./inspect.ts";
 export { type Json, type JsonOptions, parseJson } from "./json.ts";
+export { type KeptSetOptions, keptSet } from "./kept-set.ts";
 export { canonicalName } from "./layout.ts";
 export * from "./load.ts";
 export * from "./noise.ts";
 export { type FileCheckpoint, type OpenOptions, openCheckpoint } from "./open.ts";
-export type { GenerateOptions, GenerationDefaults } from "./options.ts";
+export type { GenerateOptions } from "./options.ts";
+export type { Overflow } from "./overflow.ts";
+export { type AllowedTokens, type LogitsProcessor, type Processing, tokenMask } from "./processing.ts";
 export * from "./quantize.ts";
 export { type HeaderOptions, readHeader, type TensorEntry } from "./safetensors.ts";
-export * from "./sampling.ts";
+export {
+  checkLogits,
+  completeSampling,
+  defaultSampling,
+  draw,
+  isAllowed,
+  logProbabilities,
+  logSumExp,
+  mostLikely,
+  type SamplingOptions,
+  validateSampling,
+} from "./sampling.ts";
 export * from "./session.ts";
 export * from "./stop.ts";
 export * from "./streamer.ts";

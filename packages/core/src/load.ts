@@ -6,37 +6,32 @@ import { choose, type Tried } from "./choose.ts";
 import { Doge, type DogeParts } from "./doge.ts";
 import { aborted, DogeError } from "./errors.ts";
 import { type Files, hasFile, readJson, readText } from "./files.ts";
+import { type GenerationDefaults, readGenerationConfig } from "./generation-config.ts";
+import type { HubOptions, Progress } from "./hub/options.ts";
 import type { Json } from "./json.ts";
 import { openCheckpoint } from "./open.ts";
-import { type GenerationDefaults, readGenerationConfig } from "./options.ts";
 import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
 
-/** A folder, a browser's files, or files by name; or Files of one's own, which the caller closes. */
+/** A folder, a hub's name ("owner/name"), a browser's files, or files by name; or Files of one's own, which the caller closes. */
 export type Source = string | readonly File[] | { readonly [name: string]: Blob | Uint8Array } | Files;
 
-/** Bytes of one weight file that were read so far. */
-export interface Progress {
-  readonly file: string;
-  readonly loaded: number;
-  readonly total: number;
-}
-export interface LoadDogeOptions extends LoadOptions {
+/** How to load; revision, endpoint, token, cacheDir and offline are for hub names. */
+export interface LoadDogeOptions extends LoadOptions, Omit<HubOptions, "weights"> {
   /** Where to run it; of a list, the first that opens. */
   readonly backend: Provider | readonly Provider[];
-  readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
 /** Load the Doge in `source`. A folder with config.json and weights alone works with ids; it then has no tokenizer.
- *  Errors: those of opening files, of the backend's open and load, "tokenizer-invalid", "unavailable", "aborted". */
+ *  Errors: those of fetching a hub's model and of opening files, of the backend's open and load, "tokenizer-invalid", "unavailable", "aborted". */
 export async function loadDoge(source: Source, options: LoadDogeOptions): Promise<Doge> {
   const start = performance.now();
-  const { backend: providers, onProgress, ...load } = options;
+  const { backend: providers, onProgress, revision, endpoint, token, cacheDir, offline, ...load } = options;
   if (providers === undefined) {
     throw new DogeError("invalid-argument", "backend is undefined; it must be a provider or a list of providers.");
   }
   const { signal } = load;
   if (signal?.aborted) throw aborted(signal);
-  const files = await open(source);
+  const files = await open(source, { revision, endpoint, token, cacheDir, offline, signal, onProgress });
   let backend: Backend | undefined;
   try {
     const counted = counter(files, onProgress);
@@ -47,7 +42,12 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
     counted.begin(checkpoint.source.files);
     const model = await backend.load(checkpoint, load);
     counted.end();
-    const warnings = [...(checkpoint.warnings ?? []), ...text.warnings, ...faults(chosen.tried)];
+    const warnings = [
+      ...(files.notices ?? []),
+      ...(checkpoint.warnings ?? []),
+      ...text.warnings,
+      ...faults(chosen.tried),
+    ];
     const info = { source: files.name, loadMs: performance.now() - start, warnings, tried: chosen.tried };
     const parts: DogeParts = { backend, model, ...text, info };
     return new Doge(parts);
@@ -59,11 +59,11 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
   }
 }
 
-async function open(source: Source): Promise<Files> {
+async function open(source: Source, options: HubOptions): Promise<Files> {
   if (isFiles(source)) return source;
-  // Folders belong to a platform: which one this is, the package's export conditions say.
+  // Folders and caches belong to a platform: which one this is, the package's export conditions say.
   const { openSource } = await import("@doge-lm/core/platform");
-  return openSource(source);
+  return openSource(source, options);
 }
 
 const isFiles = (source: Source): source is Files =>

@@ -4,9 +4,11 @@ import type { Sampling } from "./backend.ts";
 import { show } from "./checked-rows.ts";
 import type { Config } from "./config.ts";
 import { DogeError } from "./errors.ts";
-import { isJsonObject, type Json } from "./json.ts";
+import type { GenerationDefaults } from "./generation-config.ts";
+import { checkOverflow, type Overflow } from "./overflow.ts";
+import { type Processing, processingNames, processingOf, validateProcessing } from "./processing.ts";
 
-export interface GenerateOptions {
+export interface GenerateOptions extends Processing {
   /** New tokens at most; default 20, as in transformers. 0: an empty text. */
   readonly maxNewTokens?: number | undefined;
   /** Prompt and new tokens together; maxNewTokens wins over it. */
@@ -29,13 +31,16 @@ export interface GenerateOptions {
   /** At most 16 strings that end the text and are not part of it. */
   readonly stop?: string | readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** The prompt comes first in text and ids and, with logprobs, ln p of its tokens. Default false. */
+  readonly echo?: boolean | undefined;
   /** 0: ln p of every id; k up to 20: and of the k most likely. */
   readonly logprobs?: number | undefined;
   /** Default true. */
   readonly skipSpecialTokens?: boolean | undefined;
-  /** What to do with an input longer than the context: "error" (default), or "truncate": leave out the oldest messages (a system
-   *  message stays) or the first tokens (a begin-of-text id stays), which the result tells. */
-  readonly overflow?: "error" | "truncate" | undefined;
+  /** What to do with an input longer than the context: "error" (default), or leave out the oldest exchanges (a system message
+   *  stays) or the first tokens (a begin-of-text id stays), which the result tells: as little as makes room with "truncate",
+   *  until half of the context is free with "slide". A session that slides forgets for good what it leaves out. */
+  readonly overflow?: Overflow | undefined;
   /** Messages: end with the header of the assistant's turn. Default true. */
   readonly addGenerationPrompt?: boolean | undefined;
   /** Messages: further variables of the chat template (tools, date_string, ...). */
@@ -45,6 +50,7 @@ export interface GenerateOptions {
 }
 
 const names: { readonly [name in keyof Required<GenerateOptions>]: true } = {
+  ...processingNames,
   maxNewTokens: true,
   maxLength: true,
   doSample: true,
@@ -57,6 +63,7 @@ const names: { readonly [name in keyof Required<GenerateOptions>]: true } = {
   eosTokenId: true,
   ignoreEos: true,
   stop: true,
+  echo: true,
   signal: true,
   logprobs: true,
   skipSpecialTokens: true,
@@ -75,76 +82,12 @@ export function checkOptionNames(options: GenerateOptions): void {
   }
 }
 
-/** What of generation_config.json is used: the keys as they stand, checked for their kind. */
-export interface GenerationDefaults {
-  readonly maxNewTokens?: number;
-  readonly maxLength?: number;
-  readonly doSample?: boolean;
-  readonly temperature?: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
-  readonly repetitionPenalty?: number;
-  readonly eosIds?: readonly number[];
-}
-
-const numbers = {
-  max_new_tokens: "maxNewTokens",
-  max_length: "maxLength",
-  temperature: "temperature",
-  top_k: "topK",
-  top_p: "topP",
-  min_p: "minP",
-  repetition_penalty: "repetitionPenalty",
-} as const;
-
-/** Keys that change what is generated and that are not done here, with the value at which they do nothing. */
-const neutral: { readonly [key: string]: Json } = {
-  num_beams: 1,
-  typical_p: 1,
-  epsilon_cutoff: 0,
-  eta_cutoff: 0,
-  no_repeat_ngram_size: 0,
-  encoder_repetition_penalty: 1,
-  min_length: 0,
-  min_new_tokens: 0,
-};
-const unused = ["bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id"];
-
-/** Read generation_config.json. Errors: "config-invalid" naming the key and its value. */
-export function readGenerationConfig(json: Json): { defaults: GenerationDefaults; warnings: string[] } {
-  const file = "generation_config.json";
-  if (!isJsonObject(json)) throw new DogeError("config-invalid", `${file} is not a JSON object.`);
-  const wrong = (key: string, kind: string): DogeError =>
-    new DogeError("config-invalid", `${file}: ${key} is ${JSON.stringify(json[key]).slice(0, 80)}, expected ${kind}.`);
-  const defaults: Record<string, unknown> = {};
-  for (const [key, name] of Object.entries(numbers)) {
-    const value = json[key] ?? undefined;
-    if (value === undefined) continue;
-    if (typeof value !== "number") throw wrong(key, "a number");
-    defaults[name] = value;
-  }
-  const sample = json.do_sample ?? undefined;
-  if (sample !== undefined && typeof sample !== "boolean") throw wrong("do_sample", "true or false");
-  if (sample !== undefined) defaults.doSample = sample;
-  const eos = json.eos_token_id ?? undefined;
-  if (eos !== undefined) {
-    const ids = Array.isArray(eos) ? eos : [eos];
-    if (!ids.every((id) => Number.isInteger(id) && (id as number) >= 0))
-      throw wrong("eos_token_id", "an id or a list of ids");
-    defaults.eosIds = ids;
-  }
-  const warnings = [...Object.keys(neutral), ...unused]
-    .filter((key) => (json[key] ?? neutral[key] ?? null) !== (neutral[key] ?? null))
-    .map(
-      (key) => `${file}: ${key} is ${JSON.stringify(json[key]).slice(0, 80)}, which is not done here and is ignored.`,
-    );
-  return { defaults: defaults as GenerationDefaults, warnings };
-}
-
 /** What a generation is to do, complete. */
 export interface Resolved {
   readonly sampling: Sampling;
+  /** What the device's draw does not do by itself. */
+  readonly processing: Processing;
+  readonly stopStrings: string | readonly string[];
   /** Depends on the prompt where only a maxLength says it. */
   readonly maxNewTokens: (promptLength: number) => number;
 }
@@ -164,9 +107,7 @@ export function resolveOptions(options: GenerateOptions, defaults: GenerationDef
       `${name} is ${show(value)}; it must be a whole number, 0 or more, or Infinity.`,
     );
   }
-  if (options.overflow !== undefined && options.overflow !== "error" && options.overflow !== "truncate") {
-    throw new DogeError("invalid-argument", `overflow is ${show(options.overflow)}; it must be "error" or "truncate".`);
-  }
+  checkOverflow(options.overflow);
   const asked = options.temperature === undefined ? undefined : options.temperature !== 0;
   const sample = (options.doSample ?? asked ?? defaults.doSample ?? false) && asked !== false;
   const seed = options.seed ?? (sample ? crypto.getRandomValues(new Uint32Array(1))[0]! : 0);
@@ -188,5 +129,26 @@ export function resolveOptions(options: GenerateOptions, defaults: GenerationDef
     if (defaults.maxLength !== undefined) return Math.max(0, defaults.maxLength - promptLength);
     return defaultNewTokens;
   };
-  return { sampling, maxNewTokens };
+  return {
+    sampling,
+    processing: resolveProcessing(options, defaults, config.vocabSize, !sample),
+    stopStrings: options.stop ?? defaults.stop ?? [],
+    maxNewTokens,
+  };
+}
+
+/** The caller's, then the file's; a minimum of the caller's in either form comes before the file's in the other. */
+function resolveProcessing(
+  options: GenerateOptions,
+  defaults: GenerationDefaults,
+  vocabulary: number,
+  greedy: boolean,
+): Processing {
+  const own = processingOf(options);
+  validateProcessing(own, vocabulary);
+  const merged: { -readonly [name in keyof Processing]: Processing[name] } = { ...defaults.processing, ...own };
+  if (own.minLength !== undefined && own.minNewTokens === undefined) delete merged.minNewTokens;
+  if (merged.minNewTokens !== undefined) delete merged.minLength;
+  if (greedy) for (const name of ["topH", "typicalP", "epsilonCutoff", "etaCutoff"] as const) delete merged[name];
+  return merged;
 }

@@ -20,13 +20,31 @@ export class Places {
   /** Least recently used first. */
   #kept: Kept[] = [];
   #last: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  /** Of the one whose turn it is: go on without a reader. */
+  #runOn: (() => void) | undefined;
 
   constructor(model: Model) {
     this.#model = model;
   }
 
-  /** Wait until everything asked for before has ended; the function returned ends this. Errors: "aborted". */
-  async turn(signal?: AbortSignal): Promise<() => void> {
+  /** Wait until everything asked for before has ended; the function returned ends this. `runOn` is called when somebody waits
+   *  for this to end, so that one that is not read cannot hold up the others. Errors: "aborted". */
+  async turn(signal?: AbortSignal, runOn?: () => void): Promise<() => void> {
+    this.#waiting++;
+    this.#runOn?.();
+    const end = await this.#turn(signal).finally(() => {
+      this.#waiting--;
+    });
+    this.#runOn = runOn;
+    if (this.#waiting > 0) runOn?.();
+    return () => {
+      this.#runOn = undefined;
+      end();
+    };
+  }
+
+  async #turn(signal: AbortSignal | undefined): Promise<() => void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const before = this.#last;
     this.#last = before.then(() => promise);
@@ -45,9 +63,15 @@ export class Places {
     return resolve;
   }
 
-  /** A place for `prompt` and up to `count` new tokens, in turn. Errors: "aborted", those of Model.sequence. */
-  async enter(owner: object, prompt: Tokens, count: number, signal: AbortSignal | undefined): Promise<Place> {
-    const done = await this.turn(signal);
+  /** A place for `prompt` and up to `count` new tokens, in turn. `runOn` as for turn(). Errors: "aborted", those of Model.sequence. */
+  async enter(
+    owner: object,
+    prompt: Tokens,
+    count: number,
+    signal: AbortSignal | undefined,
+    runOn: () => void,
+  ): Promise<Place> {
+    const done = await this.turn(signal, runOn);
     try {
       const { sequence, length } = this.#sequenceFor(owner, prompt);
       this.#makeRoom(prompt.length - length + Math.min(count, this.#model.context - prompt.length));

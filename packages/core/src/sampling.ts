@@ -2,6 +2,7 @@
 //
 // Nothing is sorted: each filter is a threshold, and the set a draw is made from is what stands above the strictest of them.
 import type { Floats, Sampling } from "./backend.ts";
+import { type Candidates, highest, keep, relative, threshold } from "./candidates.ts";
 import { DogeError } from "./errors.ts";
 import { noise } from "./noise.ts";
 
@@ -56,12 +57,6 @@ export function validateSampling(sampling: Sampling, where = ""): void {
 export const isAllowed = (allowed: Uint32Array, id: number): boolean =>
   (((allowed[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1;
 
-/** Ids that may still be drawn, ascending, with a score each. */
-interface Candidates {
-  readonly ids: Int32Array<ArrayBuffer>;
-  readonly scores: Float64Array<ArrayBuffer>;
-}
-
 /** Throws "numerical" for logits (vocab) with a NaN or with nothing finite: whatever would be drawn from them is no answer. */
 export function checkLogits(logits: ArrayLike<number>): void {
   let finite = false;
@@ -77,105 +72,66 @@ export function checkLogits(logits: ArrayLike<number>): void {
   }
 }
 
-/** The scores before any filter but `allowed`. A logit of -Infinity is a token that cannot be drawn, as if not allowed. */
-function candidates(
-  logits: ArrayLike<number>,
-  past: ArrayLike<number>,
-  sampling: Sampling,
-  allowed: Uint32Array | undefined,
-): Candidates {
-  checkLogits(logits);
-  const vocabulary = logits.length;
-  const all = new Float64Array(logits);
-  const { repetitionPenalty, temperature } = sampling;
-  if (repetitionPenalty !== 1) {
-    for (const id of new Set(Array.from(past))) {
-      if (id < 0 || id >= vocabulary) continue;
-      const score = all[id]!;
-      all[id] = score < 0 ? score * repetitionPenalty : score / repetitionPenalty;
-    }
+/** Throws "numerical" when a score is NaN. */
+function checkScores(scores: Float64Array): void {
+  const at = scores.findIndex(Number.isNaN);
+  if (at < 0) return;
+  throw new DogeError("numerical", `The score of id ${at} is NaN: a logits processor has made it so.`);
+}
+
+/** Scores (vocab) with the repetition penalty on every distinct id of the sequence so far, in place. */
+export function penalise(scores: Float64Array, past: ArrayLike<number>, repetitionPenalty: number): void {
+  if (repetitionPenalty === 1) return;
+  for (const id of new Set(Array.from(past))) {
+    if (id < 0 || id >= scores.length) continue;
+    const score = scores[id]!;
+    scores[id] = score < 0 ? score * repetitionPenalty : score / repetitionPenalty;
   }
-  const ids = new Int32Array(vocabulary);
-  const scores = new Float64Array(vocabulary);
+}
+
+/** The ids that may be drawn, with their scores (vocab) over the temperature. A score of -Infinity is a token that cannot be
+ *  drawn, as if not allowed. */
+function candidates(scores: Float64Array, temperature: number, allowed: Uint32Array | undefined): Candidates {
+  const ids = new Int32Array(scores.length);
+  const left = new Float64Array(scores.length);
   let count = 0;
-  for (let id = 0; id < vocabulary; id++) {
+  for (let id = 0; id < scores.length; id++) {
     if (allowed !== undefined && !isAllowed(allowed, id)) continue;
-    const score = temperature === 0 ? all[id]! : all[id]! / temperature;
+    const score = temperature === 0 ? scores[id]! : scores[id]! / temperature;
     if (score === Number.NEGATIVE_INFINITY) continue;
     ids[count] = id;
-    scores[count] = score;
+    left[count] = score;
     count++;
   }
-  return { ids: ids.subarray(0, count), scores: scores.subarray(0, count) };
+  return { ids: ids.subarray(0, count), scores: left.subarray(0, count) };
 }
 
-/** Those that pass. */
-function keep({ ids, scores }: Candidates, passes: (score: number) => boolean): Candidates {
-  const keptIds = new Int32Array(ids.length);
-  const keptScores = new Float64Array(ids.length);
-  let count = 0;
-  for (let index = 0; index < ids.length; index++) {
-    if (!passes(scores[index]!)) continue;
-    keptIds[count] = ids[index]!;
-    keptScores[count] = scores[index]!;
-    count++;
-  }
-  return { ids: keptIds.subarray(0, count), scores: keptScores.subarray(0, count) };
-}
-
-function highest(scores: Float64Array): number {
-  let best = Number.NEGATIVE_INFINITY;
-  for (let index = 0; index < scores.length; index++) best = Math.max(best, scores[index]!);
-  return best;
-}
-
-/** Relative to the most likely, which is exactly 1 (also where its score is +Infinity). */
-const relative = (score: number, best: number): number => (score === best ? 1 : Math.exp(score - best));
-
-/** The largest of `scores` such that the weights of those at least as large sum to `target` or more; the smallest of them
- *  when rounding keeps the sum below. Quickselect with a three-way partition: expected linear time, no sort. With a weight of
- *  1 each it is the target-th largest. */
-function threshold(scores: Float64Array, weight: (score: number) => number, target: number): number {
-  const active = scores.slice(); // the first `length` are those the threshold may still be among
-  let length = active.length;
-  let above = 0; // weight of everything larger than them
-  for (;;) {
-    const low = active[0]!;
-    const middle = active[length >> 1]!;
-    const high = active[length - 1]!;
-    const pivot = Math.max(Math.min(low, middle), Math.min(Math.max(low, middle), high));
-    let larger = 0;
-    let smaller = 0;
-    let largerWeight = 0;
-    for (let index = 0; index < length; index++) {
-      const score = active[index]!;
-      if (score > pivot) {
-        larger++;
-        largerWeight += weight(score);
-      } else if (score < pivot) smaller++;
-    }
-    const up = above + largerWeight >= target && larger > 0;
-    if (!up) {
-      above += largerWeight + (length - larger - smaller) * weight(pivot);
-      if (above >= target || smaller === 0) return pivot;
-    }
-    let left = 0;
-    for (let index = 0; index < length; index++) {
-      const score = active[index]!;
-      if (up ? score > pivot : score < pivot) active[left++] = score;
-    }
-    length = left;
-  }
+/** Filters beyond those of a device, one behind the other, after the temperature. */
+export interface Further {
+  /** In place of the repetition penalty: all that happens to the scores (vocab) before the temperature. */
+  process(scores: Float64Array, repetitionPenalty: number): void;
+  /** Between the temperature and topK. */
+  readonly before: (candidates: Candidates) => Candidates;
+  /** Behind minP. */
+  readonly after: (candidates: Candidates) => Candidates;
 }
 
 /** What a draw is made from, with the scores to which the noise is added. Empty when nothing is allowed. */
-function filtered(
+export function filtered(
   logits: ArrayLike<number>,
   past: ArrayLike<number>,
   sampling: Sampling,
   allowed: Uint32Array | undefined,
+  further?: Further,
 ): Candidates {
-  let left = candidates(logits, past, sampling, allowed);
+  checkLogits(logits);
+  const all = new Float64Array(logits);
+  if (further === undefined) penalise(all, past, sampling.repetitionPenalty);
+  else {
+    further.process(all, sampling.repetitionPenalty);
+    checkScores(all);
+  }
+  let left = candidates(all, sampling.temperature, allowed);
   if (left.ids.length === 0) return left;
   const best = highest(left.scores);
   if (sampling.temperature === 0) {
@@ -183,6 +139,7 @@ function filtered(
     return { ids: left.ids.slice(first, first + 1), scores: left.scores.slice(first, first + 1) };
   }
   const { topK, topP, minP } = sampling;
+  if (further !== undefined) left = further.before(left);
   if (topK > 0 && topK < left.ids.length) {
     const cut = threshold(left.scores, () => 1, topK);
     left = keep(left, (score) => score >= cut);
@@ -195,7 +152,7 @@ function filtered(
     left = keep(left, (score) => score >= cut);
   }
   if (minP > 0) left = keep(left, (score) => relative(score, best) >= minP);
-  return left;
+  return further === undefined ? left : further.after(left);
 }
 
 /** Sampling options, each at `defaultSampling` where it is not given. */
@@ -209,33 +166,18 @@ export function completeSampling(options: SamplingOptions): Sampling {
   return sampling;
 }
 
-/** The set a draw is made from, ids ascending, with the probability of each: those of the filtered set sum to 1. Temperature 0
- *  gives the single most likely id. Empty when nothing is allowed.
- *  `logits` (vocab) follow the ids of the sequence so far, `ids`. Errors: "numerical", "invalid-argument". */
-export function keptSet(
-  logits: ArrayLike<number>,
-  ids: ArrayLike<number>,
-  options: SamplingOptions & { readonly allowed?: Uint32Array | undefined } = {},
-): { ids: Int32Array<ArrayBuffer>; probabilities: Float64Array<ArrayBuffer> } {
-  const { allowed, ...given } = options;
-  const kept = filtered(logits, ids, completeSampling(given), allowed);
-  const best = highest(kept.scores);
-  const weights = kept.scores.map((score) => relative(score, best));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  return { ids: kept.ids.slice(), probabilities: weights.map((weight) => weight / total) };
-}
-
 /** The id drawn from logits (vocab) for `position`, the number of ids before it; -1 when nothing is allowed.
- *  `ids`, the sequence so far, is read for the repetition penalty only. Errors: "numerical", "invalid-argument". */
+ *  `ids`, the sequence so far, is read for the repetition penalty only. `further` filters are for the host. Errors: "numerical", "invalid-argument". */
 export function draw(
   logits: ArrayLike<number>,
   ids: ArrayLike<number>,
   position: number,
   sampling: SamplingOptions,
   allowed?: Uint32Array,
+  further?: Further,
 ): number {
   const options = completeSampling(sampling);
-  const kept = filtered(logits, ids, options, allowed);
+  const kept = filtered(logits, ids, options, allowed, further);
   if (kept.ids.length <= 1) return kept.ids[0] ?? -1;
   let bestId = -1;
   let bestScore = Number.NEGATIVE_INFINITY;

@@ -46,7 +46,7 @@ export class Session {
     }
     if (!Array.isArray(saved.messages)) refuse(`messages is ${show(saved.messages)}`);
     saved.messages.forEach((message: unknown, index) => {
-      const { role, content } = (message ?? {}) as Partial<Message>;
+      const { role, content = null } = (message ?? {}) as Partial<Message>; // as JSON, it may have lost an undefined one
       if (typeof role !== "string" || !(typeof content === "string" || content === null)) {
         refuse(`message ${index} has no role and content`);
       }
@@ -61,7 +61,7 @@ export class Session {
     return session;
   }
 
-  /** All so far, the answers included. */
+  /** All so far, the answers included; without what an overflow of "slide" has forgotten. */
   get messages(): readonly Message[] {
     return this.#messages;
   }
@@ -73,13 +73,25 @@ export class Session {
     if (this.#writing) throw busy();
     const said: Message = typeof message === "string" ? { role: "user", content: message } : message;
     const messages = [...this.#messages, said];
-    const inner = this.#doge.generateFor(this, messages, { ...this.#options, ...options });
+    const all = { ...this.#options, ...options };
+    if (all.echo) {
+      throw new DogeError(
+        "invalid-argument",
+        "echo is for generate: in a conversation the prompt is no part of answers.",
+      );
+    }
+    let past = messages;
+    const inner = this.#doge.generateFor(this, messages, all, (dropped) => {
+      if (all.overflow !== "slide") return;
+      const first = messages[0]!.role === "system" ? 1 : 0;
+      past = messages.toSpliced(first, dropped);
+    });
     const filled: { result: GenerationResult | undefined } = { result: undefined };
     const keep = async (): Promise<void> => {
       const result = await inner.result();
       filled.result = result;
       if (result.stopReason === "abort" && result.ids.length === 0) return;
-      this.#messages = [...messages, { role: "assistant", content: result.text ?? "" }];
+      this.#messages = [...past, { role: "assistant", content: result.text ?? "" }];
       this.#ids = [...result.promptIds, ...result.ids];
     };
     const begin = () => {

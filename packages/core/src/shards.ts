@@ -6,8 +6,8 @@ import { foreignWeights } from "./foreign-format.ts";
 import { isJsonObject } from "./json.ts";
 import { type HeaderOptions, readHeader, type TensorEntry } from "./safetensors.ts";
 
-const WEIGHTS_FILE = "model.safetensors";
-const INDEX_FILE = "model.safetensors.index.json";
+export const WEIGHTS_FILE = "model.safetensors";
+export const INDEX_FILE = "model.safetensors.index.json";
 /** The largest Doge has 1.6 billion parameters: a handful of shards. */
 const SHARD_CAP = 1024;
 
@@ -72,6 +72,11 @@ export async function readTensorEntries(
     );
   }
   return tensors;
+}
+
+/** The shards that the index of `files` names; they need not be there yet. @throws DogeError as readTensorEntries(). */
+export async function shardNames(files: Files, signal?: AbortSignal): Promise<string[]> {
+  return [...new Set((await readWeightMap(files, signal)).values())];
 }
 
 async function readWeightMap(files: Files, signal?: AbortSignal): Promise<Map<string, string>> {

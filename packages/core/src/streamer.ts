@@ -18,15 +18,19 @@ export class TextStreamer {
   readonly #tokenizer: Tokenizer;
   readonly #print: (text: string, end: boolean) => void;
   readonly #skipSpecial: boolean;
+  readonly #skipPrompt: boolean;
   #skipNext: boolean;
   #stream;
   #waiting = "";
+  /** The last four ids. */
+  #last: number[] = [];
 
   constructor(tokenizer: Tokenizer, print: (text: string, end: boolean) => void, options: StreamerOptions = {}) {
     this.#tokenizer = tokenizer;
     this.#print = print;
     this.#skipSpecial = options.skipSpecialTokens ?? true;
-    this.#skipNext = options.skipPrompt ?? false;
+    this.#skipPrompt = options.skipPrompt ?? false;
+    this.#skipNext = this.#skipPrompt;
     this.#stream = tokenizer.stream({ skipSpecial: this.#skipSpecial });
   }
 
@@ -36,7 +40,7 @@ export class TextStreamer {
       return;
     }
     this.#waiting += this.#stream.push(Array.from(ids).filter((id) => id < this.#tokenizer.size));
-    const whole = this.#waiting.endsWith("\n") || ideograph.test(this.#waiting);
+    const whole = !this.#unfinished(ids) && (this.#waiting.endsWith("\n") || ideograph.test(this.#waiting));
     const end = whole ? this.#waiting.length : this.#waiting.lastIndexOf(" ") + 1;
     if (end === 0) return;
     const text = this.#waiting.slice(0, end);
@@ -44,8 +48,17 @@ export class TextStreamer {
     this.#print(text, false);
   }
 
-  /** Prints what waits, and is ready for the next prompt's answer. */
+  /** Whether the text so far ends within a character, as one spread over tokens does. */
+  #unfinished(ids: ArrayLike<number>): boolean {
+    // A character has at most four bytes, and a token at least one.
+    this.#last = [...this.#last, ...Array.from(ids)].slice(-4);
+    return this.#tokenizer.decode(this.#last.filter((id) => id < this.#tokenizer.size)).endsWith("\ufffd");
+  }
+
+  /** Prints what waits, and is ready for the next prompt and its answer. */
   end(): void {
+    this.#skipNext = this.#skipPrompt;
+    this.#last = [];
     const rest = this.#waiting + this.#stream.end();
     this.#waiting = "";
     this.#stream = this.#tokenizer.stream({ skipSpecial: this.#skipSpecial });

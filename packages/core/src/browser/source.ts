@@ -1,17 +1,13 @@
-// What load() accepts as a model in a browser: chosen files, or files by name.
+// What load() accepts as a model in a browser: a hub's name, chosen files, or files by name.
 
-import { DogeError } from "../errors.ts";
 import { type Files, fileList, filesFrom } from "../files.ts";
+import type { HubOptions } from "../hub/options.ts";
+import { openHub } from "./hub.ts";
 
 export type Source = string | readonly File[] | { readonly [name: string]: Blob | Uint8Array };
 
-/** The files of `source`. @throws DogeError "unsupported" for a string: there are no folders here, and no hub yet. */
-export async function openSource(source: Source): Promise<Files> {
-  if (typeof source === "string") {
-    throw new DogeError(
-      "unsupported",
-      `${JSON.stringify(source)} cannot be opened: models are not fetched from the hub yet, so give the files themselves.`,
-    );
-  }
+/** The files of `source`; `options` are for hub names. Errors: those of openHub(). */
+export async function openSource(source: Source, options: HubOptions = {}): Promise<Files> {
+  if (typeof source === "string") return openHub(source, options);
   return Array.isArray(source) ? fileList(source) : filesFrom(source as { [name: string]: Blob | Uint8Array });
 }

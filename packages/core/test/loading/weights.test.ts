@@ -240,8 +240,13 @@ describe("sources", () => {
     await refuses(() => openSource(join(path, "none")), "file-missing", "no folder");
     await refuses(() => openSource("./no-such-folder"), "file-missing");
     await refuses(() => openSource(join(path, "config.json")), "invalid-argument", "is a file");
-    await refuses(() => openSource("SmallDoge/Doge-20M"), "unsupported", "hub");
-    await refuses(() => openBrowserSource("SmallDoge/Doge-20M"), "unsupported", "hub");
+    await refuses(() => openSource("Doge-20M"), "file-missing", "owner/name");
+    await refuses(
+      () => openSource("SmallDoge/Doge-20M", { offline: true, cacheDir: path }),
+      "offline-missing",
+      "Doge-20M",
+    );
+    await refuses(() => openBrowserSource("Doge-20M"), "invalid-argument", "owner/name");
   });
   test("chosen files, with and without their folder", async () => {
     const parts = [

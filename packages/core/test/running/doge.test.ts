@@ -119,6 +119,48 @@ describe("options", () => {
     expect(rows.at(-1)!.sampling.temperature).toBe(0);
   });
 
+  it("beyond the draw come in the same order, and are no hindrance without a tokenizer", async () => {
+    const [first, second] = greedyAfter([3], 2) as [number, number];
+    const processing = { suppressTokens: [first], minNewTokens: 4, typicalP: 0.5 };
+    const { doge } = await open({
+      bare: true,
+      defaults: { processing, stop: ["x"], maxNewTokens: 5, eosIds: [second] },
+    });
+    const run = async (options: object) => doge.generate([3], { seed: 1, ...options }).result();
+    const free = await run({ suppressTokens: [], minNewTokens: 0, eosTokenId: [] });
+    expect([...free.ids]).toEqual(greedyAfter([3], 5));
+    expect([...(await run({})).ids]).not.toContain(first);
+    expect((await run({ suppressTokens: [] })).ids.length).toBeGreaterThan(3);
+    // A minimum of the caller's in one form comes before the file's in the other.
+    expect([...(await run({ suppressTokens: [], minLength: 0 })).ids]).toEqual([first, second]);
+    const both = { suppressTokens: [], minLength: 6, minNewTokens: 1 }; // of one's own, the new tokens count
+    expect([...(await run(both)).ids]).toEqual([first, second]);
+    expect((await run({ temperature: 1 })).drawnOn).toBe("host");
+    expect((await run({ temperature: 1, typicalP: 1 })).drawnOn).toBe("device");
+    expect((await run({})).drawnOn).toBe("device"); // greedy: the filter has nothing to do
+    const { doge: text } = await open({ defaults: { stop: ["7"] } });
+    expect((await text.generate([3], { maxNewTokens: 300 }).result()).stopReason).toBe("stop");
+    expect((await text.generate([3], { maxNewTokens: 30, stop: [] }).result()).stopReason).toBe("length");
+  });
+
+  it("echo brings ln p of the whole prompt, also where its beginning was kept, and is not for conversations", async () => {
+    const { doge } = await open();
+    const input = [3, 4, 5, 6];
+    const options = { maxNewTokens: 3, echo: true, logprobs: 1 };
+    const first = await doge.generate(input, options).result();
+    const again = await doge.generate(input, options).result();
+    expect(again.logprobs).toEqual(first.logprobs);
+    expect(again.logprobs!.map(({ id }) => id)).toEqual([...input, ...greedyAfter(input, 3)]);
+    expect(again.timings.prefillTokens).toBe(4);
+    // Without ln p the kept beginning serves.
+    expect((await doge.generate(input, { maxNewTokens: 3, echo: true }).result()).timings.prefillTokens).toBe(1);
+    const { logprobs } = await doge.score(input);
+    first.logprobs!.slice(0, 4).forEach(({ logprob }, index) => {
+      expect(logprob).toBeCloseTo(logprobs[index]!, 6);
+    });
+    expect(code(() => doge.session().send("hi", { echo: true }))).toBe("invalid-argument");
+  });
+
   it("without a seed a random one is taken and told, and gives the same again", async () => {
     const { doge } = await open();
     const options = { temperature: 1.5, topK: 0, maxNewTokens: 30 };
@@ -146,7 +188,7 @@ describe("options", () => {
       [{ logprobs: 21 }, "logprobs is 21"],
       [{ stop: Array(17).fill("a") }, "17 strings"],
       [{ overflow: "ignore" }, 'overflow is "ignore"'],
-      [{ noRepeatNgramSize: 3 }, "noRepeatNgramSize is not an option"],
+      [{ numBeams: 3 }, "numBeams is not an option"],
     ];
     for (const [options, words] of bad) {
       expect(() => doge.generate([3], options)).toThrow(words);
@@ -185,6 +227,94 @@ describe("an input longer than the context (T7)", () => {
     expect(chat.truncated).toBe(13);
     expect(code(() => doge.generate([user("x".repeat(20))], options))).toBe("context-overflow");
     expect((await doge.generate([3, 4], options).result()).truncated).toBeUndefined();
+  });
+
+  it("loses whole exchanges: no answer is left without its question", async () => {
+    const { doge } = await open({ context: 24 });
+    const messages = [
+      user("aaaa"),
+      { role: "assistant", content: "bbb" },
+      user("cc"),
+      { role: "assistant", content: "d" },
+    ];
+    const { promptIds } = await doge
+      .generate([...messages, user("e")], { overflow: "truncate", maxNewTokens: 4 })
+      .result();
+    expect([...promptIds]).toEqual([...mockTokenizer().encode("[ucc][ad][ue]>", { addSpecial: false })]);
+  });
+});
+
+describe("a conversation longer than the context", () => {
+  /** Turns of a session until its past has met the context three times over, and the prompts it made. */
+  async function talk(overflow: "truncate" | "slide") {
+    const { doge } = await open({ context: 100 });
+    const session = doge.session({ system: "be", maxNewTokens: 4, overflow });
+    const turns = [];
+    for (let turn = 0; turn < 20; turn++) turns.push(await session.send(String.fromCharCode(97 + turn)).result());
+    return { session, turns };
+  }
+
+  it("is an error by default, and the session stays as it was", async () => {
+    const { doge } = await open({ context: 40 });
+    const session = doge.session({ maxNewTokens: 8 });
+    await session.send("hi").result();
+    const before = session.save();
+    expect(code(() => session.send("x".repeat(40)))).toBe("context-overflow");
+    expect(session.save()).toEqual(before);
+    session.rewind(1);
+    expect((await session.send("hi").result()).ids.length).toBe(8);
+  });
+
+  it('"truncate" leaves the oldest exchanges out of the prompt, and keeps them in its messages', async () => {
+    const { session, turns } = await talk("truncate");
+    expect(session.messages.length).toBe(41);
+    const cut = turns.filter(({ truncated = 0 }) => truncated > 0);
+    expect(cut.length).toBeGreaterThan(5);
+    for (const { promptIds, ids } of turns) {
+      expect(promptIds.length).toBeLessThanOrEqual(96);
+      expect(ids.length).toBe(4);
+      expect([...promptIds.slice(0, 5)]).toEqual([...mockTokenizer().encode("[sbe]", { addSpecial: false })]);
+    }
+  });
+
+  it('"slide" forgets the oldest exchanges for good, half of the context at a time, and reuses its past in between', async () => {
+    const { session, turns } = await talk("slide");
+    const slid = turns.flatMap(({ truncated = 0 }, index) => (truncated > 0 ? [index] : []));
+    expect(slid.length).toBeGreaterThan(1);
+    for (const [place, index] of slid.entries()) {
+      expect(turns[index]!.promptIds.length).toBeLessThanOrEqual(50);
+      if (place > 0) expect(index - slid[place - 1]!).toBeGreaterThan(1);
+    }
+    expect(session.messages[0]).toEqual({ role: "system", content: "be" });
+    expect(session.messages[1]!.role).toBe("user");
+    expect(session.messages.length).toBeLessThan(41);
+    expect(session.messages.at(-2)).toEqual(user("t"));
+    const after = turns[slid[0]! + 1]!;
+    expect(after.timings.prefillTokens).toBeLessThan(after.promptIds.length / 2);
+    const copy = session.clone();
+    expect(copy.messages).toEqual(session.messages);
+  });
+
+  it("keeps its last question where that alone takes more than half of the context", async () => {
+    const { doge } = await open({ context: 40 });
+    for (const overflow of ["truncate", "slide"] as const) {
+      const session = doge.session({ maxNewTokens: Infinity, overflow });
+      const first = await session.send("x".repeat(30)).result();
+      expect([first.truncated, first.promptIds.length, first.ids.length]).toEqual([undefined, 34, 6]);
+      const second = await session.send("y".repeat(30)).result();
+      expect([second.promptIds.length, second.ids.length]).toEqual([34, 6]);
+      expect(session.messages.length).toBe(overflow === "slide" ? 2 : 4);
+    }
+  });
+
+  it("that overflows with its last question alone is an error under every policy", async () => {
+    const { doge } = await open({ context: 40 });
+    for (const overflow of ["truncate", "slide"] as const) {
+      const session = doge.session({ maxNewTokens: 8, overflow });
+      await session.send("hi").result();
+      expect(code(() => session.send("x".repeat(40)))).toBe("context-overflow");
+      expect(session.messages.length).toBe(2);
+    }
   });
 });
 
@@ -255,6 +385,63 @@ describe("one after the other", () => {
     expect((await behind).ids.length).toBe(3);
   });
 
+  it("several sessions at once are served in the order they asked, each as if alone", async () => {
+    const { doge } = await open();
+    const sessions = Array.from({ length: 5 }, () => doge.session({ maxNewTokens: 6 }));
+    const order: string[] = [];
+    const talk = async (session: ReturnType<Doge["session"]>, name: string) => {
+      for (const turn of ["a", "b", "c"]) {
+        const { promptIds, ids } = await session.send(name + turn).result();
+        expect([...ids]).toEqual(greedyAfter(promptIds, 6));
+        order.push(name);
+      }
+    };
+    await Promise.all(sessions.map((session, index) => talk(session, String(index))));
+    expect(order.join("")).toBe("012340123401234"); // nobody comes twice before all have come once
+  });
+
+  it("one that nobody reads on does not hold up the others, and its reader finds all of it", async () => {
+    const { doge, rows } = await open();
+    const idle = doge.generate([3], { maxNewTokens: 50 });
+    const reader = idle[Symbol.asyncIterator]();
+    const first = await reader.next();
+    for (let task = 0; task < 200; task++) await nextTask();
+    expect(rows.length).toBe(2); // alone, it waits for its reader: only the chunk behind the one read is on its way
+    const other = await doge.generate([4], { maxNewTokens: 3 }).result();
+    expect([...other.ids]).toEqual(greedyAfter([4], 3));
+    const ids = [...(first.value?.ids ?? [])];
+    for (let piece = await reader.next(); !piece.done; piece = await reader.next()) ids.push(...piece.value.ids);
+    expect(ids).toEqual(greedyAfter([3], 50));
+    expect([...(await idle.result()).ids]).toEqual(ids);
+    // Also where it is a session's, and where it comes to its turn while others wait already.
+    const session = doge.session({ maxNewTokens: 50 });
+    const answer = session.send("hi");
+    await answer[Symbol.asyncIterator]().next();
+    const late = doge.generate([5], { maxNewTokens: 50 });
+    const begun = late[Symbol.asyncIterator]().next();
+    expect((await doge.score([3, 4])).ids.length).toBe(2);
+    await begun;
+    expect((await answer.result()).ids.length).toBe(50);
+    expect(session.messages.length).toBe(2);
+    expect([...(await late.result()).ids]).toEqual(greedyAfter([5], 50));
+  });
+
+  it("leaving the loop ends it at what was read, also while others wait", async () => {
+    const { doge } = await open();
+    const session = doge.session({ maxNewTokens: 300 });
+    const answer = session.send("hi");
+    const behind = { result: undefined as Promise<{ ids: Int32Array }> | undefined };
+    let said = "";
+    for await (const piece of answer) {
+      behind.result ??= doge.generate([5], { maxNewTokens: 3 }).result();
+      said += piece.text;
+      if (said.length > 10) break;
+    }
+    expect((await behind.result!).ids.length).toBe(3);
+    expect(session.messages.at(-1)).toEqual({ role: "assistant", content: said });
+    expect((await answer.result()).stopReason).toBe("abort");
+  });
+
   it("goes on after a failure and says closed after close", async () => {
     const { doge, raw } = await open();
     raw.nanAfter = greedyAfter([3], 3)[2]!;
@@ -309,7 +496,14 @@ describe("session", () => {
     expect([...(await restored.send("two").result()).ids]).toEqual([...answer.ids]);
     expect(restored.messages).toEqual(session.messages);
     expect(restored.save().ids).toEqual([...answer.promptIds, ...answer.ids]);
-    for (const bad of [null, {}, { ...saved, version: 2 }, { ...saved, messages: [{}] }, { ...saved, ids: [40] }]) {
+    for (const bad of [
+      null,
+      {},
+      { ...saved, version: 2 },
+      { ...saved, messages: [{}] },
+      { ...saved, messages: [{ role: "user", content: 5 }] },
+      { ...saved, ids: [40] },
+    ]) {
       expect(code(() => doge.restore(bad as never))).toBe("invalid-argument");
     }
   });
@@ -351,6 +545,9 @@ describe("score and info", () => {
     expect([...all.ids]).toEqual([3, 4, 5]);
     expect(all.logprobs[0]).toBe(0);
     const part = await doge.score([3], [4, 5]);
+    expect(all.perplexity).toBeCloseTo(Math.exp(-all.sum / 2), 12);
+    expect(part.perplexity).toBeCloseTo(Math.exp(-part.sum / 2), 12);
+    expect((await doge.score([3])).perplexity).toBeNull();
     expect([...part.logprobs]).toEqual([...all.logprobs.slice(1)]);
     expect(part.sum).toBeCloseTo(all.logprobs[1]! + all.logprobs[2]!, 5);
     const text = await doge.score("ab", "c");

@@ -245,6 +245,7 @@ describe("stop strings (T8)", () => {
 
   it("are at most 16, none empty", () => {
     expect(() => new StopStrings(Array(17).fill("x"))).toThrow("17 strings");
+    expect(() => new StopStrings(Array(1000).fill("x"))).toThrow("1000 strings");
     expect(() => new StopStrings([""])).toThrow("0 characters");
     expect(() => new StopStrings([3 as never])).toThrow(DogeError);
   });
@@ -257,6 +258,7 @@ describe("TextStreamer", () => {
     const streamer = new TextStreamer(
       {
         ...tokenizer,
+        decode: (tokens) => Array.from(tokens, (id) => texts[id]).join(""),
         stream: () => ({ push: (tokens) => Array.from(tokens, (id) => texts[id]).join(""), end: () => "" }),
       },
       (part, end) => said.push(end ? `${part}|` : part),

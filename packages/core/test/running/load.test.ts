@@ -1,8 +1,8 @@
 // loadDoge: files to a Doge, with progress, defaults and a choice of backends.
 import { describe, expect, it } from "vitest";
+import { readGenerationConfig } from "../../src/generation-config.ts";
 import type { Progress, Provider } from "../../src/index.ts";
 import { isDogeError, loadDoge, tensorShapes } from "../../src/index.ts";
-import { readGenerationConfig } from "../../src/options.ts";
 import { config, MockBackend, mockProvider } from "./mock.ts";
 
 const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
@@ -81,7 +81,32 @@ describe("loadDoge", () => {
       defaults: { doSample: true, topK: 0, temperature: 0.7 },
       warnings: [],
     });
-    for (const bad of [{ top_p: "x" }, { do_sample: 1 }, { eos_token_id: "a" }, 5]) {
+    const file = {
+      ...{ no_repeat_ngram_size: 3, bad_words_ids: [[4], [5, 6]], sequence_bias: [[[3], -1.5]], min_new_tokens: 2 },
+      ...{ min_length: 4, suppress_tokens: [7], begin_suppress_tokens: [8], forced_eos_token_id: 1, typical_p: 0.9 },
+      ...{ epsilon_cutoff: 1e-3, eta_cutoff: 0, top_h: null, stop_strings: "END" },
+      exponential_decay_length_penalty: [10, 1.1],
+    };
+    expect(readGenerationConfig(file)).toEqual({
+      defaults: {
+        stop: ["END"],
+        processing: {
+          ...{ noRepeatNgramSize: 3, badWordsIds: [[4], [5, 6]], sequenceBias: [[[3], -1.5]], minNewTokens: 2 },
+          ...{ minLength: 4, suppressTokens: [7], beginSuppressTokens: [8], forcedEosTokenId: 1, typicalP: 0.9 },
+          ...{ epsilonCutoff: 1e-3, etaCutoff: 0, exponentialDecayLengthPenalty: [10, 1.1] },
+        },
+      },
+      warnings: [],
+    });
+    for (const bad of [
+      { bad_words_ids: [4] },
+      { suppress_tokens: 4 },
+      { stop_strings: [4] },
+      { top_p: "x" },
+      { do_sample: 1 },
+      { eos_token_id: "a" },
+      5,
+    ]) {
       expect(() => readGenerationConfig(bad)).toThrow("generation_config.json");
     }
   });

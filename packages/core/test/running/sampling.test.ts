@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Sampling } from "../../src/backend.ts";
 import { isDogeError } from "../../src/errors.ts";
-import { defaultSampling, draw, keptSet, logProbabilities, mostLikely, validateSampling } from "../../src/sampling.ts";
+import { keptSet } from "../../src/kept-set.ts";
+import { defaultSampling, draw, logProbabilities, mostLikely, validateSampling } from "../../src/sampling.ts";
 
 const floats = (...values: number[]) => Float32Array.from(values);
 const kept = (logits: ArrayLike<number>, options: Parameters<typeof keptSet>[2], ids: number[] = []) => [

@@ -29,9 +29,14 @@ const cases: [what: string, spoil: Break, says: RegExp][] = [
   ["an empty list of pre-tokenizers", (j) => (j.pre_tokenizer.pretokenizers = []), /pre_tokenizer has no component/],
   ["no pre-tokenizer", (j) => (j.pre_tokenizer = null), /pre_tokenizer is null/],
   [
-    "T2: an unknown pattern",
+    "T2: a pattern of exponential time, or any other unknown one",
     (j) => (j.pre_tokenizer.pretokenizers[0].pattern.Regex = "(a+)+$"),
     /pattern is "\(a\+\)\+\$".*not a known one/,
+  ],
+  [
+    "T2: a pattern of exponential time in a normalizer",
+    (j) => (j.normalizer = { type: "Replace", pattern: { Regex: "(a+)+$" }, content: "" }),
+    /normalizer is .*"\(a\+\)\+\$".*not supported/,
   ],
   ["a pattern that is a string", (j) => (j.pre_tokenizer.pretokenizers[0].pattern = { String: " " }), /"String":" "/],
   ["another behaviour", (j) => (j.pre_tokenizer.pretokenizers[0].behavior = "Removed"), /behavior is "Removed"/],

@@ -1,0 +1,54 @@
+// Ring "text", second part: core's generate() on a backend under the options of transformers' generate(), whose greedy ids are
+// committed (tools/generation.py greedy), and the same draws on the device and on the host.
+import { generate, type Model } from "@doge-lm/core";
+import { assert, same } from "../assert.ts";
+import { type Check, inRing } from "../check.ts";
+import { greedyAgrees } from "../compare.ts";
+import { fixtureNames } from "../fixtures.ts";
+import { tokens } from "../random.ts";
+import { tolerances } from "../tolerances.ts";
+
+export const generationChecks: Check[] = [];
+const check = inRing("text", generationChecks);
+
+check("golden greedy ids under every option of generation", async (scope) => {
+  let compared = 0;
+  for (const name of fixtureNames) {
+    const { generations } = await scope.fixture(name);
+    if (generations === undefined) continue;
+    const model = await scope.model({ fixture: name });
+    const { maxNewTokens, cases } = generations;
+    for (const { prompt, options, ids, margins } of cases) {
+      const { eosTokenId, ...rest } = options;
+      const stop = eosTokenId === undefined ? undefined : typeof eosTokenId === "number" ? [eosTokenId] : eosTokenId;
+      const result = await generate(model, tokens(prompt), { ...rest, stop, temperature: 0, maxNewTokens }).result();
+      const what = `${name}, ${JSON.stringify(options)}`;
+      greedyAgrees([...result.ids], ids, margins, tolerances.greedyMargin, what);
+      const host = options.sequenceBias !== undefined || options.exponentialDecayLengthPenalty !== undefined;
+      same(result.drawnOn, host ? "host" : "device", `${what}: where it is drawn`);
+      compared++;
+    }
+  }
+  assert(compared > 0, "No fixture has generations.");
+});
+
+check("a seed draws the same ids on the device and from the logits on the host", async (scope) => {
+  const model: Model = await scope.model({ fixture: "native" });
+  const prompt = tokens([13, 46, 99, 105]);
+  for (const seed of [1, 2, 3]) {
+    const options = {
+      ...{ seed, temperature: 0.8, topK: 50, topP: 0.9, minP: 0.01, repetitionPenalty: 1.1 },
+      ...{ maxNewTokens: 24, stop: [], noRepeatNgramSize: 2, suppressTokens: [7, 8], logprobs: 2 },
+    };
+    const device = await generate(model, prompt, options).result();
+    const host = await generate(model, prompt, { ...options, logitsProcessors: [() => {}] }).result();
+    same([device.drawnOn, host.drawnOn], ["device", "host"], "Where they are drawn");
+    same(host.ids, device.ids, `Ids of seed ${seed}`);
+    for (const [index, { id, logprob, top }] of device.logprobs!.entries()) {
+      const other = host.logprobs![index]!;
+      same([other.id, ...other.top.map(([id]) => id)], [id, ...top.map(([id]) => id)], "Ids that ln p is given of");
+      const gap = Math.abs(other.logprob - logprob);
+      assert(gap <= tolerances.logProbability, `ln p of token ${index} is ${logprob} and ${other.logprob}.`);
+    }
+  }
+});

@@ -1,0 +1,55 @@
+// Ids of a generation's chunks to the text that may be shown of them: whole characters, and nothing of a stop string.
+import type { Tokens } from "./backend.ts";
+import type { Piece } from "./generation.ts";
+import type { StopStrings } from "./stop.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+interface PieceTextParts {
+  readonly tokenizer: Tokenizer | null;
+  readonly skipSpecialTokens: boolean;
+  readonly stopStrings: StopStrings;
+}
+
+export class PieceText {
+  readonly #stream;
+  readonly #size: number;
+  readonly #stops: StopStrings;
+
+  constructor({ tokenizer, skipSpecialTokens, stopStrings }: PieceTextParts) {
+    this.#stream = tokenizer?.stream({ skipSpecial: skipSpecialTokens });
+    this.#size = tokenizer?.size ?? 0;
+    this.#stops = stopStrings;
+  }
+
+  get stopped(): boolean {
+    return this.#stops.met;
+  }
+
+  /** The prompt: no stop string is looked for in it. */
+  prompt(ids: Tokens): string {
+    return this.#decode(ids);
+  }
+
+  /** The chunk up to the id that completes a stop string, if one does. */
+  push(ids: Tokens): Piece {
+    if (this.#stops.none) return { text: this.#decode(ids), ids };
+    let text = "";
+    for (let index = 0; index < ids.length; index++) {
+      text += this.#stops.push(this.#decode(ids.subarray(index, index + 1)));
+      if (this.#stops.met) return { text, ids: ids.slice(0, index + 1) };
+    }
+    return { text, ids };
+  }
+
+  /** What was held back: an unfinished character, the beginning of a stop string. */
+  end(): string {
+    if (this.#stops.met) return "";
+    const rest = this.#stops.push(this.#stream?.end() ?? "");
+    return rest + this.#stops.end();
+  }
+
+  /** A model's vocabulary may be padded beyond the tokenizer's: such ids have no text. */
+  #decode(ids: Tokens): string {
+    return this.#stream?.push(ids.filter((id) => id < this.#size)) ?? "";
+  }
+}

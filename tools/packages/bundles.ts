@@ -1,0 +1,194 @@
+// Bundles the packed @doge-lm/wasm with Vite, webpack and esbuild, for pages and for Node, as a user's project would.
+import { readdirSync, readFileSync, renameSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import * as esbuild from "esbuild";
+import * as vite from "vite";
+import webpack from "webpack";
+import type { Project } from "./project.ts";
+import { kilobytes } from "./steps.ts";
+
+/** What a page may download before the model: the whole runtime, gzipped. */
+const PAGE_LIMIT = 150_000;
+
+/** Ask the model and give the text to `say`. */
+const ask = (source: string, options: string, say: string): string => `
+const doge = await load(${source}, ${options});
+const answer = doge.generate([{ role: "user", content: "Hi, how are you doing today?" }], { maxNewTokens: 40, temperature: 0 });
+let text = "";
+for await (const piece of answer) text += piece.text;
+await doge.close();
+${say};
+`;
+
+/** A program for Node and its like: the folder of the model is its argument. */
+const script = (imports = "", options = "{}"): string =>
+  `${LOAD}${imports}${ask("process.argv[2]", options, "console.log(text)")}`;
+
+/** The program of a page, which has the model's `files` under model/ and posts what is answered to answer/. */
+const page = (imports: string, work: string): string => `${imports}
+const post = (body) => fetch("answer/", { method: "POST", body });
+addEventListener("error", ({ message }) => post("error: " + message));
+addEventListener("unhandledrejection", ({ reason }) => post("error: " + reason));
+const files = {};
+for (const name of ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]) {
+  files[name] = await (await fetch("model/" + name)).blob();
+}
+${work}`;
+
+const LOAD = 'import { load } from "@doge-lm/wasm";\n';
+
+/** A worker that answers from the files it is sent, and the page that has it. */
+const WORKER = `${LOAD}
+addEventListener("unhandledrejection", ({ reason }) => postMessage("error: " + reason));
+onmessage = async ({ data: files }) => {
+${ask("files", "{}", "postMessage(text)")}
+};
+`;
+const WITH_WORKER = `
+const worker = new Worker(new URL("./worker.mjs", import.meta.url), { type: "module" });
+worker.onmessage = ({ data }) => post(data);
+worker.onerror = ({ message }) => post("error: " + message);
+worker.postMessage(files);
+`;
+
+/** esbuild copies no files for new URL(): there, the binaries are imported and handed to load. */
+const BINARIES = `import relaxed from "@doge-lm/wasm/doge-relaxed.wasm";
+import simd from "@doge-lm/wasm/doge-simd.wasm";
+`;
+const ASSETS = "{ assets: { simd, relaxed } }";
+
+export function writeSources(project: Project): void {
+  const html = (program: string): string =>
+    `<!doctype html><title>Doge</title><script type="module" src="./${program}"></script>\n`;
+  project.write("script.mjs", script());
+  project.write("script-assets.mjs", script(BINARIES, ASSETS));
+  project.write("index.html", html("page.mjs"));
+  project.write("page.mjs", page(LOAD, ask("files", "{}", "await post(text)")));
+  project.write("page-assets.mjs", page(LOAD + BINARIES, ask("files", ASSETS, "await post(text)")));
+  project.write("with-worker.html", html("page-with-worker.mjs"));
+  project.write("page-with-worker.mjs", page("", WITH_WORKER));
+  project.write("worker.mjs", WORKER);
+}
+
+/** How Vite works on the project, without a word. @returns also its warnings as they come. */
+function viteOptions(project: Project): { options: vite.InlineConfig; warnings: string[] } {
+  const warnings: string[] = [];
+  const customLogger = vite.createLogger("silent");
+  customLogger.warn = (message) => void warnings.push(message);
+  customLogger.warnOnce = customLogger.warn;
+  customLogger.error = customLogger.warn;
+  const options = { root: project.folder, base: "./", configFile: false, logLevel: "silent", customLogger } as const;
+  return { options, warnings };
+}
+
+/** Vite's build of one of the project's .html files, as index.html into `outDir`. @throws on any warning. */
+export async function buildVite(project: Project, html: string, outDir: string): Promise<void> {
+  const { options, warnings } = viteOptions(project);
+  await vite.build({
+    ...options,
+    build: { outDir, target: "es2022", rolldownOptions: { input: join(project.folder, html) } },
+  });
+  if (html !== "index.html") renameSync(join(project.folder, outDir, html), join(project.folder, outDir, "index.html"));
+  if (warnings.length > 0) throw new Error(warnings.join("\n"));
+}
+
+/** What `ask` gets from the page as Vite's development server serves it: packages bundled beforehand, sources as they are. */
+export async function withViteServer<T>(
+  project: Project,
+  middleware: vite.Connect.NextHandleFunction,
+  ask: (address: string) => Promise<T>,
+): Promise<T> {
+  const { options, warnings } = viteOptions(project);
+  const serve = {
+    name: "model",
+    configureServer: ({ middlewares }: vite.ViteDevServer) => void middlewares.use(middleware),
+  };
+  const server = await vite.createServer({
+    ...options,
+    base: "/",
+    plugins: [serve],
+    server: { host: "127.0.0.1", port: 0, hmr: false },
+  });
+  try {
+    await server.listen();
+    const { port } = server.httpServer!.address() as AddressInfo;
+    return await ask(`http://127.0.0.1:${port}/`);
+  } catch (error) {
+    throw warnings.length === 0 ? error : new Error(`${String(error)}\n${warnings.join("\n")}`);
+  } finally {
+    await server.close();
+  }
+}
+
+/** webpack's build of the page or of the program for Node, as main.mjs into dist-webpack-TARGET. @throws on any warning. */
+export async function buildWebpack(project: Project, target: "web" | "node"): Promise<void> {
+  const stats = await new Promise<webpack.Stats | undefined>((resolve, reject) => {
+    webpack(
+      {
+        mode: "production",
+        context: project.folder,
+        entry: target === "web" ? "./page.mjs" : "./script.mjs",
+        target: target === "web" ? ["web", "es2022"] : "node22",
+        output: {
+          path: join(project.folder, `dist-webpack-${target}`),
+          module: true,
+          filename: "main.mjs",
+          ...(target === "web" ? { publicPath: "auto" } : {}),
+        },
+        experiments: { outputModule: true },
+        performance: false,
+      },
+      (error, stats) => (error === null ? resolve(stats) : reject(error)),
+    );
+  });
+  const { errors = [], warnings = [] } = stats?.toJson({ all: false, errors: true, warnings: true }) ?? {};
+  const faults = [...errors, ...warnings].map(({ moduleName, message }) => `${moduleName}: ${message}`);
+  if (faults.length > 0) throw new Error(faults.join("\n"));
+}
+
+/** esbuild's build, as main.mjs into dist-esbuild-TARGET: files beside the page's bundle, one file alone for Node.
+ *  @throws on any warning. */
+export async function buildEsbuild(project: Project, target: "web" | "node"): Promise<void> {
+  const outdir = join(project.folder, `dist-esbuild-${target}`);
+  const { warnings } = await esbuild.build({
+    entryPoints: { main: join(project.folder, target === "web" ? "page-assets.mjs" : "script-assets.mjs") },
+    outdir,
+    outExtension: { ".js": ".mjs" },
+    bundle: true,
+    minify: true,
+    splitting: target === "web",
+    format: "esm",
+    target: "es2022",
+    platform: target === "web" ? "browser" : "node",
+    loader: { ".wasm": target === "web" ? "file" : "binary" },
+    logLevel: "silent",
+  });
+  if (warnings.length > 0) throw new Error((await esbuild.formatMessages(warnings, { kind: "warning" })).join("\n"));
+}
+
+/** What a page of the build in `folder` downloads. @throws when that is too much, when a binary is missing, or when a module
+ *  of Node is asked for. */
+export function weigh(project: Project, folder: string): string {
+  let code = 0;
+  const binaries: number[] = [];
+  for (const entry of readdirSync(join(project.folder, folder), { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const content = readFileSync(join(entry.parentPath, entry.name));
+    const bytes = gzipSync(content, { level: 9 }).length;
+    if (entry.name.endsWith(".wasm")) binaries.push(bytes);
+    if (!/\.m?js$/.test(entry.name)) continue;
+    code += bytes;
+    const builtin =
+      /(?:\bfrom|\bimport|\brequire)\s*\(?\s*["'`](?:node:[^"'`]*|fs|path|url)["'`]|__vite-browser-external/;
+    const found = builtin.exec(content.toString());
+    if (found !== null) throw new Error(`${folder}/${entry.name} asks for a module of Node: ${found[0]}.`);
+  }
+  if (binaries.length !== 2) throw new Error(`${folder} holds ${binaries.length} .wasm files, not both binaries.`);
+  // A page takes one of the two.
+  const all = code + Math.max(...binaries);
+  const text = `${kilobytes(code)} of code + ${kilobytes(Math.max(...binaries))} of WebAssembly, gzipped`;
+  if (all > PAGE_LIMIT) throw new Error(`A page downloads ${text}: over ${kilobytes(PAGE_LIMIT)}.`);
+  return text;
+}

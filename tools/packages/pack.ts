@@ -1,0 +1,88 @@
+// Packs every package that is published and looks at each tarball: what is in it, what it weighs, what the linters say.
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { kilobytes, root, run, tool } from "./steps.ts";
+
+const packs = join(root, ".cache", "packs");
+
+/** Bytes that a published package may unpack to, with the reason. */
+const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> = {
+  "@doge-lm/demo-model": { bytes: 4_000_000, why: "the bundled model is a taste, not a download" },
+  "@doge-lm/conformance": { bytes: 4_000_000, why: "fixtures and goldens travel with the suite" },
+};
+const DEFAULT_LIMIT = { bytes: 1_000_000, why: "install size is a feature: 3 MB for a backend with all it depends on" };
+
+/** What the checks read of a packed package.json. */
+interface Manifest {
+  readonly name: string;
+  readonly private?: boolean;
+  readonly scripts?: Record<string, string>;
+  readonly exports?: Record<string, unknown>;
+}
+
+/** A packed package: its tarball, the folder that holds what is in it, and its manifest as published. */
+export interface Packed {
+  readonly tarball: string;
+  readonly folder: string;
+  readonly manifest: Manifest;
+}
+
+const manifestIn = (folder: string): Manifest => JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+
+/** Bytes of all files in `folder`. */
+export function folderSize(folder: string): number {
+  let bytes = 0;
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) bytes += statSync(join(entry.parentPath, entry.name)).size;
+  }
+  return bytes;
+}
+
+/** Folders of the packages that are published. */
+export function published(): string[] {
+  return ["packages", "apps"]
+    .flatMap((group) => readdirSync(join(root, group)).map((name) => join(root, group, name)))
+    .filter((folder) => !manifestIn(folder).private);
+}
+
+/** Begin with an empty folder of tarballs. */
+export function clearPacks(): void {
+  rmSync(packs, { recursive: true, force: true });
+  mkdirSync(packs, { recursive: true });
+}
+
+/** Pack the package in `folder`. */
+export function pack(folder: string): Packed {
+  const printed = run("pnpm", ["pack", "--json", "--pack-destination", packs], folder);
+  const { filename: tarball } = JSON.parse(printed) as { filename: string };
+  const unpacked = join(packs, manifestIn(folder).name.replace("/", "+"));
+  mkdirSync(unpacked);
+  run("tar", ["xzf", tarball, "-C", unpacked], root);
+  const content = join(unpacked, "package");
+  return { tarball, folder: content, manifest: manifestIn(content) };
+}
+
+/** What a packed package weighs. @throws when it may not be published like this. */
+export function inspect({ tarball, folder, manifest }: Packed): string {
+  const { name } = manifest;
+  const bytes = folderSize(folder);
+  const limit = LIMITS[name] ?? DEFAULT_LIMIT;
+  if (bytes > limit.bytes) throw new Error(`It unpacks to ${bytes} bytes, over ${limit.bytes}: ${limit.why}.`);
+  const files = readdirSync(folder);
+  for (const file of ["README.md", "LICENSE", "package.json"]) {
+    if (!files.includes(file)) throw new Error(`It is packed without ${file}.`);
+  }
+  for (const hook of ["preinstall", "install", "postinstall"]) {
+    if (manifest.scripts?.[hook] !== undefined) throw new Error(`It has a script, ${hook}, that runs at install.`);
+  }
+  tool("publint/src/cli.js", ["--strict", tarball]);
+  // Published as ES modules alone. Binaries are entry points for bundlers, and have no types.
+  const binaries = Object.keys(manifest.exports ?? {}).filter((entry) => entry.endsWith(".wasm"));
+  tool("@arethetypeswrong/cli/dist/index.js", [
+    tarball,
+    "--profile=esm-only",
+    "--no-color",
+    ...(binaries.length === 0 ? [] : ["--exclude-entrypoints", ...binaries]),
+  ]);
+  return `${kilobytes(statSync(tarball).size)} packed, ${kilobytes(bytes)} unpacked`;
+}
