@@ -13,10 +13,13 @@ export type Routing = "reference" | "per-token";
 
 /** What a backend can do on this machine. Plain data: print it, compare it, gate tests on it. */
 export interface Capabilities {
-  readonly device: string; // "wasm simd128 x8", "NVIDIA H200"
+  /** For people: "wasm simd128 x8", "NVIDIA H200". */
+  readonly device: string;
   readonly dtypes: readonly DType[];
-  readonly trains: boolean; // models have a trainer()
-  readonly threads?: number | undefined; // CPU threads that a call uses; none: 1, or not a CPU
+  /** Whether models have a trainer(). */
+  readonly trains: boolean;
+  /** CPU threads that a call uses; none: 1, or not a CPU. */
+  readonly threads?: number | undefined;
 }
 /** Absence is an answer, with a reason a person can act on. A throw is a fault: it should have worked. */
 export type Availability =
@@ -25,7 +28,8 @@ export type Availability =
 
 /** What a backend package's factory returns: wasm(options), cuda(options). Making one touches nothing. */
 export interface Provider {
-  readonly name: string; // "wasm"
+  /** The short name of the backend: "wasm". */
+  readonly name: string;
   probe(): Promise<Availability>;
   /** Rejects with probe's code and why when not available. */
   open(signal?: AbortSignal): Promise<Backend>;
@@ -39,10 +43,14 @@ export interface Backend {
   close(): Promise<void>;
 }
 export interface LoadOptions {
-  readonly dtype?: DType | undefined; // default "f32"
-  readonly routing?: Routing | undefined; // mixture of experts only; default "reference"
-  readonly context?: number | undefined; // longest sequence; default the config's maximum
-  readonly room?: number | undefined; // tokens of all sequences together; default at least one context
+  /** Default "f32". */
+  readonly dtype?: DType | undefined;
+  /** Mixture of experts only; default "reference". */
+  readonly routing?: Routing | undefined;
+  /** Longest sequence; default the config's maximum. */
+  readonly context?: number | undefined;
+  /** Tokens of all sequences together; default at least one context. */
+  readonly room?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -52,8 +60,10 @@ export interface LoadOptions {
 export interface Model {
   readonly config: Config;
   readonly dtype: DType;
-  readonly routing: Routing; // "per-token" when dense
-  readonly context: number; // tokens one sequence may hold
+  /** How tokens are routed to experts; "per-token" when dense. */
+  readonly routing: Routing;
+  /** Tokens one sequence may hold. */
+  readonly context: number;
   /** Tokens that still fit, all sequences together, shared pasts once; as of the last call resolved. A guide for
    *  admission: a call that does not fit rejects with "no-room" before anything runs. */
   readonly room: number;
@@ -83,30 +93,43 @@ export interface Sequence {
   close(): void;
 }
 export interface Row {
-  readonly sequence: Sequence; // at most once in a call
-  readonly tokens: Tokens; // may be empty, except on an empty sequence: go on from the last token
+  /** Each sequence at most once in a call. */
+  readonly sequence: Sequence;
+  /** May be empty, except on an empty sequence: go on from the last token. */
+  readonly tokens: Tokens;
 }
 export interface SampleRow extends Row {
-  readonly count: number; // 0: only append
+  /** Ids to draw at most; 0: only append. */
+  readonly count: number;
   readonly sampling: Sampling;
-  readonly allowed?: Uint32Array<ArrayBuffer> | undefined; // bit id & 31 of word id >> 5, for every draw of this call; none: all
-  readonly alternatives?: number | undefined; // 0: ln p of each id drawn too; k <= 20: and the k most likely
+  /** Ids that may be drawn, for every draw of this call: bit id & 31 of word id >> 5; none: all. */
+  readonly allowed?: Uint32Array<ArrayBuffer> | undefined;
+  /** 0: ln p of each id drawn too; k <= 20: and the k most likely at its place. */
+  readonly alternatives?: number | undefined;
 }
 /** Fewer ids than `count`: a stop id (the last one here, or earlier), nothing allowed, or the context is full. */
 export interface Drawn {
   readonly ids: Tokens;
-  readonly logprobs: Floats; // as score() gives them: before penalty, temperature and filters; empty unless asked
-  readonly topIds: Tokens; // ids.length x alternatives, most likely first; empty unless asked
+  /** ln p of each id, as score() gives them: before penalty, temperature and filters; empty unless asked. */
+  readonly logprobs: Floats;
+  /** (ids.length, alternatives), most likely first; empty unless asked. */
+  readonly topIds: Tokens;
   readonly topLogprobs: Floats;
 }
 /** How to draw. A draw depends on its logits, this, what is allowed, the tokens before it and its position: nothing else. */
 export interface Sampling {
-  readonly temperature: number; // 0: the most likely token, the lowest id on a tie
-  readonly topK: number; // 0: all
-  readonly topP: number; // 1: all
-  readonly minP: number; // drop tokens under minP times the most likely
-  readonly repetitionPenalty: number; // 1: none; on every id in the sequence
-  readonly seed: number; // an unsigned 32-bit integer
+  /** Divides the logits; 0: the most likely token, the lowest id on a tie. */
+  readonly temperature: number;
+  /** Keep the k most likely; 0: all. */
+  readonly topK: number;
+  /** Keep the most likely until their sum reaches this; 1: all. */
+  readonly topP: number;
+  /** Drop tokens under minP times the most likely. */
+  readonly minP: number;
+  /** Divides positive logits, multiplies negative ones, of every id in the sequence; 1: none. */
+  readonly repetitionPenalty: number;
+  /** An unsigned 32-bit integer. */
+  readonly seed: number;
   /** Ids that end the text. The one met is returned and holds: rows without tokens then draw nothing, until tokens are
    *  appended or it is rewound. */
   readonly stop: readonly number[];

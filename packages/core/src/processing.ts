@@ -29,7 +29,7 @@ export interface Processing {
   readonly forcedBosTokenId?: number | undefined;
   /** The last id that fits into maxNewTokens. */
   readonly forcedEosTokenId?: number | readonly number[] | undefined;
-  /** [start, factor]: beyond `start` new tokens the end of text gains |score| * (factor ^ tokens - 1). */
+  /** `[start, factor]`: beyond `start` new tokens the end of text gains |score| * (factor ^ tokens - 1). */
   readonly exponentialDecayLengthPenalty?: readonly [number, number] | undefined;
   /** Of the 100 most likely, keep while their entropy stays within this share of the whole. */
   readonly topH?: number | undefined;
