@@ -1,49 +1,17 @@
-// Every code block of the README and of the documentation, run as it stands. `ts` runs in a process of its own, `ts no-run` (a
-// browser, a test runner) is type-checked like all others, `sh` runs on the command line. Hub names are answered by a hub on
-// this machine that serves the demo model under every name; ./Doge-60M-Instruct and path/to/a/doge are the demo model's folder.
+// The code blocks of the README and of the documentation that need no browser, run as they stand: `ts` in a process of its own,
+// `sh` on the command line. All TypeScript is type-checked. Hub names are answered by a hub on this machine; ./Doge-60M-Instruct
+// and path/to/a/doge are the demo model's folder.
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { COMMIT, TestHub } from "../packages/core/test/hub/server.ts";
+import { hubOf, Place, readBlocks, root } from "./snippets/blocks.ts";
 
-const root = fileURLToPath(new URL("..", import.meta.url));
-const demo = join(root, "packages", "demo-model");
 const doge = join(root, "apps", "cli", "src", "bin.ts");
-const hub = new TestHub({});
-let place: string;
+const blocks = await readBlocks();
+const hub = await hubOf(blocks);
+let place: Place;
 
-interface Block {
-  readonly where: string;
-  readonly language: string;
-  readonly run: boolean;
-  readonly code: string;
-}
-
-/** The fenced blocks of a page that name a language, with what indents them (in a list) taken off. */
-function blocksOf(file: string, text: string): Block[] {
-  return [...text.matchAll(/^( *)```(\w+)([^\n]*)\n([\s\S]*?)^\1```$/gm)].map((match) => {
-    const [, indent = "", language = "", marks = "", body = ""] = match;
-    return {
-      where: `${relative(root, file)}:${text.slice(0, match.index).split("\n").length}`,
-      language,
-      run: !/\bno-run\b/.test(marks),
-      code: body.replaceAll(new RegExp(`^${indent}`, "gm"), ""),
-    };
-  });
-}
-
-const pages = [
-  "README.md",
-  ...(await readdir(join(root, "docs"), { recursive: true })).map((name) => join("docs", name)),
-  ...(await readdir(join(root, "packages"))).map((name) => join("packages", name, "README.md")),
-]
-  .filter((name) => name.endsWith(".md") && !/node_modules|[\\/]api[\\/]|[\\/]\.vitepress[\\/]/.test(name))
-  .sort()
-  .map((name) => join(root, name));
-const blocks = (await Promise.all(pages.map(async (page) => blocksOf(page, await readFile(page, "utf8"))))).flat();
 const scripts = blocks.filter(({ language }) => language === "ts");
 const commands = blocks
   .filter(({ language }) => language === "sh")
@@ -54,66 +22,38 @@ const commands = blocks
       .filter((line) => line !== "")
       .map((line) => ({ where, line })),
   );
-const fileOf = (index: number) => join(place, "page", `block-${index}.ts`);
+const fileOf = (index: number) => join(place.folder, "page", `block-${index}.ts`);
 
 beforeAll(async () => {
-  place = await realpath(await mkdtemp(join(tmpdir(), "doge-snippets-")));
-  const files: Record<string, Uint8Array> = {};
-  for (const name of await readdir(demo)) {
-    if (/^(.*config|tokenizer|special_tokens_map)\.json$|safetensors$/.test(name)) {
-      files[name] = await readFile(join(demo, name));
-    }
-  }
-  for (const { code } of blocks) {
-    for (const [name] of code.matchAll(/SmallDoge\/[\w.-]+/g)) hub.repositories[name] = { commit: COMMIT, files };
-  }
-  await hub.start();
-  // The packages as an install would put them, and what a snippet takes from its own project.
-  for (const [name, target] of [
-    ["core", "core"],
-    ["wasm", "backend-wasm"],
-    ["reference", "backend-reference"],
-    ["conformance", "conformance"],
-    ["demo-model", "demo-model"],
-  ] as const) {
-    await link(join(root, "packages", target), "node_modules", "@doge-lm", name);
-  }
-  await link(join(root, "node_modules", "@types"), "node_modules", "@types");
-  await link(demo, "page", "Doge-60M-Instruct");
-  await link(demo, "page", "path", "to", "a", "doge");
-  await mkdir(join(place, "src"));
-  await writeFile(join(place, "src", "index.ts"), 'export { reference as mine } from "@doge-lm/reference";\n');
-  await writeFile(join(place, "package.json"), '{ "type": "module" }\n');
-  await writeFile(
-    join(place, "tsconfig.json"),
+  place = await Place.make();
+  await place.write(
+    "tsconfig.json",
     JSON.stringify({
       extends: join(root, "tsconfig.base.json"),
-      compilerOptions: { noEmit: true, moduleDetection: "force", typeRoots: [join(place, "node_modules", "@types")] },
+      compilerOptions: {
+        noEmit: true,
+        moduleDetection: "force",
+        typeRoots: [join(place.folder, "node_modules", "@types")],
+      },
       include: ["page/*.ts"],
     }),
   );
-  for (const [index, { code }] of scripts.entries()) await writeFile(fileOf(index), code);
+  for (const [index, { code }] of scripts.entries()) await place.write(`page/block-${index}.ts`, code);
 });
 afterAll(async () => {
   await hub.stop();
-  await rm(place, { recursive: true, force: true });
+  await place.remove();
 });
-
-async function link(target: string, ...path: readonly string[]): Promise<void> {
-  const at = join(place, ...path);
-  await mkdir(dirname(at), { recursive: true });
-  await symlink(target, at, "junction");
-}
 
 /** A program in the snippets' folder; the hub answers from this process, which must not be blocked. */
 function start(program: string, args: readonly string[], input = "") {
   const child = spawn(program, args, {
-    cwd: join(place, "page"),
+    cwd: join(place.folder, "page"),
     env: {
       PATH: process.env.PATH,
       NO_COLOR: "1",
-      HOME: place,
-      HF_HOME: join(place, "home"),
+      HOME: place.folder,
+      HF_HOME: join(place.folder, "home"),
       HF_ENDPOINT: hub.url,
     },
   });
@@ -147,13 +87,13 @@ describe("code blocks of the documentation", () => {
     const { out } = await start(process.execPath, [
       join(root, "node_modules", "typescript", "bin", "tsc"),
       "-p",
-      join(place, "tsconfig.json"),
+      join(place.folder, "tsconfig.json"),
     ]);
     const named = out.replace(/(?:[\w./-]*\/)?block-(\d+)\.ts/g, (_, index) => scripts[Number(index)]!.where);
     expect(named).toBe("");
   });
 
-  test.concurrent.each(scripts.map((block, index) => ({ ...block, index })).filter(({ run }) => run))(
+  test.concurrent.each(scripts.map((block, index) => ({ ...block, index })).filter(({ mark }) => mark === ""))(
     "$where runs",
     async ({ index }) => {
       const { status, out, err } = await node([fileOf(index)]);
@@ -167,7 +107,7 @@ describe("code blocks of the documentation", () => {
     if (install) {
       // Packed and installed by `npm run check`; here, that there are packages of these names.
       for (const name of install[1]!.split(" ")) {
-        const manifest = join(place, "node_modules", name, "package.json");
+        const manifest = join(place.folder, "node_modules", name, "package.json");
         expect(JSON.parse(await readFile(manifest, "utf8"))).toMatchObject({ name });
       }
       return;

@@ -50,7 +50,7 @@ export function serveModel(request: IncomingMessage, response: ServerResponse, s
   return true;
 }
 
-async function serveFile(path: string, response: ServerResponse, otherwise?: string): Promise<void> {
+export async function serveFile(path: string, response: ServerResponse, otherwise?: string): Promise<void> {
   try {
     const content = await readFile(path);
     response.setHeader("content-type", TYPES[extname(path)] ?? "application/octet-stream");

@@ -16,7 +16,7 @@ import { ReferenceModel } from "./model.ts";
 import { loadWeights } from "./weights.ts";
 
 export type * from "@doge-lm/core";
-export { DogeError, isDogeError } from "@doge-lm/core";
+export { DogeError, isDogeError, TextStreamer, tokenMask } from "@doge-lm/core";
 
 const can: Capabilities = Object.freeze({
   device: "javascript",

@@ -11,7 +11,7 @@ import { writeAngles } from "./rope.ts";
 import { loadWeights } from "./weights.ts";
 
 export type * from "@doge-lm/core";
-export { DogeError, isDogeError } from "@doge-lm/core";
+export { DogeError, isDogeError, TextStreamer, tokenMask } from "@doge-lm/core";
 export type { Binary } from "./features.ts";
 export type { Assets, Exports } from "./instantiate.ts";
 

@@ -110,6 +110,7 @@ export class Doge {
       tokenizer: this.tokenizer,
       skipSpecialTokens: options.skipSpecialTokens,
       signal: options.signal,
+      streamer: options.streamer,
     };
     const more = { loadMs: this.#parts.info.loadMs, ...(truncated > 0 ? { truncated } : {}) };
     const enter = (runOn: () => void) => this.#places.enter(owner, ids, count, options.signal, runOn);

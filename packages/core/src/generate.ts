@@ -11,6 +11,7 @@ import { needsHost, type Processing, processingOf, validateProcessing } from "./
 import { Processors } from "./processors.ts";
 import { completeSampling, type SamplingOptions } from "./sampling.ts";
 import { StopStrings } from "./stop.ts";
+import type { Streamer } from "./streamer.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface LoopOptions extends SamplingOptions, Processing {
@@ -30,6 +31,8 @@ export interface LoopOptions extends SamplingOptions, Processing {
   readonly skipSpecialTokens?: boolean | undefined;
   /** Ends the generation with the stop reason "abort"; what came before stays. */
   readonly signal?: AbortSignal | undefined;
+  /** Is given the prompt's ids when the generation begins, then those of each piece; what it throws ends the generation. */
+  readonly streamer?: Streamer | undefined;
 }
 
 /** Milliseconds a chunk should take: short enough to look like a stream and to stop, long enough to make crossings rare. */
@@ -110,12 +113,17 @@ export function generateAt(
     let failed = false;
     const made: number[] = [];
     try {
-      yield* loop(model, place, settings, result, made);
+      options.streamer?.put(promptIds);
+      for await (const piece of loop(model, place, settings, result, made)) {
+        if (piece.ids !== promptIds) options.streamer?.put(piece.ids); // with echo, the first piece is the prompt
+        yield piece;
+      }
     } catch (error) {
       failed = true;
       throw error;
     } finally {
       place.leave(Int32Array.from(made), failed);
+      if (!failed) options.streamer?.end();
     }
   }
   const generation = new Generation(run(), () => result);

@@ -7,6 +7,7 @@ import { DogeError } from "./errors.ts";
 import type { GenerationDefaults } from "./generation-config.ts";
 import { checkOverflow, type Overflow } from "./overflow.ts";
 import { type Processing, processingNames, processingOf, validateProcessing } from "./processing.ts";
+import type { Streamer } from "./streamer.ts";
 
 export interface GenerateOptions extends Processing {
   /** New tokens at most; default 20, as in transformers. 0: an empty text. */
@@ -31,6 +32,8 @@ export interface GenerateOptions extends Processing {
   /** At most 16 strings that end the text and are not part of it. */
   readonly stop?: string | readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Is given the ids as they come, the prompt's first: a TextStreamer, or one of your own. */
+  readonly streamer?: Streamer | undefined;
   /** The prompt comes first in text and ids and, with logprobs, ln p of its tokens. Default false. */
   readonly echo?: boolean | undefined;
   /** 0: ln p of every id; k up to 20: and of the k most likely. */
@@ -65,6 +68,7 @@ const names: { readonly [name in keyof Required<GenerateOptions>]: true } = {
   stop: true,
   echo: true,
   signal: true,
+  streamer: true,
   logprobs: true,
   skipSpecialTokens: true,
   overflow: true,

@@ -1,6 +1,12 @@
 // Text for a terminal as it comes, in whole words: what transformers' TextStreamer prints, for a generation's pieces.
 import type { Tokenizer } from "./tokenizer.ts";
 
+/** What generate()'s option `streamer` takes: it is given the prompt's ids, then those of each piece, and told the end. */
+export interface Streamer {
+  put(ids: ArrayLike<number>): void;
+  end(): void;
+}
+
 export interface StreamerOptions {
   /** Do not print the prompt, which is the first thing put in. Default false. */
   readonly skipPrompt?: boolean | undefined;
@@ -14,7 +20,7 @@ const ideograph =
 
 /** Receives the prompt's ids, then each piece's; passes on everything up to a line's end, an ideograph or the last space, and
  *  the rest when it is ended. */
-export class TextStreamer {
+export class TextStreamer implements Streamer {
   readonly #tokenizer: Tokenizer;
   readonly #print: (text: string, end: boolean) => void;
   readonly #skipSpecial: boolean;

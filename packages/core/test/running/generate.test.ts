@@ -251,6 +251,51 @@ describe("stop strings (T8)", () => {
   });
 });
 
+describe("a streamer", () => {
+  const recorder = () => {
+    const calls: (number[] | "end")[] = [];
+    return {
+      calls,
+      put: (put: ArrayLike<number>) => void calls.push(Array.from(put)),
+      end: () => void calls.push("end"),
+    };
+  };
+
+  it("is given the prompt, then what is new, then told the end; with echo too", async () => {
+    for (const echo of [false, true]) {
+      const { model } = await open();
+      const streamer = recorder();
+      const { ids: made } = await generate(model, ids(3, 4), { ...greedy, maxNewTokens: 9, streamer, echo }).result();
+      expect(streamer.calls[0]).toEqual([3, 4]);
+      expect(streamer.calls.at(-1)).toBe("end");
+      expect(streamer.calls.slice(1, -1).flat()).toEqual([...made].slice(echo ? 2 : 0));
+    }
+  });
+
+  it("is told the end when the reader leaves or the signal fires", async () => {
+    const { model } = await open();
+    const [left, aborted] = [recorder(), recorder()];
+    for await (const _ of generate(model, ids(3), { ...greedy, streamer: left })) break;
+    expect(left.calls.at(-1)).toBe("end");
+    const stop = new AbortController();
+    const generation = generate(model, ids(3), { ...greedy, streamer: aborted, signal: stop.signal });
+    for await (const _ of generation) stop.abort();
+    expect((await generation.result()).stopReason).toBe("abort");
+    expect(aborted.calls.at(-1)).toBe("end");
+  });
+
+  it("that throws ends the generation with its error, and the model goes on", async () => {
+    const { model } = await open();
+    const put = () => {
+      throw new Error("no paper");
+    };
+    const failing = generate(model, ids(3), { ...greedy, maxNewTokens: 4, streamer: { put, end() {} } });
+    await expect(failing.result()).rejects.toThrow("no paper");
+    const { ids: made } = await generate(model, ids(3), { ...greedy, maxNewTokens: 4 }).result();
+    expect([...made]).toEqual(expected([3], 4));
+  });
+});
+
 describe("TextStreamer", () => {
   it("skips the prompt and prints up to the last space, a line's end or an ideograph", () => {
     const said: string[] = [];
