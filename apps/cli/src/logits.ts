@@ -1,5 +1,6 @@
 // doge logits: the numbers themselves, for comparing engines.
 import { writeFileSync } from "node:fs";
+import { DogeError } from "@doge-lm/core";
 import { Command } from "commander";
 import { openModel } from "./engine.ts";
 import { idList, type ModelOptions, withModel } from "./options.ts";
@@ -26,7 +27,7 @@ export function logitsCommand(): Command {
       const logits = flags.all
         ? (await opened.model.inspect([row], ["logits"]))[0]!.get("logits")!.data
         : (await opened.model.forward([row]))[0]!;
-      writeFileSync(flags.out, new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+      write(flags.out, new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
       const shape = [flags.all ? flags.promptIds.length : 1, opened.model.config.vocabSize];
       const hash = hashOf(logits);
       process.stdout.write(
@@ -38,4 +39,13 @@ export function logitsCommand(): Command {
       await opened.close();
     }
   });
+}
+
+function write(file: string, bytes: Uint8Array): void {
+  try {
+    writeFileSync(file, bytes);
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new DogeError("invalid-argument", `The logits were not written: ${why}.`, { scope: "cli", cause });
+  }
 }

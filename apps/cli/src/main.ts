@@ -8,7 +8,7 @@ import { helpLayout } from "./help.ts";
 import { inspectCommand } from "./inspect.ts";
 import { logitsCommand } from "./logits.ts";
 import { lsCommand } from "./ls.ts";
-import { sentenceOf } from "./output.ts";
+import { sentenceOf, usageFault } from "./output.ts";
 import { pullCommand } from "./pull.ts";
 import { rmCommand } from "./rm.ts";
 import { scoreCommand } from "./score.ts";
@@ -21,7 +21,7 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
 const program = new Command("doge")
   .description("SmallDoge's small language models in a terminal. Without --model, the bundled demo model speaks.")
   .version(version)
-  .showHelpAfterError("Run doge --help, or doge COMMAND --help, for what there is.")
+  .configureOutput({ outputError: (text, write) => write(usageFault(text, "")) })
   .exitOverride()
   .configureHelp(helpLayout)
   .addHelpText(
@@ -30,9 +30,9 @@ const program = new Command("doge")
 Examples:
   doge chat
   doge chat --once "Hi, how are you doing today?"
-  doge generate --prompt "Once upon a time" --max-new-tokens 50 --temperature 0.8 --seed 7
+  doge generate --prompt "Once upon a time" --temperature 0.8 --seed 7
   doge chat --model SmallDoge/Doge-60M-Instruct
-  doge generate --model ./Doge-60M-Instruct --dtype q8 --prompt-ids 0,20756,875 --json
+  doge score --model ./Doge-60M-Instruct --prompt-ids 0,20756,875 --json
   doge backends`,
   );
 
@@ -44,7 +44,10 @@ const groups: { readonly [heading: string]: readonly Command[] } = {
 };
 for (const [heading, commands] of Object.entries(groups)) {
   for (const command of commands) {
-    program.addCommand(command.helpGroup(heading).configureHelp(helpLayout).exitOverride().showHelpAfterError());
+    const outputError = (text: string, write: (line: string) => void) => write(usageFault(text, `${command.name()} `));
+    program.addCommand(
+      command.helpGroup(heading).configureHelp(helpLayout).configureOutput({ outputError }).exitOverride(),
+    );
   }
 }
 

@@ -29,7 +29,7 @@ export function withModel(command: Command): Command {
         "per-token",
       ]),
     )
-    .option("--threads <count>", "threads of the backend", whole);
+    .option("--threads <count>", "threads of the backend", positive);
   return withHub(withNames);
 }
 
@@ -130,6 +130,14 @@ const names: { readonly [name in keyof Required<Given>]: true } = {
 /** Options of generate that have a flag of the same name. */
 export const optionNames: readonly string[] = Object.keys(names);
 
+/** Whether an option of the library has a flag. */
+export const isFlagName = (name: string): boolean =>
+  Object.hasOwn(names, name) || ["badWordsIds", "logprobs", "threads"].includes(name);
+
+/** "--max-new-tokens" for maxNewTokens. */
+export const flagOf = (name: string): string =>
+  name === "badWordsIds" ? "--bad-words" : `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
 export interface SamplingFlags extends Given {
   readonly greedy?: boolean;
   readonly badWords?: NonNullable<GenerateOptions["badWordsIds"]>;
@@ -180,6 +188,12 @@ function number(text: string): number {
 export function whole(text: string): number {
   const value = number(text);
   if (!Number.isInteger(value)) throw new InvalidArgumentError(`${text} is not a whole number.`);
+  return value;
+}
+
+function positive(text: string): number {
+  const value = whole(text);
+  if (value < 1) throw new InvalidArgumentError(`${text} is less than 1.`);
   return value;
 }
 

@@ -207,6 +207,13 @@ describe("help", () => {
   });
 
   test("every line fits into 80 columns, and no option is far from its description", () => {
+    expect(
+      Math.max(
+        ...doge(["--help"])
+          .out.split("\n")
+          .map((line) => line.length),
+      ),
+    ).toBeLessThanOrEqual(80);
     for (const command of ["chat", "generate", "inspect", "pull"]) {
       const { out } = doge([command, "--help"]);
       expect(Math.max(...out.split("\n").map((line) => line.length))).toBeLessThanOrEqual(80);

@@ -12,7 +12,7 @@ import type { Streamer } from "./streamer.ts";
 export interface GenerateOptions extends Processing {
   /** New tokens at most; default 20, as in transformers. 0: an empty text. */
   readonly maxNewTokens?: number | undefined;
-  /** Prompt and new tokens together; maxNewTokens wins over it. */
+  /** Prompt and new tokens together; maxNewTokens wins over it, also the one of generation_config.json. */
   readonly maxLength?: number | undefined;
   /** Draw instead of taking the most likely. Default: whether a temperature above 0 is given. */
   readonly doSample?: boolean | undefined;
@@ -127,11 +127,9 @@ export function resolveOptions(options: GenerateOptions, defaults: GenerationDef
     stop: options.ignoreEos ? [] : typeof eos === "number" ? [eos] : eos,
   };
   const maxNewTokens = (promptLength: number): number => {
-    if (options.maxNewTokens !== undefined) return options.maxNewTokens;
-    if (options.maxLength !== undefined) return Math.max(0, options.maxLength - promptLength);
-    if (defaults.maxNewTokens !== undefined) return defaults.maxNewTokens;
-    if (defaults.maxLength !== undefined) return Math.max(0, defaults.maxLength - promptLength);
-    return defaultNewTokens;
+    const newTokens = options.maxNewTokens ?? defaults.maxNewTokens;
+    const length = options.maxLength ?? defaults.maxLength;
+    return newTokens ?? (length === undefined ? defaultNewTokens : Math.max(0, length - promptLength));
   };
   return {
     sampling,
@@ -141,7 +139,7 @@ export function resolveOptions(options: GenerateOptions, defaults: GenerationDef
   };
 }
 
-/** The caller's, then the file's; a minimum of the caller's in either form comes before the file's in the other. */
+/** The caller's, then the file's; minNewTokens, whoever says it, wins over minLength. */
 function resolveProcessing(
   options: GenerateOptions,
   defaults: GenerationDefaults,
@@ -151,7 +149,6 @@ function resolveProcessing(
   const own = processingOf(options);
   validateProcessing(own, vocabulary);
   const merged: { -readonly [name in keyof Processing]: Processing[name] } = { ...defaults.processing, ...own };
-  if (own.minLength !== undefined && own.minNewTokens === undefined) delete merged.minNewTokens;
   if (merged.minNewTokens !== undefined) delete merged.minLength;
   if (greedy) for (const name of ["topH", "typicalP", "epsilonCutoff", "etaCutoff"] as const) delete merged[name];
   return merged;

@@ -8,17 +8,25 @@ interface PieceTextParts {
   readonly tokenizer: Tokenizer | null;
   readonly skipSpecialTokens: boolean;
   readonly stopStrings: StopStrings;
+  /** `stop`: ids that end the text by themselves. */
+  readonly sampling: { readonly stop: readonly number[] };
 }
 
 export class PieceText {
   readonly #stream;
   readonly #size: number;
   readonly #stops: StopStrings;
+  /** What special tokens that are not shown read: a stop string may be such a token. */
+  readonly #hidden = new Map<number, string>();
 
-  constructor({ tokenizer, skipSpecialTokens, stopStrings }: PieceTextParts) {
+  constructor({ tokenizer, skipSpecialTokens, stopStrings, sampling }: PieceTextParts) {
     this.#stream = tokenizer?.stream({ skipSpecial: skipSpecialTokens });
     this.#size = tokenizer?.size ?? 0;
     this.#stops = stopStrings;
+    if (tokenizer === null || !skipSpecialTokens || stopStrings.none) return;
+    for (const [content, id] of tokenizer.special) {
+      if (!sampling.stop.includes(id) && tokenizer.decode([id]) === "") this.#hidden.set(id, content);
+    }
   }
 
   get stopped(): boolean {
@@ -35,7 +43,8 @@ export class PieceText {
     if (this.#stops.none) return { text: this.#decode(ids), ids };
     let text = "";
     for (let index = 0; index < ids.length; index++) {
-      text += this.#stops.push(this.#decode(ids.subarray(index, index + 1)));
+      const hidden = this.#hidden.get(ids[index]!);
+      text += this.#stops.push(hidden ?? this.#decode(ids.subarray(index, index + 1)), hidden !== undefined);
       if (this.#stops.met) return { text, ids: ids.slice(0, index + 1) };
     }
     return { text, ids };

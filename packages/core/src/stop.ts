@@ -9,6 +9,8 @@ const longestStop = 1024;
 export class StopStrings {
   readonly #stops: readonly string[];
   #held = "";
+  /** A letter for each of `#held`: "v" where it is shown, "h" where it is only looked at. */
+  #marks = "";
   /** A stop string was met: nothing more comes. */
   met = false;
 
@@ -31,28 +33,33 @@ export class StopStrings {
     return this.#stops.length === 0;
   }
 
-  /** More text came; what may be shown of all there is. */
-  push(text: string): string {
+  /** More text came; what may be shown of all there is. Hidden text is looked at, and not shown: that of special tokens, which
+   *  transformers' stop strings see too. */
+  push(text: string, hidden = false): string {
     if (this.met) return "";
     const all = this.#held + text;
+    const marks = this.#marks + (hidden ? "h" : "v").repeat(text.length);
     const at = this.#stops.map((stop) => all.indexOf(stop)).filter((index) => index >= 0);
-    if (at.length > 0) {
-      this.met = true;
-      this.#held = "";
-      return all.slice(0, Math.min(...at));
-    }
-    const keep = Math.max(0, ...this.#stops.map((stop) => overlap(all, stop)));
-    this.#held = all.slice(all.length - keep);
-    return all.slice(0, all.length - keep);
+    this.met = at.length > 0;
+    const end = this.met ? Math.min(...at) : all.length - Math.max(0, ...this.#stops.map((stop) => overlap(all, stop)));
+    this.#held = this.met ? "" : all.slice(end);
+    this.#marks = this.met ? "" : marks.slice(end);
+    return shownOf(all.slice(0, end), marks);
   }
 
   /** No more text comes: what was held back was no stop string. */
   end(): string {
-    const rest = this.#held;
+    const rest = shownOf(this.#held, this.#marks);
     this.#held = "";
+    this.#marks = "";
     return rest;
   }
 }
+
+const shownOf = (text: string, marks: string): string =>
+  marks.includes("h")
+    ? Array.from({ length: text.length }, (_, at) => (marks[at] === "v" ? text[at] : "")).join("")
+    : text;
 
 /** Length of the longest end of `text` that `stop` begins with. */
 function overlap(text: string, stop: string): number {

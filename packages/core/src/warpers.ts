@@ -41,8 +41,8 @@ function topH(candidates: Candidates, share: number): Candidates {
   for (let sum = 0; count < places.length; count++) {
     const probability = probabilities[count]!;
     if (probability > 0) sum -= probability * Math.log(probability);
-    // At 1 the last sum is the whole entropy, and rounding would decide.
-    if (count > 0 && share < 1 && sum > share * entropy) break;
+    // At 1 the last sum is the whole entropy, and rounding would decide. What cannot be drawn at all ends it as well.
+    if (count > 0 && (probability === 0 || (share < 1 && sum > share * entropy))) break;
   }
   return pick(candidates, places.subarray(0, count));
 }

@@ -1,5 +1,5 @@
 // What a hub is asked: which files a revision has, what one of them is, and its bytes. Nothing else (see docs/hub.md).
-import { DogeError } from "../errors.ts";
+import { DogeError, isDogeError } from "../errors.ts";
 import { isJsonObject, parseJson } from "../json.ts";
 import { blobName, isCommit } from "./names.ts";
 import { type Answer, Transient, Transport, type TransportOptions } from "./transport.ts";
@@ -59,7 +59,7 @@ export class HubServer {
     return readListing(text, `The answer of ${this.host} about ${what}`);
   }
 
-  /** What `file` is, by HEAD, or by a GET whose body is dropped where there is no HEAD. */
+  /** What `file` is, by HEAD, or by a GET whose body is dropped where HEAD is refused, in whatever way: what GET says counts. */
   async facts(id: string, commit: string, file: string, signal?: AbortSignal): Promise<Facts> {
     const what = `${file} of ${id}`;
     return this.transport.persist(signal, async () => {
@@ -71,8 +71,8 @@ export class HubServer {
           signal,
           enough: (headers) => headers.has("x-linked-etag") || headers.has("etag"),
         });
-      const answer = await ask("HEAD").catch((error: DogeError) => {
-        if ([405, 501].includes((error.cause as { status?: number } | undefined)?.status ?? 0)) return ask("GET");
+      const answer = await ask("HEAD").catch((error: unknown) => {
+        if (isDogeError(error) && error.code !== "aborted") return ask("GET");
         throw error;
       });
       await answer.drop();

@@ -142,7 +142,7 @@ export class Transport {
           url = next;
           continue;
         }
-        if (![200, 206, 416].includes(response.status)) await this.#refuse(response, request);
+        if (![200, 206, 416].includes(response.status)) await this.#refuse(response, request, home ? null : url.host);
         const foreign =
           !home || (redirects === "follow" && new URL(response.url || url).origin !== this.endpoint.origin);
         return this.#answer(request, response, passed, !foreign, watch);
@@ -197,7 +197,8 @@ export class Transport {
     return next;
   }
 
-  async #refuse(response: Response, { what }: Request): Promise<never> {
+  /** `storage`: the host that answers, where it is another than the hub's. */
+  async #refuse(response: Response, { what }: Request, storage: string | null): Promise<never> {
     const { status, headers } = response;
     await response.body?.cancel().catch(() => undefined);
     const said = headers.get("x-error-message")?.slice(0, 300);
@@ -206,13 +207,20 @@ export class Transport {
     const host = this.endpoint.host;
     const token = this.options.token ? "the token given is not enough" : "no token was given";
     const ways = "set HF_TOKEN to a token that may read it, and check that the name is right";
+    if (storage !== null && status >= 400 && status < 500 && status !== 429 && status !== 408) {
+      // The hub has let us in; the addresses it sends us on to are signed, and not for long. The next try gets a fresh one.
+      throw new Transient(
+        fail("hub-unreachable", `${storage}, where ${host} keeps its files, does not send ${what} (${status}).`),
+      );
+    }
     if (status === 401)
       throw fail("hub-unauthorized", `${host} does not let us have ${what} (401): ${token}; ${ways}.`);
     if (status === 403) {
       const gate = "if its page asks to accept conditions, accept them there";
       throw fail("hub-unauthorized", `${host} does not let us have ${what} (403): ${token}; ${gate}, and ${ways}.`);
     }
-    if (status === 404) throw fail("hub-not-found", `${host} has no ${what} (404); check the name and the revision.`);
+    if (status === 404)
+      throw fail("hub-not-found", `${host} does not have ${what} (404); check the name and the revision.`);
     if (status === 429) {
       const wait = retryAfter(headers.get("retry-after"), (this.options.now ?? Date.now)());
       const asks = wait === null ? "" : ` It asks to wait ${Math.ceil(wait / 1000)} seconds.`;
@@ -222,9 +230,7 @@ export class Transport {
       const wait = retryAfter(headers.get("retry-after"), (this.options.now ?? Date.now)());
       throw new Transient(fail("hub-unreachable", `${host} failed on ${what} (${status}); try again later.`), wait);
     }
-    throw new DogeError("hub-response", `${host} answers ${what} with the status ${status}, as no hub does.${more}`, {
-      cause: { status },
-    });
+    throw fail("hub-response", `${host} answers ${what} with the status ${status}, as no hub does.`);
   }
 
   /** The error that a failed fetch or read stands for. */

@@ -174,12 +174,13 @@ async function openPartial(
     if (closed) return;
     closed = true;
     await handle.close();
+    // Nothing came: there is nothing to resume.
+    if (size === 0) await fs.rm(incomplete, { force: true }).catch(() => undefined);
   };
 
   const free = await freeBytes(fs, root);
   if (free !== null && (needed() ?? 0) + MARGIN > free && needed() !== 0) {
     await close();
-    if (size === 0) await fs.rm(incomplete, { force: true });
     throw diskFull(root, needed(), free);
   }
   return {

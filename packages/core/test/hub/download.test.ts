@@ -395,8 +395,11 @@ describe("D5 servers that refuse, fail and fall silent", () => {
   });
 
   test("a server without HEAD is asked with GET", async () => {
-    hub.misbehave = ({ method }) => (method === "HEAD" ? { status: 405 } : null);
-    await expectFiles(await open(setting()), original.files);
+    for (const status of [405, 501, 403, 404, 400]) {
+      hub.reset();
+      hub.misbehave = ({ method }) => (method === "HEAD" ? { status } : null);
+      await expectFiles(await open({ ...setting(), cacheDir: `${cacheDir}-${status}` }), original.files);
+    }
   });
 });
 
@@ -477,6 +480,25 @@ describe("D8 redirects", () => {
       hub.reset();
       await open({ ...setting({ token: "" }), cacheDir: `${cacheDir}-b` });
       expect(hub.log.every(({ headers }) => headers.authorization === undefined)).toBe(true);
+    } finally {
+      await bytes.stop();
+    }
+  });
+
+  test("a signed address that has run out is asked for anew; one that never works is the storage's fault", async () => {
+    const bytes = await new TestHub({ [NAME]: original }).start();
+    try {
+      hub.bytesFrom = bytes.url;
+      bytes.misbehave = (_, count) => (count <= 2 ? { status: 403 } : null);
+      await expectFiles(await open(setting({ token: "secret" })), original.files);
+      expect(hub.gets(WEIGHTS).length).toBe(3);
+      bytes.misbehave = () => ({ status: 403 });
+      const cache = `${cacheDir}-never`;
+      const error = await fault(open({ ...setting(), cacheDir: cache }));
+      expect(error.code).toBe("hub-unreachable");
+      expect(error.message).toContain(new URL(bytes.url).host);
+      expect(error.message).not.toContain("token");
+      expect((await everything(cache)).filter((file) => file.endsWith(".incomplete"))).toEqual([]);
     } finally {
       await bytes.stop();
     }

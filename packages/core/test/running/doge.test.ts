@@ -131,8 +131,11 @@ describe("options", () => {
     expect([...free.ids]).toEqual(greedyAfter([3], 5));
     expect([...(await run({})).ids]).not.toContain(first);
     expect((await run({ suppressTokens: [] })).ids.length).toBeGreaterThan(3);
-    // A minimum of the caller's in one form comes before the file's in the other.
-    expect([...(await run({ suppressTokens: [], minLength: 0 })).ids]).toEqual([first, second]);
+    // As in transformers, a number of new tokens wins over one of all tokens, whoever says which.
+    const file = [...(await run({ suppressTokens: [] })).ids];
+    expect([...(await run({ suppressTokens: [], minLength: 0 })).ids]).toEqual(file);
+    expect((await run({ eosTokenId: [], maxLength: 3 })).ids.length).toBe(5);
+    expect((await run({ eosTokenId: [], maxLength: 3, maxNewTokens: 4 })).ids.length).toBe(4);
     const both = { suppressTokens: [], minLength: 6, minNewTokens: 1 }; // of one's own, the new tokens count
     expect([...(await run(both)).ids]).toEqual([first, second]);
     expect((await run({ temperature: 1 })).drawnOn).toBe("host");

@@ -1,6 +1,6 @@
 // The loop above a backend: chunks, stops, early leaving, abort; and the streamer.
 import { describe, expect, it } from "vitest";
-import type { Generation, LoopOptions, Model } from "../../src/index.ts";
+import type { Generation, LoopOptions, Model, Tokenizer } from "../../src/index.ts";
 import { checked, DogeError, generate, isDogeError, StopStrings, TextStreamer } from "../../src/index.ts";
 import { checkpoint, logitsAfter, MockBackend } from "./mock.ts";
 import { mockTokenizer, word } from "./text.ts";
@@ -241,6 +241,41 @@ describe("stop strings (T8)", () => {
         expect(stops.met).toBe(true);
       }
     }
+  });
+
+  it("see special tokens that are not shown, but for those that end the text themselves", async () => {
+    const { model } = await open();
+    const special = all[6]!;
+    const name = `<|${special}|>`;
+    const marked: Tokenizer = {
+      ...tokenizer,
+      special: new Map([[name, special]]),
+      decode: (tokens, options) => Array.from(tokens, (id) => shown(id, options?.skipSpecial ?? true)).join(""),
+      stream: ({ skipSpecial = true } = {}) => ({
+        push: (tokens) => Array.from(tokens, (id) => shown(id, skipSpecial)).join(""),
+        end: () => "",
+      }),
+    };
+    const shown = (id: number, skip: boolean): string => (id !== special ? word(id) : skip ? "" : name);
+    const run = (options: LoopOptions) =>
+      generate(model, ids(3), { ...greedy, tokenizer: marked, maxNewTokens: 20, ...options }).result();
+    const at = all.indexOf(special);
+    const before = text(all.slice(0, at));
+    for (const stop of [name, `${before.slice(-2)}${name.slice(0, 3)}`]) {
+      const result = await run({ stopStrings: stop });
+      expect([[...result.ids], result.stopReason]).toEqual([all.slice(0, at + 1), "stop"]);
+      expect(result.text).toBe(stop === name ? before : before.slice(0, -2));
+    }
+    // What only began like one is given out without the token.
+    const close = await run({ stopStrings: `${before.slice(-2)}${name}never` });
+    expect(close.text).toBe(
+      all
+        .slice(0, 20)
+        .map((id) => shown(id, true))
+        .join(""),
+    );
+    const ended = await run({ stopStrings: name, stop: [special] });
+    expect([ended.stopReason, ended.text]).toEqual(["eos", before]);
   });
 
   it("are at most 16, none empty", () => {

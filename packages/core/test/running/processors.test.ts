@@ -58,3 +58,8 @@ it("keptSet equals transformers' processors for every row, ids and probabilities
   expect(used.size).toBe(19);
   for (const [name, count] of used) expect(count, name).toBeGreaterThan(name.startsWith("forced") ? 30 : 300);
 });
+
+it("topH keeps nothing that cannot be drawn, as transformers' cumulated NaN does not", () => {
+  // 4 at a temperature of 0.01: the others have the probability 0, and the entropy is 0.
+  expect([...keptSet([4, -10, 0, 2], [], { temperature: 0.01, topK: 0, topH: 0.8 }).ids]).toEqual([0]);
+});
