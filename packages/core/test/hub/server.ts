@@ -166,8 +166,8 @@ export class TestHub {
       response.flushHeaders();
       const part = body.subarray(0, end);
       const after = () => {
-        // What was written leaves before the connection breaks.
-        if (how.cutAt !== undefined) setTimeout(() => response.socket?.destroy(), 5);
+        // What was written is read before the connection breaks, or fetch() drops it.
+        if (how.cutAt !== undefined) setTimeout(() => response.socket?.destroy(), 25);
       };
       if (part.length === 0) after();
       else response.write(part, after);
