@@ -161,7 +161,8 @@ export class TestHub {
     }
     const end = how.cutAt ?? how.stallAt ?? body.length;
     seen.sent = Math.min(end, body.length);
-    if (how.cutAt === undefined && how.stallAt === undefined) response.end(body);
+    // A cut behind the end is none: the client has it all, and may use the connection again.
+    if (end >= body.length) response.end(body);
     else {
       response.flushHeaders();
       const part = body.subarray(0, end);
