@@ -16,6 +16,7 @@ import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
+import { debug } from "./watch.ts";
 
 /** Every backend of this program, the preferred first. */
 export function providers(options: { readonly threads?: number }): Provider[] {
@@ -45,7 +46,10 @@ export async function openDoge(options: ModelOptions): Promise<Doge> {
   const backend = chosen(options);
   const files = await openFiles(source(options), options);
   try {
-    return await loadDoge(files, { backend, dtype: options.dtype, routing: options.routing });
+    const doge = await loadDoge(files, { backend, dtype: options.dtype, routing: options.routing });
+    const { device, dtype, routing, loadMs } = doge.info();
+    debug(1, `${files.name} on ${device}, ${dtype}, routing ${routing}, loaded in ${loadMs.toFixed(0)} ms`);
+    return doge;
   } finally {
     await files.close?.();
   }

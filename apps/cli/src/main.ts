@@ -13,6 +13,7 @@ import { pullCommand } from "./pull.ts";
 import { rmCommand } from "./rm.ts";
 import { scoreCommand } from "./score.ts";
 import { tokenizeCommand } from "./tokenize.ts";
+import { debugLevel, watch } from "./watch.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
   version: string;
@@ -60,14 +61,15 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 });
 
 try {
+  const watched = watch();
   if (process.argv.length <= 2) program.outputHelp();
-  else await program.parseAsync();
+  else await program.parseAsync().finally(watched);
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode;
   } else {
     process.stderr.write(`doge: ${sentenceOf(error)}\n`);
-    if (process.env.DOGE_DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+    if (debugLevel() > 0 && error instanceof Error) process.stderr.write(`${error.stack}\n`);
     process.exitCode = 1;
   }
 }

@@ -9,12 +9,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const main = fileURLToPath(new URL("../src/bin.ts", import.meta.url));
 const fixtures = fileURLToPath(new URL("../../../packages/conformance/fixtures", import.meta.url));
 
-function doge(args: readonly string[], input = "") {
+function doge(args: readonly string[], input = "", more: NodeJS.ProcessEnv = {}) {
   const { DOGE_BACKEND: _, ...env } = process.env;
   const result = spawnSync(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
     encoding: "utf8",
     input,
-    env: { ...env, NO_COLOR: "1" },
+    env: { ...env, NO_COLOR: "1", ...more },
   });
   return { status: result.status, out: result.stdout, err: result.stderr };
 }
@@ -190,6 +190,25 @@ describe("generate", () => {
     const result = JSON.parse(good(args));
     expect(result.text).toBeNull();
     expect(result.promptIds).toEqual([1, 2, 3]);
+  });
+});
+
+describe("looking on", () => {
+  test("DOGE_DEBUG and DOGE_TRACE tell of every call, and standard output stays the answer", () => {
+    const file = join(folder, "trace.json");
+    const args = ["generate", "--prompt", "Hi", "--max-new-tokens", "3", "--json", "--backend", "wasm"];
+    const { status, out, err } = doge(args, "", { DOGE_DEBUG: "3", DOGE_TRACE: file });
+    expect(status).toBe(0);
+    expect((JSON.parse(out) as { ids: number[] }).ids.length).toBe(3);
+    const lines = err.trim().split("\n");
+    expect(lines.every((line) => line.startsWith("doge: "))).toBe(true);
+    expect(err).toMatch(/^doge: .+ on wasm .+, f32, routing per-token, loaded in \d+ ms$/m);
+    expect(err).toMatch(/^doge: wasm upload model\.embed_tokens\.weight, \d+ bytes$/m);
+    expect(err).toMatch(/^doge: wasm submit \w+, [\d.]+ ms$/m);
+    const { traceEvents } = JSON.parse(readFileSync(file, "utf8")) as { traceEvents: { ph: string; ts: number }[] };
+    expect(traceEvents.length).toBe(lines.length - 1);
+    expect(new Set(traceEvents.map(({ ph }) => ph))).toEqual(new Set(["X", "i"]));
+    expect(traceEvents.every(({ ts }) => ts > 0)).toBe(true);
   });
 });
 

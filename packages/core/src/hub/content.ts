@@ -27,3 +27,23 @@ export function contentFault(file: string, start: Uint8Array, size: number): str
   }
   return null;
 }
+
+/** Why `file`, of which nothing said how long it is, must have been cut short on its way, or null. `read`: its bytes [from, to). */
+export async function cutFault(
+  file: string,
+  size: number,
+  read: (from: number, to: number) => Promise<Uint8Array>,
+): Promise<string | null> {
+  const parsed = (bytes: Uint8Array): unknown => JSON.parse(new TextDecoder().decode(bytes));
+  try {
+    if (file.endsWith(".json")) parsed(await read(0, size));
+    if (!file.endsWith(".safetensors")) return null;
+    const length = Number(new DataView((await read(0, 8)).slice().buffer).getBigUint64(0, true));
+    const header = parsed(await read(8, 8 + length)) as { [name: string]: { data_offsets?: readonly unknown[] } };
+    const ends = Object.values(header).map((entry) => Number(entry?.data_offsets?.[1] ?? 0));
+    const expected = ends.reduce((most, end) => Math.max(most, 8 + length + end), 8 + length);
+    return size < expected ? `its header tells of ${expected} bytes, got ${size}` : null;
+  } catch {
+    return `it ends after ${size} bytes, in the middle`;
+  }
+}

@@ -1,6 +1,6 @@
 // One file of a hub into the cache: resumed where a transfer broke off, checked before it counts, fetched by one process at a time.
 import { DogeError } from "../errors.ts";
-import { contentFault, SNIFF } from "./content.ts";
+import { contentFault, cutFault, SNIFF } from "./content.ts";
 import { blobName } from "./names.ts";
 import { encoded, type Facts, type HubServer, whole } from "./server.ts";
 import type { Hasher } from "./sha256.ts";
@@ -238,6 +238,9 @@ class Transfer {
       const got = hasher.digest();
       return got === sha256 ? null : `expected the SHA-256 ${sha256}, got ${got}`;
     }
-    return contentFault(task.file, await partial.read(0, Math.min(SNIFF, partial.size)), partial.size);
+    const fault = contentFault(task.file, await partial.read(0, Math.min(SNIFF, partial.size)), partial.size);
+    if (fault !== null || this.total !== null) return fault;
+    // A connection that is closed may mean the end, or a cut.
+    return cutFault(task.file, partial.size, (from, to) => partial.read(from, to));
   }
 }

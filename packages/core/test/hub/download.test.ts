@@ -1,5 +1,7 @@
 // Rows D1 to D6 and D8 of the fault table: connections, servers and disks that fail while a model is fetched.
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Progress } from "../../src/index.ts";
@@ -108,6 +110,37 @@ describe("D1 a connection cut at any byte", () => {
       const [first, second, ...more] = hub.gets(WEIGHTS);
       expect([first!.from, second!.from, more.length]).toEqual([0, cut, 0]);
       expect(second!.headers["if-range"]).toBe(cut === 0 ? undefined : `"${sha256(original.files[WEIGHTS]!)}"`);
+    }
+  });
+
+  test("is seen where nothing tells the length and the end is a closed connection, and nothing is kept", async () => {
+    for (const [file, cut] of [
+      ["config.json", 10],
+      [WEIGHTS, 5000],
+      [WEIGHTS, 60],
+    ] as const) {
+      let left = 1; // as many transfers are cut
+      const old = createServer((request, response) => {
+        const name = request.url!.split("/").at(-1)!;
+        const body = request.url!.startsWith("/api/")
+          ? json({ sha: COMMIT, siblings: Object.keys(original.files).map((rfilename) => ({ rfilename })) })
+          : original.files[name]!;
+        response.useChunkedEncodingByDefault = false;
+        response.writeHead(200, { etag: `"etag-${name}"`, connection: "close" });
+        if (request.method === "HEAD") return response.end();
+        response.end(name === file && left-- > 0 ? body.subarray(0, cut) : body);
+      });
+      await new Promise<void>((resolve) => old.listen(0, "127.0.0.1", resolve));
+      const endpoint = `http://127.0.0.1:${(old.address() as AddressInfo).port}`;
+      const cache = `${cacheDir}-${file}-${cut}`;
+      await expectFiles(await open({ ...setting(), endpoint, cacheDir: cache }), original.files);
+      left = 2;
+      const error = await fault(open({ ...setting(), endpoint, cacheDir: `${cache}-twice` }));
+      expect(error.code).toBe("integrity");
+      expect(error.message).toContain(file);
+      expect((await everything(`${cache}-twice`)).filter((path) => path.includes(`etag-${file}`))).toEqual([]);
+      old.closeAllConnections();
+      await new Promise((resolve) => old.close(resolve));
     }
   });
 

@@ -161,13 +161,14 @@ export class TestHub {
     }
     const end = how.cutAt ?? how.stallAt ?? body.length;
     seen.sent = Math.min(end, body.length);
-    if (how.cutAt === undefined && how.stallAt === undefined) response.end(body);
+    // A cut behind the end is none: the client has it all, and may use the connection again.
+    if (end >= body.length) response.end(body);
     else {
       response.flushHeaders();
       const part = body.subarray(0, end);
       const after = () => {
-        // What was written leaves before the connection breaks.
-        if (how.cutAt !== undefined) setTimeout(() => response.socket?.destroy(), 5);
+        // What was written is read before the connection breaks, or fetch() drops it.
+        if (how.cutAt !== undefined) setTimeout(() => response.socket?.destroy(), 25);
       };
       if (part.length === 0) after();
       else response.write(part, after);
