@@ -17,7 +17,11 @@ export interface Capabilities {
   readonly dtypes: readonly DType[];
   readonly trains: boolean; // models have a trainer()
   readonly threads?: number | undefined; // CPU threads that a call uses; none: 1, or not a CPU
+  readonly details?: Details | undefined;
 }
+/** Facts for reports, that no program may need. Of a device: binary ("relaxed"), revectorized, processor ("gpu" where it is not
+ *  this machine's CPU). Of a model: kvDtype ("bf16"), weightBytes (what the weights take as held). */
+export type Details = Readonly<Record<string, string | number | boolean>>;
 /** Absence is an answer, with a reason a person can act on. A throw is a fault: it should have worked. */
 export type Availability =
   | ({ readonly available: true } & Capabilities)
@@ -54,6 +58,7 @@ export interface Model {
   readonly dtype: DType;
   readonly routing: Routing; // "per-token" when dense
   readonly context: number; // tokens one sequence may hold
+  readonly details?: Details | undefined;
   /** Tokens that still fit, all sequences together, shared pasts once; as of the last call resolved. A guide for
    *  admission: a call that does not fit rejects with "no-room" before anything runs. */
   readonly room: number;
