@@ -31,8 +31,7 @@ const greedy: Sampling = { ...defaultSampling, temperature: 0, stop: [] };
 const nothing: Tokens = new Int32Array(0);
 
 /** Tokens before the first one drawn, which is not timed, when the `decode` tokens behind it end at `context`. */
-const startOf = (context: number, decode: number): number =>
-  context === 16 ? 16 : Math.max(1, context - decode - 1);
+const startOf = (context: number, decode: number): number => (context === 16 ? 16 : Math.max(1, context - decode - 1));
 
 /** Tokens that the longest text of the plan takes. */
 export const longest = ({ prompt, decode, contexts }: Plan): number =>
