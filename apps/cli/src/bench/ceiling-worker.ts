@@ -4,7 +4,7 @@ import type { Task } from "./ceiling.ts";
 
 /** Milliseconds: one window, and how many of them. The first ones also bring V8's optimised code. */
 const window = 25;
-const [settling, measured] = [4, 10];
+const [settling, measured] = [3, 7];
 
 interface Exports {
   readonly memory: WebAssembly.Memory;

@@ -3,7 +3,7 @@
 import { type Checkpoint, type Config, DogeError, pcg3d, type TensorInfo, tensorShapes, toBf16 } from "@doge-lm/core";
 
 /** Values that all tensors are put together from, in blocks that begin anywhere in them. */
-const poolSize = 1 << 20;
+const poolSize = 1 << 18;
 const block = 4096;
 /** The standard deviation that Doge's weights are initialised with (initializer_range). */
 const deviation = 0.02;

@@ -388,7 +388,7 @@ describe("side by side, or one after the other", () => {
   });
 
   it("several sessions at once are served in the order they asked, each as if alone", async () => {
-    const { doge } = await open();
+    const { doge } = await open({ rows: 1 });
     const sessions = Array.from({ length: 5 }, () => doge.session({ maxNewTokens: 6 }));
     const order: string[] = [];
     const talk = async (session: ReturnType<Doge["session"]>, name: string) => {
