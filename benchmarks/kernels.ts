@@ -114,14 +114,12 @@ function timed(): Map<string, number> {
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
-/** Every kernel, `tell` told of each. */
-export async function benchKernels(tell: (what: string) => void): Promise<KernelResult[]> {
+/** Every kernel, one after the other. */
+export async function* benchKernels(): AsyncGenerator<KernelResult> {
   const spent = timed();
   const kernels = await openKernels();
   const ceilings = new Map<string, Ceilings>();
-  const results: KernelResult[] = [];
   for (const { kernel, entry, bytes, macs, dtype, run } of cases()) {
-    tell(kernel);
     const times: number[] = [];
     const begin = performance.now();
     let hash = "";
@@ -141,14 +139,13 @@ export async function benchKernels(tell: (what: string) => void): Promise<Kernel
     const ceiling = ceilings.get(key) ?? (await measureCeilings(dtype, 1, bytes));
     ceilings.set(key, ceiling);
     const shortest = 1000 * Math.max(bytes / ceiling.bytesPerSecond, macs / ceiling.macsPerSecond);
-    results.push({
+    yield {
       ...{ kernel, bytes, macs, milliseconds, calls: times.length },
       bytesPerSecond: (1000 * bytes) / milliseconds,
       macsPerSecond: (1000 * macs) / milliseconds,
       share: shortest / milliseconds,
       hash: hash.slice(0, 16),
       ...origin(),
-    });
+    };
   }
-  return results;
 }

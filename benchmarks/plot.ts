@@ -1,6 +1,6 @@
 // Bar charts as SVG, by hand: bars in groups, each with its number, readable on light and on dark pages.
 
-export interface Bar {
+interface Bar {
   readonly label: string;
   readonly value: number;
   /** Ours are filled, others are grey. */

@@ -115,6 +115,8 @@ function peerSection(peers: readonly PeerResult[], file: string): string[] {
     "",
     `![Tokens per second of every engine](performance/${file})`,
     "",
+    "In brackets how far the slowest repetition lies behind the fastest.",
+    "",
     ...table(
       ["engine", "version", ...measures.map(title)],
       peers.map((result) => [
@@ -124,7 +126,7 @@ function peerSection(peers: readonly PeerResult[], file: string): string[] {
           const times = result.samples[measure]!;
           const fastest = Math.min(...times);
           const spread = `${((100 * (Math.max(...times) - fastest)) / fastest).toFixed(0)} %`;
-          return `${number(rateOf(result, measure)!)} (±${spread})`;
+          return `${number(rateOf(result, measure)!)} (${spread})`;
         }),
       ]),
     ),

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import type { BenchResult } from "../apps/cli/src/bench/run.ts";
 
 export const root = fileURLToPath(new URL("..", import.meta.url));
-export const folder = join(root, "benchmarks", "results");
+const folder = join(root, "benchmarks", "results");
 
 /** Where a result comes from. */
 interface Origin {

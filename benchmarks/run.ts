@@ -19,6 +19,10 @@ const { values: flags, positionals } = parseArgs({
     reps: { ...string, default: "5" },
     backend: { ...string, default: "wasm" },
     moe: { type: "boolean", default: false },
+    // Where the peers find what they need.
+    models: string,
+    python: string,
+    chromium: string,
     help: { type: "boolean", default: false },
   },
 });
@@ -30,6 +34,7 @@ if (flags.help || parts.some((part) => !["kernels", "models", "peers"].includes(
 
   --shapes 20m,60m        --dtypes f32,q8      --threads 1      --rows 1      --moe
   --contexts 16,512,2048  --reps 5             --backend wasm
+  --models FOLDER         --python PATH        --chromium PATH               for the peers
 
 npm run bench:report makes docs/performance.md of all results.`);
   process.exit(flags.help ? 0 : 1);
@@ -55,7 +60,7 @@ function lines(args: readonly string[]): object[] | null {
 }
 
 if (parts.includes("kernels")) {
-  for (const result of await benchKernels(say)) {
+  for await (const result of benchKernels()) {
     results.kernels = replaced(results.kernels, result, ({ kernel }) => kernel);
     console.log(
       `${result.kernel.padEnd(34)}${result.milliseconds.toFixed(3).padStart(9)} ms ${(result.bytesPerSecond / 1e9).toFixed(1).padStart(7)} GB/s ${(result.macsPerSecond / 1e9).toFixed(1).padStart(7)} GMAC/s ${(100 * result.share).toFixed(0).padStart(4)} %`,
@@ -92,7 +97,10 @@ if (parts.includes("peers")) {
   for (const shape of list("shapes")) {
     for (const threads of list("threads")) {
       const run = join("benchmarks", "peers", "run.mjs");
-      const options = ["--dtypes", flags.dtypes, "--reps", flags.reps, "--json"];
+      const where = (["models", "python", "chromium"] as const).flatMap((name) =>
+        flags[name] === undefined ? [] : [`--${name}`, flags[name]],
+      );
+      const options = ["--dtypes", flags.dtypes, "--reps", flags.reps, "--json", ...where];
       const found = lines([run, "--shape", shape, "--threads", threads, ...options]);
       for (const result of (found ?? []).filter((line) => "engine" in line) as PeerResult[]) {
         const filed = { ...result, ...origin() };
