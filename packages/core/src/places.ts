@@ -104,11 +104,15 @@ export class Places {
     }
   }
 
-  /** Forget what was kept for `owner`, once nothing of it runs. */
+  /** Forget what was kept for `owner`, once nothing of it runs; what runs needs no reader to end. */
   async forget(owner: object): Promise<void> {
-    const busy = () =>
-      [...this.#running, ...this.#waiting.map(({ running }) => running)].some((one) => one.owner === owner);
-    while (busy()) await this.#next();
+    const own = ({ owner: other }: Running): boolean => other === owner;
+    for (;;) {
+      const running = [...this.#running].filter(own);
+      if (running.length === 0 && !this.#waiting.some((waiting) => own(waiting.running))) break;
+      for (const { runOn } of running) runOn?.();
+      await this.#next();
+    }
     for (const { sequence } of this.#take(owner)) sequence.close();
   }
 

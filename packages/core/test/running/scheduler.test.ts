@@ -197,6 +197,16 @@ describe("generations side by side", () => {
     expect(raw.log.filter((entry) => entry === "score").length).toBeLessThan(texts.length + 2);
   });
 
+  it("a session that is closed while nobody reads its answer waits for it, and keeps nothing", async () => {
+    const { doge, opened } = await open();
+    const owner = {};
+    const idle = doge.generateFor(owner, prompt(3, 1), { maxNewTokens: 200 });
+    await idle[Symbol.asyncIterator]().next();
+    await doge.forget(owner);
+    expect((await idle.result()).ids.length).toBe(200);
+    expect(opened.size).toBe(0);
+  });
+
   it("what was asked for before a close finishes its chunk; what waits for a row says closed", async () => {
     const { doge } = await open({ rows: 2 });
     const runs = [1, 2, 3].map((seed) => doge.generate(prompt(2, seed), { maxNewTokens: 1 }).result());
