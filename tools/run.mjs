@@ -105,7 +105,7 @@ function manifestHash() {
   for (const file of [
     "pnpm-lock.yaml",
     "pnpm-workspace.yaml",
-    ...["", ...folders, "docs", "tools"].map((folder) => join(folder, "package.json")),
+    ...["", ...folders, "benchmarks", "docs", "tools"].map((folder) => join(folder, "package.json")),
   ]) {
     const path = join(root, file);
     if (existsSync(path)) hash.update(readFileSync(path));
@@ -167,11 +167,36 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "check.ts"), ...args]));
     break;
   }
+  case "bench": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "benchmarks", "run.ts"), ...args]));
+    break;
+  }
+  case "report": {
+    ensureInstalled("all");
+    process.exit(run(node, [...strip, join(root, "benchmarks", "report.ts"), ...args]));
+    break;
+  }
+  case "peers": {
+    ensureInstalled("cli");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "benchmarks", "peers", "run.mjs"), ...args]));
+    break;
+  }
+  case "soak": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, "--expose-gc", join(root, "tools", "soak.ts"), ...args]));
+    break;
+  }
   case "exec": {
     ensureInstalled("all");
     process.exit(run(args[0], args.slice(1)));
     break;
   }
   default:
-    fail(`unknown command ${JSON.stringify(command)}: use cli, test, check, build or exec.`);
+    fail(
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak or exec.`,
+    );
 }

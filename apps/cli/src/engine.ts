@@ -24,7 +24,7 @@ export function providers(options: { readonly threads?: number }): Provider[] {
 }
 
 /** The backends that `--backend` allows, in the order they are tried. */
-function chosen(options: Pick<ModelOptions, "backend" | "threads">): Provider[] {
+export function chosen(options: Pick<ModelOptions, "backend" | "threads">): Provider[] {
   const all = providers(options);
   if (options.backend === "auto") return all;
   const found = all.filter((provider) => provider.name === options.backend);

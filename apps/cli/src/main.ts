@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { backendsCommand } from "./backends.ts";
+import { benchCommand } from "./bench.ts";
 import { chatCommand } from "./chat.ts";
 import { generateCommand } from "./generate.ts";
 import { helpLayout } from "./help.ts";
@@ -39,7 +40,7 @@ Examples:
 
 const groups: { readonly [heading: string]: readonly Command[] } = {
   "Text:": [chatCommand(), generateCommand()],
-  "Numbers:": [logitsCommand(), scoreCommand(), tokenizeCommand()],
+  "Numbers:": [logitsCommand(), scoreCommand(), tokenizeCommand(), benchCommand()],
   "What there is:": [inspectCommand(), backendsCommand()],
   "Models by name:": [pullCommand(), lsCommand(), rmCommand()],
 };

@@ -20,7 +20,11 @@ export interface Capabilities {
   readonly trains: boolean;
   /** CPU threads that a call uses; none: 1, or not a CPU. */
   readonly threads?: number | undefined;
+  readonly details?: Details | undefined;
 }
+/** Facts for reports, that no program may need. Of a device: binary ("relaxed"), revectorized, processor ("gpu" where it is not
+ *  this machine's CPU). Of a model: kvDtype ("bf16"), weightBytes (what the weights take as held). */
+export type Details = Readonly<Record<string, string | number | boolean>>;
 /** Absence is an answer, with a reason a person can act on. A throw is a fault: it should have worked. */
 export type Availability =
   | ({ readonly available: true } & Capabilities)
@@ -64,6 +68,7 @@ export interface Model {
   readonly routing: Routing;
   /** Tokens one sequence may hold. */
   readonly context: number;
+  readonly details?: Details | undefined;
   /** Tokens that still fit, all sequences together, shared pasts once; as of the last call resolved. A guide for
    *  admission: a call that does not fit rejects with "no-room" before anything runs. */
   readonly room: number;

@@ -1,6 +1,6 @@
 // A model behind checked(): every argument looked at, every call in its turn, every sequence alive. The model inside sees
 // well-formed calls only, one at a time.
-import type { DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor } from "./backend.ts";
+import type { Details, DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor } from "./backend.ts";
 import { checkRows, copyDrawing, copyTokens, show } from "./checked-rows.ts";
 import type { Config } from "./config.ts";
 import { aborted, DogeError, isDogeError } from "./errors.ts";
@@ -110,6 +110,7 @@ export class CheckedModel implements Model {
   readonly dtype: DType;
   readonly routing: Routing;
   readonly context: number;
+  readonly details?: Details;
   readonly trainer?: NonNullable<Model["trainer"]>;
   readonly queue = new Queue();
   readonly #raw: Model;
@@ -124,6 +125,7 @@ export class CheckedModel implements Model {
     this.dtype = raw.dtype;
     this.routing = raw.routing;
     this.context = raw.context;
+    if (raw.details !== undefined) this.details = Object.freeze({ ...raw.details });
     this.#room = raw.room;
     if (raw.trainer !== undefined) {
       this.trainer = async (options, state) => {

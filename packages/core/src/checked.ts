@@ -10,7 +10,8 @@ const dtypes: readonly unknown[] = ["f32", "bf16", "q8", "q4"];
 const routings: readonly unknown[] = ["reference", "per-token"];
 
 function freeze(can: Capabilities): Capabilities {
-  return Object.freeze({ ...can, dtypes: Object.freeze([...can.dtypes]) });
+  const details = can.details === undefined ? {} : { details: Object.freeze({ ...can.details }) };
+  return Object.freeze({ ...can, dtypes: Object.freeze([...can.dtypes]), ...details });
 }
 
 function checkLoadOptions(options: LoadOptions, can: Capabilities): void {

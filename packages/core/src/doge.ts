@@ -1,5 +1,5 @@
 // A loaded model with its text: what load() gives. It turns text and messages into ids, settles the options, and lets
-// generations take place one after the other; sessions are conversations on it.
+// generations take place side by side; sessions are conversations on it.
 // `await using` in the types of programs whose own library is older.
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Backend, DType, Floats, Model, Routing, Tokens } from "./backend.ts";
@@ -8,12 +8,13 @@ import { show } from "./checked-rows.ts";
 import type { Tried } from "./choose.ts";
 import type { Config } from "./config.ts";
 import { DogeError } from "./errors.ts";
-import { generateAt } from "./generate.ts";
+import { fitting, generateAt } from "./generate.ts";
 import type { Generation } from "./generation.ts";
 import type { GenerationDefaults } from "./generation-config.ts";
 import { type GenerateOptions, resolveOptions } from "./options.ts";
 import { type Fitted, fitIds, fitMessages, overflow } from "./overflow.ts";
 import { Places } from "./places.ts";
+import { Scheduler } from "./scheduler.ts";
 import { type SavedSession, Session, type SessionOptions } from "./session.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -43,6 +44,8 @@ export interface DogeParts {
   readonly chatTemplate: string | null;
   readonly defaults: GenerationDefaults;
   readonly info: Pick<DogeInfo, "source" | "loadMs" | "warnings" | "tried">;
+  /** Generations that run at once, at most. Default 16. */
+  readonly rows?: number | undefined;
 }
 
 export interface Scored {
@@ -61,13 +64,15 @@ export class Doge {
   readonly model: Model;
   readonly #parts: DogeParts;
   readonly #places: Places;
+  readonly #scheduler: Scheduler;
 
   constructor(parts: DogeParts) {
     this.#parts = parts;
     this.model = parts.model;
     this.tokenizer = parts.tokenizer;
     this.chatTemplate = parts.chatTemplate;
-    this.#places = new Places(parts.model);
+    this.#places = new Places(parts.model, parts.rows);
+    this.#scheduler = new Scheduler(parts.model);
   }
 
   get config(): Config {
@@ -81,8 +86,9 @@ export class Doge {
     return { ...info, backend: backend.name, device, dtype, threads, routing, context };
   }
 
-  /** Continue `input`. Nothing runs before it is read or its result is asked for; generations of one Doge never interleave: they
-   *  are served in the order they were begun, and one that others wait for runs on when its reader does not come.
+  /** Continue `input`. Nothing runs before it is read or its result is asked for. Generations of one Doge run side by side, as many
+   *  as there are rows and room for, and share their calls of the model: each gets what it would get alone. The others wait in the
+   *  order they were begun, and one that others wait for runs on when its reader does not come.
    *  Errors (at once) for options and input: "invalid-argument", "invalid-messages", "template-error", "template-missing",
    *  "tokenizer-missing", "invalid-token", "empty-prompt", "context-overflow"; (when read) those of Model.sample. */
   generate(input: Input, options: GenerateOptions = {}): Generation {
@@ -114,10 +120,10 @@ export class Doge {
     };
     const more = { loadMs: this.#parts.info.loadMs, ...(truncated > 0 ? { truncated } : {}) };
     const enter = (runOn: () => void) => this.#places.enter(owner, ids, count, options.signal, runOn);
-    return generateAt(this.model, ids, loop, enter, more);
+    return generateAt(this.#scheduler, ids, loop, enter, more);
   }
 
-  /** ln p of `input`, or of `continuation` behind it. Errors as those of generate(). */
+  /** ln p of `input`, or of `continuation` behind it. Many at once share their calls of the model. Errors as those of generate(). */
   async score(input: Input, continuation?: string | Tokens | readonly number[], signal?: AbortSignal): Promise<Scored> {
     const before = this.encode(input);
     const behind =
@@ -128,21 +134,16 @@ export class Doge {
           : this.#checkIds(continuation);
     const ids = Int32Array.from([...before, ...behind]);
     if (ids.length > this.model.context) throw overflow(ids.length, this.model.context);
-    const done = await this.#places.turn(signal);
+    const place = await this.#places.scratch(ids.length, signal);
     try {
-      const sequence = this.model.sequence();
-      try {
-        const [all] = await this.model.score([{ sequence, tokens: ids }], signal);
-        const from = continuation === undefined ? 0 : before.length;
-        const logprobs = all!.slice(from);
-        const sum = logprobs.reduce((a, b) => a + b, 0);
-        const count = Math.min(logprobs.length, ids.length - 1);
-        return { ids: ids.slice(from), logprobs, sum, perplexity: count > 0 ? Math.exp(-sum / count) : null };
-      } finally {
-        sequence.close();
-      }
+      const all = await fitting(place, () => this.#scheduler.score({ sequence: place.sequence, tokens: ids }, signal));
+      const from = continuation === undefined ? 0 : before.length;
+      const logprobs = all.slice(from);
+      const sum = logprobs.reduce((a, b) => a + b, 0);
+      const count = Math.min(logprobs.length, ids.length - 1);
+      return { ids: ids.slice(from), logprobs, sum, perplexity: count > 0 ? Math.exp(-sum / count) : null };
     } finally {
-      done();
+      place.leave();
     }
   }
 
@@ -180,6 +181,7 @@ export class Doge {
 
   /** What was asked for before finishes its chunk; everything later rejects with "closed". */
   close(): Promise<void> {
+    this.#scheduler.flush();
     return this.#parts.backend.close();
   }
 

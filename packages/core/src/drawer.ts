@@ -1,17 +1,17 @@
 // Where the tokens of a generation are drawn: on the device, where only ids come back, or on the host from the logits, for what
 // the device's draw does not have. Both draw the same ids from the same seed.
-import type { Drawn, Floats, Model, Sampling, Sequence, Tokens } from "./backend.ts";
+import type { Drawn, Floats, Sampling, Sequence, Tokens } from "./backend.ts";
 import { isDogeError } from "./errors.ts";
 import type { Processors } from "./processors.ts";
 import { draw, logSumExp, mostLikely } from "./sampling.ts";
+import type { Portion, Scheduler } from "./scheduler.ts";
 
 /** Tokens drawn, or on their way. */
 export interface Draft {
-  /** How many were asked for: fewer than wanted where a mask holds only for some. */
-  readonly count: number;
   /** Some ids were not allowed: fewer tokens than asked for may mean that nothing was. */
   readonly masked: boolean;
-  readonly drawn: Promise<Drawn>;
+  /** `asked`: fewer than wanted where a call holds no more, or a mask is for fewer. */
+  readonly drawn: Promise<Portion>;
 }
 export interface Drawer {
   readonly place: "device" | "host";
@@ -25,7 +25,7 @@ export interface Drawer {
 
 /** What both need. `call` makes a call on the model, again where room was made for it. */
 export interface DrawerParts {
-  readonly model: Model;
+  readonly scheduler: Scheduler;
   readonly sequence: Sequence;
   readonly sampling: Sampling;
   readonly alternatives: number | undefined;
@@ -39,7 +39,7 @@ const nothing: Tokens = new Int32Array(0);
 const noNumbers: Floats = new Float32Array(0);
 
 export function deviceDrawer(parts: DrawerParts): Drawer {
-  const { model, sequence, sampling, alternatives, processors, signal, call } = parts;
+  const { scheduler, sequence, sampling, alternatives, processors, signal, call } = parts;
   return {
     place: "device",
     get length() {
@@ -47,10 +47,8 @@ export function deviceDrawer(parts: DrawerParts): Drawer {
     },
     draw(tokens, wanted) {
       const { allowed, holds } = processors?.mask() ?? { allowed: undefined, holds: wanted };
-      const count = Math.min(wanted, holds);
-      const row = { sequence, tokens, count, sampling, allowed, alternatives };
-      const drawn = call(() => model.sample([row], signal)).then((all) => all[0]!);
-      return { count, masked: allowed !== undefined, drawn };
+      const row = { sequence, tokens, count: Math.min(wanted, holds), sampling, allowed, alternatives };
+      return { masked: allowed !== undefined, drawn: call(() => scheduler.sample(row, signal)) };
     },
     async settle(length) {
       if (sequence.length > length) takeBack(sequence, length);
@@ -59,18 +57,19 @@ export function deviceDrawer(parts: DrawerParts): Drawer {
 }
 
 export function hostDrawer(parts: DrawerParts & { readonly processors: Processors }): Drawer {
-  const { model, sequence, sampling, alternatives, processors, signal, call } = parts;
+  const { scheduler, sequence, sampling, alternatives, processors, signal, call } = parts;
+  const { context } = scheduler.model;
   /** Drawn, but not in the sequence: the next call appends it. */
   let pending = nothing;
-  const step = async (tokens: Tokens, count: number): Promise<Drawn> => {
+  const step = async (tokens: Tokens, asked: number): Promise<Portion> => {
     const row = Int32Array.from([...pending, ...tokens]);
-    const [logits] = await call(() => model.forward([{ sequence, tokens: row }], signal));
+    const logits = await call(() => scheduler.forward({ sequence, tokens: row }, signal));
     pending = nothing;
-    if (count === 0 || sequence.length >= model.context) return drawnOf([], logits!, alternatives);
+    if (asked === 0 || sequence.length >= context) return { ...drawnOf([], logits, alternatives), asked };
     const ids = processors.ids();
-    const id = draw(logits!, ids, ids.length, sampling, undefined, processors.further());
+    const id = draw(logits, ids, ids.length, sampling, undefined, processors.further());
     pending = id < 0 ? nothing : Int32Array.of(id);
-    return drawnOf(pending, logits!, alternatives);
+    return { ...drawnOf(pending, logits, alternatives), asked };
   };
   return {
     place: "host",
@@ -78,14 +77,13 @@ export function hostDrawer(parts: DrawerParts & { readonly processors: Processor
       return sequence.length + pending.length;
     },
     draw(tokens, wanted) {
-      const count = Math.min(wanted, 1);
-      return { count, masked: true, drawn: step(tokens, count) };
+      return { masked: true, drawn: step(tokens, Math.min(wanted, 1)) };
     },
     async settle(length) {
       if (sequence.length > length) takeBack(sequence, length);
       else if (pending.length > 0 && sequence.length < length) {
         const tokens = pending;
-        await call(() => model.sample([{ sequence, tokens, count: 0, sampling }]));
+        await call(() => scheduler.sample({ sequence, tokens, count: 0, sampling }));
       }
       pending = nothing;
     },

@@ -1,5 +1,5 @@
-// Prompt ids to ids and text in chunks: the only loop above a backend. The first chunk is one token, later ones take about 50
-// ms by the clock; the next chunk already runs while this one is read, and tokens that nobody gets to see are taken back.
+// Prompt ids to ids and text in chunks: the only loop above a backend. The first chunk is one token, later ones are as long as the
+// scheduler makes its calls; the next chunk already runs while this one is read, and what nobody gets to see is taken back.
 import type { Drawn, Model, Sequence, Tokens } from "./backend.ts";
 import { show } from "./checked-rows.ts";
 import { type Draft, type Drawer, deviceDrawer, hostDrawer } from "./drawer.ts";
@@ -10,6 +10,7 @@ import { PieceText } from "./piece-text.ts";
 import { needsHost, type Processing, processingOf, validateProcessing } from "./processing.ts";
 import { Processors } from "./processors.ts";
 import { completeSampling, type SamplingOptions } from "./sampling.ts";
+import { Scheduler } from "./scheduler.ts";
 import { StopStrings } from "./stop.ts";
 import type { Streamer } from "./streamer.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -35,27 +36,22 @@ export interface LoopOptions extends SamplingOptions, Processing {
   readonly streamer?: Streamer | undefined;
 }
 
-/** Milliseconds a chunk should take: short enough to look like a stream and to stop, long enough to make crossings rare. */
-const chunkTime = 50;
-/** A rewind of more would be past what backends undo cheaply. */
-const largestChunk = 64;
-
 /** Where a generation takes place. */
 export interface Place {
   readonly sequence: Sequence;
   /** What of the prompt the sequence does not hold yet; empty: go on from its last token. */
   readonly tokens: Tokens;
-  /** A call did not fit: give up something else that is kept, if there is anything. */
-  free?(): boolean;
+  /** A call did not fit: give up something else that is kept, or wait for what will be given up; false when there is nothing. */
+  free?(): boolean | Promise<boolean>;
   /** Nothing runs any more. The sequence holds its ids before, `tokens` and the new `ids`, unless it failed. */
   leave(ids: Tokens, failed: boolean): void;
 }
 
 /** Continue `input`: ids, or the ids to append to a sequence first (empty: from its last token). Nothing runs before the first
  *  piece or the result is asked for. A sequence ends with exactly the ids that were given out; it is the caller's to close.
- *  Errors (at once): "invalid-argument"; (from the pieces and the result) those of Model.sample. */
+ *  Generations of one scheduler share their calls. Errors (at once): "invalid-argument"; (from the pieces and the result) those of Model.sample. */
 export function generate(
-  model: Model,
+  model: Model | Scheduler,
   input: Tokens | { readonly sequence: Sequence; readonly tokens: Tokens },
   options: LoopOptions = {},
 ): Generation {
@@ -67,8 +63,9 @@ export function generate(
       `${Object.keys(processingOf(options)).join(", ")}: these options look at all ids of a text, and the sequence holds ${input.sequence.length} that are not known here; give all ids to a new sequence.`,
     );
   }
-  return generateAt(model, tokens, options, async () => {
-    const sequence = own ? model.sequence() : input.sequence;
+  const scheduler = model instanceof Scheduler ? model : new Scheduler(model);
+  return generateAt(scheduler, tokens, options, async () => {
+    const sequence = own ? scheduler.model.sequence() : input.sequence;
     return { sequence, tokens, leave: () => own && sequence.close() };
   });
 }
@@ -76,13 +73,13 @@ export function generate(
 /** As generate(), at a place that is looked for when it begins; whoever gives it may ask the generation to run on without its
  *  reader. `loadMs` is passed on in the timings. */
 export function generateAt(
-  model: Model,
+  scheduler: Scheduler,
   promptIds: Tokens,
   options: LoopOptions,
   enter: (runOn: () => void) => Promise<Place>,
   more: Partial<Pick<GenerationResult, "truncated">> & { readonly loadMs?: number } = {},
 ): Generation {
-  const settings = prepare(model, promptIds, options);
+  const settings = prepare(scheduler.model, promptIds, options);
   const { loadMs, ...rest } = more;
   const result: Mutable<GenerationResult> = {
     text: settings.tokenizer === null ? null : "",
@@ -114,7 +111,7 @@ export function generateAt(
     const made: number[] = [];
     try {
       options.streamer?.put(promptIds);
-      for await (const piece of loop(model, place, settings, result, made)) {
+      for await (const piece of loop(scheduler, place, settings, result, made)) {
         if (piece.ids !== promptIds) options.streamer?.put(piece.ids); // with echo, the first piece is the prompt
         yield piece;
       }
@@ -178,27 +175,20 @@ interface Flight extends Draft {
 }
 
 async function* loop(
-  model: Model,
+  scheduler: Scheduler,
   place: Place,
   settings: Settings,
   result: Mutable<GenerationResult>,
   ids: number[],
 ): AsyncGenerator<Piece, void, undefined> {
+  const { model } = scheduler;
   const { sequence } = place;
   const { sampling, maxNewTokens, logprobs, signal } = settings;
   const leaving = new AbortController();
   const either = signal === undefined ? leaving.signal : AbortSignal.any([signal, leaving.signal]);
-  const call = async <T>(run: () => Promise<T>): Promise<T> => {
-    for (;;) {
-      try {
-        return await run();
-      } catch (error) {
-        if (!isDogeError(error, "no-room") || !place.free?.()) throw error;
-      }
-    }
-  };
+  const call = <T>(run: () => Promise<T>): Promise<T> => fitting(place, run);
   const processors = settings.processors?.();
-  const parts = { model, sequence, sampling, alternatives: logprobs, signal: either, call };
+  const parts = { scheduler, sequence, sampling, alternatives: logprobs, signal: either, call };
   const drawer =
     settings.host && processors !== undefined
       ? hostDrawer({ ...parts, processors })
@@ -236,16 +226,11 @@ async function* loop(
       const wanted = maxNewTokens - ids.length - drawn.ids.length;
       const last = drawn.ids.at(-1);
       const stopped = last !== undefined && sampling.stop.includes(last);
-      const missing = drawn.ids.length < landed.count;
+      const missing = drawn.ids.length < drawn.asked;
       const ended = stopped || missing || wanted === 0;
       measure(result, ids.length === 0, drawn.ids.length, landed.milliseconds());
       processors?.push(drawn.ids);
-      if (!ended && !signal?.aborted) {
-        // The first chunk tells nothing of the pace: a prompt was read in it.
-        const pace = landed.milliseconds() / drawn.ids.length;
-        const fitting = ids.length === 0 ? 1 : Math.round(chunkTime / Math.max(pace, 1e-3));
-        flight = submit(new Int32Array(0), Math.min(Math.max(fitting, 1), largestChunk, wanted));
-      }
+      if (!ended && !signal?.aborted) flight = submit(new Int32Array(0), wanted);
       const piece = text.push(drawn.ids);
       ids.push(...piece.ids);
       kept += piece.ids.length;
@@ -270,6 +255,17 @@ async function* loop(
     }
     if (kept !== undefined) await settle(drawer, kept, failed);
     if (result.stopReason === "abort" && result.text !== null) result.text += text.end();
+  }
+}
+
+/** Make a call; again, where it did not fit and the place could make room. */
+export async function fitting<T>(place: Pick<Place, "free">, call: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!isDogeError(error, "no-room") || !(await place.free?.())) throw error;
+    }
   }
 }
 

@@ -23,7 +23,7 @@ export * from "./doge.ts";
 export * from "./errors.ts";
 export { type ExpertsForm, probeExpertsForm, reachableRows } from "./experts-form.ts";
 export { type Files, fileList, filesFrom, hasFile, readJson, readText } from "./files.ts";
-export * from "./generate.ts";
+export { generate, type LoopOptions } from "./generate.ts";
 export * from "./generation.ts";
 export type { GenerationDefaults } from "./generation-config.ts";
 export type { HubOptions, Progress } from "./hub/options.ts";
@@ -51,6 +51,7 @@ export {
   type SamplingOptions,
   validateSampling,
 } from "./sampling.ts";
+export * from "./scheduler.ts";
 export * from "./session.ts";
 export * from "./stop.ts";
 export * from "./streamer.ts";

@@ -2,6 +2,7 @@
 import type { Backend, LoadOptions, Provider } from "./backend.ts";
 import { chatTemplate } from "./chat.ts";
 import { checked } from "./checked.ts";
+import { show } from "./checked-rows.ts";
 import { choose, type Tried } from "./choose.ts";
 import { Doge, type DogeParts } from "./doge.ts";
 import { aborted, DogeError } from "./errors.ts";
@@ -19,15 +20,20 @@ export type Source = string | readonly File[] | { readonly [name: string]: Blob 
 export interface LoadDogeOptions extends LoadOptions, Omit<HubOptions, "weights"> {
   /** Where to run it; of a list, the first that opens. */
   readonly backend: Provider | readonly Provider[];
+  /** Generations that run at once and share their calls, at most; the others wait. Default 16; each needs `room`. */
+  readonly rows?: number | undefined;
 }
 
 /** Load the Doge in `source`. A folder with config.json and weights alone works with ids; it then has no tokenizer.
  *  Errors: those of fetching a hub's model and of opening files, of the backend's open and load, "tokenizer-invalid", "unavailable", "aborted". */
 export async function loadDoge(source: Source, options: LoadDogeOptions): Promise<Doge> {
   const start = performance.now();
-  const { backend: providers, onProgress, revision, endpoint, token, cacheDir, offline, ...load } = options;
+  const { backend: providers, onProgress, revision, endpoint, token, cacheDir, offline, rows, ...load } = options;
   if (providers === undefined) {
     throw new DogeError("invalid-argument", "backend is undefined; it must be a provider or a list of providers.");
+  }
+  if (rows !== undefined && !(Number.isInteger(rows) && rows > 0)) {
+    throw new DogeError("invalid-argument", `rows is ${show(rows)}; it must be a whole number above 0.`);
   }
   const { signal } = load;
   if (signal?.aborted) throw aborted(signal);
@@ -49,7 +55,7 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
       ...faults(chosen.tried),
     ];
     const info = { source: files.name, loadMs: performance.now() - start, warnings, tried: chosen.tried };
-    const parts: DogeParts = { backend, model, ...text, info };
+    const parts: DogeParts = { backend, model, ...text, info, rows };
     return new Doge(parts);
   } catch (error) {
     await backend?.close();

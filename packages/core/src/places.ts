@@ -1,5 +1,6 @@
-// Where the generations of one Doge take place: one after the other, each on the sequence that already holds the most of its
-// prompt. Callers hand over whole prompts; what of them need not be evaluated again is found here.
+// Where the generations of one Doge take place: each on the sequence that already holds the most of its prompt, as many at once as
+// there are rows and room for, the others in the order they were begun. Callers hand over whole prompts; what of them need not be
+// evaluated again is found here.
 import type { Model, Sequence, Tokens } from "./backend.ts";
 import { aborted } from "./errors.ts";
 import type { Place } from "./generate.ts";
@@ -11,59 +12,48 @@ interface Kept {
   readonly sequence: Sequence;
   readonly ids: readonly number[];
 }
+/** One that takes place. */
+interface Running {
+  readonly owner: object;
+  /** Undefined until it has one. */
+  sequence: Sequence | undefined;
+  /** Tokens it may have in the end. */
+  readonly most: number;
+  readonly runOn: (() => void) | undefined;
+}
+/** One that waits for a row and for room. */
+interface Waiting {
+  readonly running: Running;
+  /** Whose beginning may be there already. */
+  readonly prompt: Tokens | undefined;
+  readonly admit: () => void;
+}
 
 /** More would seldom be met again. */
 const mostKept = 8;
+/** Beyond this, more rows make a step longer and save no more reading of weights. */
+const mostRows = 16;
 
 export class Places {
   readonly #model: Model;
+  readonly #rows: number;
   /** Least recently used first. */
   #kept: Kept[] = [];
-  #last: Promise<void> = Promise.resolve();
-  #waiting = 0;
-  /** Of the one whose turn it is: go on without a reader. */
-  #runOn: (() => void) | undefined;
+  #running = new Set<Running>();
+  #waiting: Waiting[] = [];
+  /** Told when one leaves. */
+  #leaving: (() => void)[] = [];
+  /** Running ones that wait for another to leave, because a call of theirs did not fit. */
+  #stalled = 0;
 
-  constructor(model: Model) {
+  /** `rows`: generations at once, at most. */
+  constructor(model: Model, rows = mostRows) {
     this.#model = model;
+    this.#rows = rows;
   }
 
-  /** Wait until everything asked for before has ended; the function returned ends this. `runOn` is called when somebody waits
-   *  for this to end, so that one that is not read cannot hold up the others. Errors: "aborted". */
-  async turn(signal?: AbortSignal, runOn?: () => void): Promise<() => void> {
-    this.#waiting++;
-    this.#runOn?.();
-    const end = await this.#turn(signal).finally(() => {
-      this.#waiting--;
-    });
-    this.#runOn = runOn;
-    if (this.#waiting > 0) runOn?.();
-    return () => {
-      this.#runOn = undefined;
-      end();
-    };
-  }
-
-  async #turn(signal: AbortSignal | undefined): Promise<() => void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const before = this.#last;
-    this.#last = before.then(() => promise);
-    if (signal === undefined) await before;
-    else {
-      const { promise: fired, resolve: fire } = Promise.withResolvers<void>();
-      const onAbort = () => fire();
-      signal.addEventListener("abort", onAbort, { once: true });
-      if (!signal.aborted) await Promise.race([before, fired]);
-      signal.removeEventListener("abort", onAbort);
-      if (signal.aborted) {
-        resolve();
-        throw aborted(signal);
-      }
-    }
-    return resolve;
-  }
-
-  /** A place for `prompt` and up to `count` new tokens, in turn. `runOn` as for turn(). Errors: "aborted", those of Model.sequence. */
+  /** A place for `prompt` and up to `count` new tokens, in turn. `runOn` is called when somebody waits for this to end, so that one
+   *  that is not read cannot hold up the others. Errors: "aborted", those of Model.sequence. */
   async enter(
     owner: object,
     prompt: Tokens,
@@ -71,41 +61,142 @@ export class Places {
     signal: AbortSignal | undefined,
     runOn: () => void,
   ): Promise<Place> {
-    const done = await this.turn(signal, runOn);
+    const most = Math.min(prompt.length + count, this.#model.context);
+    const running: Running = { owner, most, sequence: undefined, runOn };
+    await this.#admitted(running, prompt, signal);
     try {
       const { sequence, length } = this.#sequenceFor(owner, prompt);
-      this.#makeRoom(prompt.length - length + Math.min(count, this.#model.context - prompt.length));
+      running.sequence = sequence;
       return {
         sequence,
         tokens: prompt.slice(length),
-        free: () => this.#drop(),
+        free: () => this.#free(),
         leave: (ids, failed) => {
           // Under "reference" routing it could not be used again.
           const spent = failed || this.#model.routing === "reference";
           if (spent || sequence.length !== prompt.length + ids.length) sequence.close();
           else this.#kept.push({ owner, sequence, ids: [...prompt, ...ids] });
           if (this.#kept.length > mostKept) this.#drop();
-          done();
+          this.#leave(running);
         },
       };
     } catch (error) {
-      done();
+      this.#leave(running);
       throw error;
     }
   }
 
-  /** Forget what was kept for `owner`, when its turn comes. */
+  /** A new sequence for `length` tokens, in turn, and what gives it back. Errors as for enter(). */
+  async scratch(length: number, signal?: AbortSignal): Promise<Pick<Place, "sequence" | "free"> & { leave(): void }> {
+    const running: Running = { owner: {}, most: length, sequence: undefined, runOn: undefined };
+    await this.#admitted(running, undefined, signal);
+    try {
+      const sequence = this.#model.sequence();
+      running.sequence = sequence;
+      const leave = () => {
+        sequence.close();
+        this.#leave(running);
+      };
+      return { sequence, free: () => this.#free(), leave };
+    } catch (error) {
+      this.#leave(running);
+      throw error;
+    }
+  }
+
+  /** Forget what was kept for `owner`, once nothing of it runs; what runs needs no reader to end. */
   async forget(owner: object): Promise<void> {
-    const done = await this.turn();
+    const own = ({ owner: other }: Running): boolean => other === owner;
+    for (;;) {
+      const running = [...this.#running].filter(own);
+      if (running.length === 0 && !this.#waiting.some((waiting) => own(waiting.running))) break;
+      for (const { runOn } of running) runOn?.();
+      await this.#next();
+    }
     for (const { sequence } of this.#take(owner)) sequence.close();
-    done();
+  }
+
+  /** Wait until it is this one's turn. */
+  async #admitted(running: Running, prompt: Tokens | undefined, signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const onAbort = () => {
+      const at = this.#waiting.indexOf(waiting);
+      if (at < 0) return;
+      this.#waiting.splice(at, 1);
+      reject(aborted(signal!));
+      this.#tell();
+      this.#advance();
+    };
+    const waiting: Waiting = { running, prompt, admit: resolve };
+    this.#waiting.push(waiting);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+    this.#advance();
+    await promise.finally(() => signal?.removeEventListener("abort", onAbort));
+  }
+
+  /** Admit those whose turn has come. While others wait, those that run need no reader to go on. */
+  #advance(): void {
+    for (let head = this.#waiting[0]; head !== undefined && this.#fits(head); head = this.#waiting[0]) {
+      this.#waiting.shift();
+      this.#running.add(head.running);
+      head.admit();
+    }
+    if (this.#waiting.length > 0) for (const { runOn } of this.#running) runOn?.();
+  }
+
+  /** A row is free, and what all may still append has room; kept sequences make way. Alone, it is tried in any case. */
+  #fits({ running, prompt }: Waiting): boolean {
+    if (this.#running.size >= this.#rows) return false;
+    const held = prompt === undefined ? 0 : Math.max(0, ...this.#kept.map((kept) => this.#shared(kept, prompt)));
+    let needed = running.most - held;
+    for (const { most, sequence } of this.#running) needed += most - (sequence?.length ?? 0);
+    // While a call runs, what is closed gives its room back behind it: until then it is counted here.
+    for (let given = 0; this.#model.room + given < needed; ) {
+      const before = this.#model.room;
+      const length = this.#drop();
+      if (length === undefined) return this.#running.size === 0;
+      if (this.#model.room === before) given += length;
+    }
+    return true;
+  }
+
+  #leave(running: Running): void {
+    this.#running.delete(running);
+    this.#tell();
+    this.#advance();
+  }
+
+  #tell(): void {
+    for (const told of this.#leaving.splice(0)) told();
+  }
+
+  #next(): Promise<void> {
+    return new Promise((resolve) => this.#leaving.push(resolve));
+  }
+
+  /** A call did not fit: give up what is kept, or wait until another one leaves; false when all wait so. */
+  #free(): boolean | Promise<boolean> {
+    if (this.#drop() !== undefined) return true;
+    if (this.#stalled + 1 >= this.#running.size) return false;
+    this.#stalled++;
+    for (const { runOn } of this.#running) runOn?.();
+    return this.#next().then(() => {
+      this.#stalled--;
+      return true;
+    });
+  }
+
+  /** How much of `prompt` a kept sequence holds. */
+  #shared(kept: Kept, prompt: Tokens): number {
+    return this.#model.routing === "reference" ? 0 : common(kept.ids, prompt);
   }
 
   /** A sequence that holds the first `length` ids of the prompt, and no more. */
   #sequenceFor(owner: object, prompt: Tokens): { sequence: Sequence; length: number } {
     // Under "reference" routing the tokens of a call are routed together: a prompt in two calls would be another one.
     if (this.#model.routing === "reference") return { sequence: this.#model.sequence(), length: 0 };
-    const length = (kept: Kept): number => common(kept.ids, prompt);
+    const length = (kept: Kept): number => this.#shared(kept, prompt);
     const best = this.#kept.reduce<Kept | undefined>(
       (a, b) => (a === undefined || length(b) > length(a) || (length(b) === length(a) && b.owner === owner) ? b : a),
       undefined,
@@ -128,15 +219,12 @@ export class Places {
     return own;
   }
 
-  #makeRoom(tokens: number): void {
-    while (this.#model.room < tokens && this.#drop());
-  }
-
-  /** Forget what was used longest ago; false when nothing is kept. */
-  #drop(): boolean {
+  /** Forget what was used longest ago; its length, or undefined when nothing is kept. */
+  #drop(): number | undefined {
     const oldest = this.#kept.shift();
+    const length = oldest?.sequence.length;
     oldest?.sequence.close();
-    return oldest !== undefined;
+    return length;
   }
 }
 

@@ -12,9 +12,10 @@ interface Setup {
   readonly defaults?: GenerationDefaults;
   readonly bare?: boolean;
   readonly context?: number;
+  readonly rows?: number;
 }
 /** A Doge on the mock, with the rows of every sample call that reached it. */
-async function open({ config, defaults = {}, bare = false, context }: Setup = {}) {
+async function open({ config, defaults = {}, bare = false, context, rows: atOnce }: Setup = {}) {
   const raw = new MockBackend();
   const rows: SampleRow[] = [];
   const load = raw.load.bind(raw);
@@ -36,6 +37,7 @@ async function open({ config, defaults = {}, bare = false, context }: Setup = {}
     chatTemplate: bare ? null : template,
     defaults,
     info: { source: "a mock", loadMs: 12, warnings: [], tried: [] },
+    rows: atOnce,
   });
   return { doge, raw, rows };
 }
@@ -362,9 +364,9 @@ describe("prefix reuse", () => {
   });
 });
 
-describe("one after the other", () => {
-  it("generations of one Doge never interleave", async () => {
-    const { doge, rows } = await open();
+describe("side by side, or one after the other", () => {
+  it("generations of one Doge with one row never interleave", async () => {
+    const { doge, rows } = await open({ rows: 1 });
     const prompts = [[3], [4, 4], [5, 5, 5]];
     const results = await Promise.all(prompts.map((prompt) => doge.generate(prompt, { maxNewTokens: 25 }).result()));
     results.forEach((result, index) => {
@@ -375,7 +377,7 @@ describe("one after the other", () => {
   });
 
   it("one that waits can be aborted, and those behind it come", async () => {
-    const { doge } = await open();
+    const { doge } = await open({ rows: 1 });
     const controller = new AbortController();
     const first = doge.generate([3], { maxNewTokens: 50 })[Symbol.asyncIterator]();
     await first.next();
@@ -389,7 +391,7 @@ describe("one after the other", () => {
   });
 
   it("several sessions at once are served in the order they asked, each as if alone", async () => {
-    const { doge } = await open();
+    const { doge } = await open({ rows: 1 });
     const sessions = Array.from({ length: 5 }, () => doge.session({ maxNewTokens: 6 }));
     const order: string[] = [];
     const talk = async (session: ReturnType<Doge["session"]>, name: string) => {
