@@ -72,6 +72,7 @@ import {
 } from "../src/descriptor";
 import { attentionHalf, embedTile, feedForwardHalf, gateBefore } from "./forward";
 import { draw, logSumExp, mostLikely, NOTHING, NUMERICAL, sound } from "./kernels/draw";
+import { quantize } from "./kernels/inputs";
 import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm } from "./kernels/rmsnorm";
 
@@ -183,6 +184,8 @@ function head(model: usize, job: usize, tokens: usize, total: i32): f64 {
   const logits = load<usize>(model, MODEL_LOGITS); // (HEAD_ROWS, vocabulary)
   const logitsStride = load<usize>(model, MODEL_LOGITS_STRIDE);
   if (rows > 0) {
+    const quantized = load<usize>(model, MODEL_QUANTIZED);
+    if (panel == 0) quantize(quantized, normed, model + MODEL_HEAD, 0, rows, stride);
     matmulPanels(
       logits,
       normed,
@@ -190,7 +193,7 @@ function head(model: usize, job: usize, tokens: usize, total: i32): f64 {
       rows,
       stride,
       logitsStride,
-      load<usize>(model, MODEL_QUANTIZED),
+      quantized,
       panel,
       to,
     );

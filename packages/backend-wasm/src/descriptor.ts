@@ -16,17 +16,25 @@ export const NOBODY = -1;
 export const HEAD_ROWS = 8;
 /** Most alternatives beside a drawn id. */
 export const ALTERNATIVES = 20;
-/** Weights of one row that share a scale under q8. */
+/** Weights of one row that share a scale under q8 and q4. */
 export const BLOCK = 32;
 
+/** How weights are held. */
+export const DTYPE_F32 = 0;
+export const DTYPE_BF16 = 1;
+export const DTYPE_Q8 = 2;
+export const DTYPE_Q4 = 3;
+
 // A matrix in panels of 16 outputs: y = weight · x + bias.
+/** Panels, as the file of their dtype draws them: assembly/kernels/matmul-DTYPE.ts. */
 export const MATRIX_WEIGHTS = 0;
-/** 0: f32 weights (panels, inner, 16). Else q8: i8 weights (panels, inner / 4, 16, 4), f32 scales (panels, inner / 32, 16). */
-export const MATRIX_SCALES = 4;
+export const MATRIX_DTYPE = 4;
 /** f32 (panels, 16), or 0 for none. */
 export const MATRIX_BIAS = 8;
 export const MATRIX_INNER = 12;
 export const MATRIX_PANELS = 16;
+/** 1: tiles for an engine that joins neighbouring vectors to 256 bits. The results are the same. */
+export const MATRIX_WIDE = 20;
 export const MATRIX_BYTES = 32;
 
 // A layer.
@@ -43,10 +51,8 @@ export const LAYER_POST_GATE = 204; //   f32 (hidden)
 export const LAYER_QUERY_NORM = 208; //  f32 (headDim), or 0
 export const LAYER_KEY_NORM = 212; //    f32 (headDim), or 0
 export const LAYER_A = 216; //           f32 (biasHeads)
-export const LAYER_EXPERTS_DOWN = 220; // f32 or i8 (experts, row), or 0
+export const LAYER_EXPERTS_DOWN = 220; // table (assembly/kernels/table.ts), or 0
 export const LAYER_EXPERTS_UP = 224;
-export const LAYER_EXPERTS_DOWN_SCALES = 228; // f32 (experts, blocks), or 0 for f32 experts
-export const LAYER_EXPERTS_UP_SCALES = 232;
 export const LAYER_BYTES = 256;
 
 // The model. Strides are in bytes.
@@ -96,12 +102,13 @@ export const MODEL_MIXED_STRIDE = 228;
 export const MODEL_GATE_UP = 232; //     f32 (tile, 2, intermediate)
 export const MODEL_GATE_UP_STRIDE = 236;
 export const MODEL_SCORES = 240; //      f32 (slots)
-export const MODEL_QUANTIZED = 244; //   i16 (tile, inner), then f32 (tile, blocks)
+export const MODEL_QUANTIZED = 244; //   rounded inputs of a tile (assembly/kernels/inputs.ts)
 export const MODEL_NORMED = 248; //      f32 (HEAD_ROWS, hidden): final norm
 export const MODEL_LOGITS = 252; //      f32 (HEAD_ROWS, vocabulary)
 export const MODEL_CHOICE = 256; //      scratch of the experts' choice
 export const MODEL_HISTOGRAM = 260; //   2048 counts (i32), then 2048 masses (f64)
 export const MODEL_DRAW = 264; //        candidates of a draw: ids i32 (vocabulary), then scores f32 (vocabulary)
+export const MODEL_EXPERTS_DTYPE = 268;
 export const MODEL_BYTES = 320;
 
 // What is computed in one call: a job. It holds its own progress, so that a call may be cut anywhere and go on later.

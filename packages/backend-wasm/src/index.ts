@@ -30,7 +30,7 @@ export interface WasmOptions {
 export function wasm(options: WasmOptions = {}): Provider {
   const capabilities = (binary: Binary): Capabilities => ({
     device: deviceOf(binary, options.threads),
-    dtypes: ["f32", "q8"],
+    dtypes: ["f32", "bf16", "q8", "q4"],
     trains: false,
   });
   return {
@@ -100,10 +100,10 @@ class WasmBackend implements Backend {
       );
     }
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
-    const layout = planMemory(config, dtype === "q8", context, room);
+    const layout = planMemory(config, dtype, context, room);
     const heap = new Heap(layout.heapAt, `A model of ${dtype} weights with room for ${room} tokens`);
     const exports = await instantiate(this.#module, heap.memory);
-    await loadWeights(heap, layout, checkpoint, signal);
+    await loadWeights(heap, layout, exports, checkpoint, signal);
     writeAngles(heap.floats.subarray(layout.rope / 4), config, context);
     writeModel(heap, layout);
     const resident = { heap, layout, exports: this.#options.onInstance?.(exports) ?? exports };

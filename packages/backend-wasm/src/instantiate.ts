@@ -12,9 +12,18 @@ export interface Exports extends Record<string, unknown>, KernelExports {
 
 /** The kernels over addresses, as assembly/kernels describes them. */
 type KernelExports = {
-  readonly [name in "attention" | "draw" | "embed" | "experts" | "keep" | "matmul" | "rmsnorm" | "rope" | "swiglu"]: (
-    ...numbers: number[]
-  ) => number;
+  readonly [name in
+    | "attention"
+    | "draw"
+    | "embed"
+    | "experts"
+    | "keep"
+    | "matmul"
+    | "pack"
+    | "packTable"
+    | "rmsnorm"
+    | "rope"
+    | "swiglu"]: (...numbers: number[]) => number;
 };
 
 /** Where to find the binaries when they are not beside this package: an address (a relative one begins at the page or worker,

@@ -3,19 +3,23 @@
 //
 //   | module's constants | model | layers | weights | rope | scratch | pages of keys ... | the job of a call ... |
 //   0                    64 KiB                                       layout.pagesAt      layout.heapAt, grows
-import { type Config, keyValueWidth, queryWidth } from "@doge-lm/core";
+import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 
 /** Most multiply-adds of one unit of work: about 15 ms, so that an abort is noticed in time. */
-const UNIT = 60e6;
+const UNIT = 200e6;
 /** Pages beyond those the room asks for: sequences that end in the middle of a page need one more each. */
 const SLACK_PAGES = 32;
 
+const DTYPES = { f32: D.DTYPE_F32, bf16: D.DTYPE_BF16, q8: D.DTYPE_Q8, q4: D.DTYPE_Q4 } as const satisfies Record<
+  DType,
+  number
+>;
+
 export interface MatrixPlan {
+  readonly dtype: DType;
   readonly weights: number;
-  /** 0: f32. */
-  readonly scales: number;
   /** 0: none. */
   readonly bias: number;
   readonly inner: number;
@@ -25,9 +29,8 @@ export interface MatrixPlan {
 
 /** A table whose rows are read one at a time: the experts. */
 export interface TablePlan {
-  readonly values: number;
-  /** 0: f32. */
-  readonly scales: number;
+  readonly dtype: number;
+  readonly at: number;
   readonly columns: number;
 }
 
@@ -63,7 +66,7 @@ interface PagePlan {
 export interface Layout {
   readonly config: Config;
   readonly context: number;
-  readonly quantized: boolean;
+  readonly dtype: DType;
   readonly model: number;
   readonly layersAt: number;
   readonly layers: readonly LayerPlan[];
@@ -128,12 +131,11 @@ class Bump {
     return this.take(rowBytes(columns));
   }
 
-  matrix(inner: number, outer: number, biased: boolean, quantized: boolean): MatrixPlan {
+  matrix(inner: number, outer: number, biased: boolean, dtype: DType): MatrixPlan {
     const panels = Math.ceil(outer / D.PANEL);
-    const bytes = quantized ? Math.ceil(inner / 4) * 4 : inner * 4;
     return {
-      weights: this.take(panels * D.PANEL * bytes),
-      scales: quantized ? this.take(panels * D.PANEL * 4 * Math.ceil(inner / D.BLOCK)) : 0,
+      dtype,
+      weights: this.take(panels * panelBytes(dtype, inner)),
       bias: biased ? this.take(panels * D.PANEL * 4) : 0,
       inner,
       outer,
@@ -141,47 +143,65 @@ class Bump {
     };
   }
 
-  table(rows: number, columns: number, quantized: boolean): TablePlan {
+  table(rows: number, columns: number, dtype: DType): TablePlan {
     const blocks = Math.ceil(columns / D.BLOCK);
-    return {
-      values: this.take(rows * (quantized ? blocks * D.BLOCK : rowBytes(columns))),
-      scales: quantized ? this.take(rows * blocks * 4) : 0,
-      columns,
-    };
+    const bytes = {
+      f32: rowBytes(columns),
+      bf16: rowBytes(columns) / 2,
+      q8: blocks * (D.BLOCK + 4),
+      q4: blocks * (D.BLOCK / 2 + 4),
+    }[dtype];
+    // A row is read in whole vectors.
+    return { dtype: DTYPES[dtype], at: this.take(rows * bytes + 16), columns };
   }
 }
 
+/** Bytes of a panel of 16 outputs. */
+export function panelBytes(dtype: DType, inner: number): number {
+  const blocks = Math.ceil(inner / D.BLOCK);
+  const scales = D.PANEL * 4;
+  return {
+    f32: D.PANEL * inner * 4,
+    bf16: D.PANEL * Math.ceil(inner / 2) * 4,
+    q8: blocks * (D.PANEL * D.BLOCK + scales),
+    q4: blocks * ((D.PANEL * D.BLOCK) / 2 + scales),
+  }[dtype];
+}
+
+/** Most bytes that a block of rounded inputs takes (assembly/kernels/inputs.ts). */
+export const INPUT_BLOCK_BYTES = D.BLOCK * 2 + 8;
+
 /** Where everything of a model stands. `layout.heapAt` is the bytes it needs before its first call. */
-export function planMemory(config: Config, quantized: boolean, context: number, room: number): Layout {
+export function planMemory(config: Config, dtype: DType, context: number, room: number): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
   const bump = new Bump(D.STATIC_BYTES);
   const model = bump.take(D.MODEL_BYTES);
   const layersAt = bump.take(config.layers * D.LAYER_BYTES);
-  const embedding = bump.matrix(hiddenSize, vocabSize, false, quantized);
+  const embedding = bump.matrix(hiddenSize, vocabSize, false, dtype);
   const layers = Array.from(
     { length: config.layers },
     (): LayerPlan => ({
       inputNorm: bump.vector(hiddenSize),
       inputGate: bump.vector(hiddenSize),
-      qkv: bump.matrix(hiddenSize, queries + 2 * keys, config.attentionBias, quantized),
+      qkv: bump.matrix(hiddenSize, queries + 2 * keys, config.attentionBias, dtype),
       queryNorm: config.qkNorm ? bump.vector(headDim) : 0,
       keyNorm: config.qkNorm ? bump.vector(headDim) : 0,
-      delta: bump.matrix(keys, biasHeads, config.attentionBias, false),
+      delta: bump.matrix(keys, biasHeads, config.attentionBias, "f32"),
       A: bump.vector(biasHeads),
-      output: bump.matrix(queries, hiddenSize, config.attentionBias, quantized),
+      output: bump.matrix(queries, hiddenSize, config.attentionBias, dtype),
       postNorm: bump.vector(hiddenSize),
       postGate: bump.vector(hiddenSize),
-      gateUp: bump.matrix(hiddenSize, 2 * intermediateSize, config.mlpBias, quantized),
-      down: bump.matrix(intermediateSize, hiddenSize, config.mlpBias, quantized),
-      router: experts && bump.matrix(hiddenSize, 2 * experts.side, false, false),
-      expertsDown: experts && bump.table(experts.count, hiddenSize, quantized),
-      expertsUp: experts && bump.table(experts.count, hiddenSize, quantized),
+      gateUp: bump.matrix(hiddenSize, 2 * intermediateSize, config.mlpBias, dtype),
+      down: bump.matrix(intermediateSize, hiddenSize, config.mlpBias, dtype),
+      router: experts && bump.matrix(hiddenSize, 2 * experts.side, false, "f32"),
+      expertsDown: experts && bump.table(experts.count, hiddenSize, dtype),
+      expertsUp: experts && bump.table(experts.count, hiddenSize, dtype),
     }),
   );
   const norm = bump.vector(hiddenSize);
-  const head = config.tied ? embedding : bump.matrix(hiddenSize, vocabSize, false, quantized);
+  const head = config.tied ? embedding : bump.matrix(hiddenSize, vocabSize, false, dtype);
   const rope = bump.take(context * 2 * (headDim >> 1) * 4);
   const tile = tileOf(config, context);
   const scratch = planScratch(bump, config, context, tile);
@@ -192,7 +212,7 @@ export function planMemory(config: Config, quantized: boolean, context: number, 
     ...{
       config,
       context,
-      quantized,
+      dtype,
       model,
       layersAt,
       layers,
@@ -225,10 +245,11 @@ function costs(config: Config): { attention: number; key: number; feedForward: n
   };
 }
 
+/** A multiple of the 6 and the 4 rows that matmul takes at once. */
 function tileOf(config: Config, context: number): number {
   const cost = costs(config);
   const heaviest = Math.max(cost.attention + cost.key * slotsOf(config, context), cost.feedForward);
-  return Math.max(4, Math.min(D.JOURNAL, 4 * Math.floor(UNIT / heaviest / 4)));
+  return Math.max(12, Math.min(12 * Math.floor(D.JOURNAL / 12), 12 * Math.floor(UNIT / heaviest / 12)));
 }
 
 function planScratch(bump: Bump, config: Config, context: number, tile: number): Scratch {
@@ -253,11 +274,12 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number):
     gateUp: bump.take(tile * gateUpStride),
     gateUpStride,
     scores: bump.vector(slotsOf(config, context)),
-    quantized: bump.take(rows * blocks * (D.BLOCK * 2 + 4)),
+    quantized: bump.take(rows * blocks * INPUT_BLOCK_BYTES),
     normed: bump.take(D.HEAD_ROWS * rowBytes(hiddenSize)),
     logits: bump.take(D.HEAD_ROWS * logitsStride),
     logitsStride,
-    choice: experts === null ? 0 : bump.take((2 * experts.side + 3 * experts.perToken) * 4),
+    choice:
+      experts === null ? 0 : bump.take((roundUp(hiddenSize, D.BLOCK) + 2 * experts.side + 3 * experts.perToken) * 4),
     histogram: bump.take(2048 * 12),
     draw: bump.take(2 * logitsStride),
   };
@@ -280,7 +302,7 @@ function planPage(config: Config): PagePlan {
 /** Writes the record of a matrix. */
 export function writeMatrix({ data }: Heap, at: number, plan: MatrixPlan): void {
   data.setUint32(at + D.MATRIX_WEIGHTS, plan.weights, true);
-  data.setUint32(at + D.MATRIX_SCALES, plan.scales, true);
+  data.setUint32(at + D.MATRIX_DTYPE, DTYPES[plan.dtype], true);
   data.setUint32(at + D.MATRIX_BIAS, plan.bias, true);
   data.setUint32(at + D.MATRIX_INNER, plan.inner, true);
   data.setUint32(at + D.MATRIX_PANELS, plan.panels, true);
@@ -308,10 +330,8 @@ export function writeModel(heap: Heap, layout: Layout): void {
     word(at + D.LAYER_QUERY_NORM, layer.queryNorm);
     word(at + D.LAYER_KEY_NORM, layer.keyNorm);
     word(at + D.LAYER_A, layer.A);
-    word(at + D.LAYER_EXPERTS_DOWN, layer.expertsDown?.values ?? 0);
-    word(at + D.LAYER_EXPERTS_UP, layer.expertsUp?.values ?? 0);
-    word(at + D.LAYER_EXPERTS_DOWN_SCALES, layer.expertsDown?.scales ?? 0);
-    word(at + D.LAYER_EXPERTS_UP_SCALES, layer.expertsUp?.scales ?? 0);
+    word(at + D.LAYER_EXPERTS_DOWN, layer.expertsDown?.at ?? 0);
+    word(at + D.LAYER_EXPERTS_UP, layer.expertsUp?.at ?? 0);
   });
 
   const at = layout.model;
@@ -328,6 +348,7 @@ export function writeModel(heap: Heap, layout: Layout): void {
   word(at + D.MODEL_BIAS_HEADS, config.biasHeads);
   word(at + D.MODEL_WINDOW, config.window ?? 0);
   data.setFloat32(at + D.MODEL_EPSILON, config.normEpsilon, true);
+  word(at + D.MODEL_EXPERTS_DTYPE, DTYPES[layout.dtype]);
   word(at + D.MODEL_EXPERTS, experts?.count ?? 0);
   word(at + D.MODEL_PER_TOKEN, experts?.perToken ?? 0);
   word(at + D.MODEL_SIDE, experts?.side ?? 0);

@@ -67,12 +67,14 @@ describe.each(binaries)("binary %s", (binary) => {
       "experts",
       "keep",
       "matmul",
+      "pack",
+      "packTable",
       "rmsnorm",
       "rope",
       "run",
       "swiglu",
     ]);
-    expect(exports.length).toBe(11);
+    expect(exports.length).toBe(13);
   });
 
   test("has no globals and nothing that runs by itself: all state is in memory that TypeScript lays out", () => {
