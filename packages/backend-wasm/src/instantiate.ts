@@ -6,8 +6,9 @@ import type { Binary } from "./features.ts";
 
 /** What the binaries export, beside their memory. */
 export interface Exports extends Record<string, unknown>, KernelExports {
-  /** Work on the job at this address until it is done or about `budget` multiply-adds are spent: a STATUS of descriptor.ts. */
-  run(job: number, budget: number): number;
+  /** Work on the job at this address, as one of its threads, until it is done or about `budget` multiply-adds are spent: a
+   *  STATUS of descriptor.ts. */
+  run(job: number, thread: number, budget: number): number;
 }
 
 /** The kernels over addresses, as assembly/kernels describes them. */

@@ -199,7 +199,7 @@ function begin(kind: Kind, row: Row & Partial<SampleRow>): Task {
 /** Into WebAssembly. A trap there leaves its memory in no state to go on with. */
 function enter(exports: Exports, job: number, budget: number): number {
   try {
-    return exports.run(job, budget);
+    return exports.run(job, 0, budget);
   } catch (cause) {
     throw new DogeError(
       "device-lost",

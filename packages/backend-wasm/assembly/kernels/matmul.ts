@@ -24,16 +24,31 @@ const PANEL_BYTES = PANEL * 4;
 export function matmul(
   out: usize, x: usize, matrix: usize, rows: i32, xStride: usize, outStride: usize, quantized: usize,
 ): void {
+  quantizeRows(quantized, x, matrix, rows, xStride, 0, rows);
   matmulPanels(out, x, matrix, rows, xStride, outStride, quantized, 0, load<i32>(matrix, MATRIX_PANELS));
 }
 
-/** The outputs of panels [from, to) only. Under q8 the rows of x are quantised when `from` is 0, and used again after that. */
+/** Rows [from, to) of the `rows` rows of x as matmulPanels reads them under q8; nothing under f32. */
+export function quantizeRows(
+  quantized: usize, x: usize, matrix: usize, rows: i32, xStride: usize, from: i32, to: i32,
+): void {
+  if (!load<usize>(matrix, MATRIX_SCALES)) return;
+  const inner = load<i32>(matrix, MATRIX_INNER);
+  const blocks = (inner + BLOCK - 1) / BLOCK;
+  const rowBytes = <usize>blocks * BLOCK * 2;
+  const rowScales = quantized + <usize>rows * rowBytes;
+  for (let row = from; row < to; row++) {
+    quantize(quantized + <usize>row * rowBytes, rowScales + <usize>row * blocks * 4, x + <usize>row * xStride, inner);
+  }
+}
+
+/** The outputs of panels [from, to) only, of rows that quantizeRows has been through. */
 export function matmulPanels(
   out: usize, x: usize, matrix: usize, rows: i32, xStride: usize, outStride: usize, quantized: usize, from: i32, to: i32,
 ): void {
   const inner = load<i32>(matrix, MATRIX_INNER);
   const scales = load<usize>(matrix, MATRIX_SCALES);
-  if (scales) matmulQ8(out, x, matrix, rows, xStride, outStride, quantized, inner, scales, from, to);
+  if (scales) matmulQ8(out, matrix, rows, outStride, quantized, inner, scales, from, to);
   else matmulF32(out, x, matrix, rows, xStride, outStride, inner, from, to);
 }
 
@@ -183,20 +198,12 @@ function matmulF32_4x8(out: usize, outStride: usize, x: usize, xStride: usize, w
 /** Inputs are rounded to 16 bits with a scale for each block of 32, so that a block is an exact integer dot. The products of
  *  this kernel take 16 bits anyway: 8 would save nothing here, and cost a hundred times the error. */
 function matmulQ8(
-  out: usize, x: usize, matrix: usize, rows: i32, xStride: usize, outStride: usize, quantized: usize,
-  inner: i32, scales: usize, from: i32, to: i32,
+  out: usize, matrix: usize, rows: i32, outStride: usize, quantized: usize, inner: i32, scales: usize, from: i32, to: i32,
 ): void {
   const quads = (inner + 3) >> 2;
   const blocks = (inner + BLOCK - 1) / BLOCK;
   const rowBytes = <usize>blocks * BLOCK * 2;
   const rowScales = quantized + <usize>rows * rowBytes;
-  if (from == 0) {
-    for (let row = 0; row < rows; row++) {
-      quantize(
-        quantized + <usize>row * rowBytes, rowScales + <usize>row * blocks * 4, x + <usize>row * xStride, inner,
-      );
-    }
-  }
   const size = <usize>quads * PANEL_BYTES;
   const scaleSize = <usize>blocks * PANEL_BYTES;
   let weights = load<usize>(matrix, MATRIX_WEIGHTS) + <usize>from * size;
