@@ -1,4 +1,5 @@
-// Builds the two binaries from the one AssemblyScript source: build/doge-simd.wasm and build/doge-relaxed.wasm.
+// Builds the four binaries from the one AssemblyScript source: build/doge-simd.wasm and build/doge-relaxed.wasm for one thread,
+// build/doge-simd-shared.wasm and build/doge-relaxed-shared.wasm for several over one memory.
 // Does nothing when neither the sources nor the compiler have changed since the last build.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -7,7 +8,13 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const build = join(root, "build");
-const binaries = { "doge-simd": ["simd"], "doge-relaxed": ["simd", "relaxed-simd"] };
+const shared = ["--sharedMemory", "--maximumMemory", "65536"];
+const binaries = {
+  "doge-simd": ["--enable", "simd"],
+  "doge-relaxed": ["--enable", "simd,relaxed-simd"],
+  "doge-simd-shared": ["--enable", "simd,threads", ...shared],
+  "doge-relaxed-shared": ["--enable", "simd,relaxed-simd,threads", ...shared],
+};
 const flags = [
   ...["-O3", "--converge", "--noAssert", "--runtime", "stub", "--importMemory"],
   // v128 parameters of functions that end up inlined: nothing of the kind is exported.
@@ -35,9 +42,9 @@ const built = existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp
 if (!built) {
   const { default: asc } = await import("assemblyscript/asc");
   mkdirSync(build, { recursive: true });
-  for (const [name, features] of Object.entries(binaries)) {
+  for (const [name, own] of Object.entries(binaries)) {
     const { error, stderr } = await asc.main(
-      ["assembly/index.ts", "--baseDir", root, "-o", `build/${name}.wasm`, ...flags, "--enable", features.join(",")],
+      ["assembly/index.ts", "--baseDir", root, "-o", `build/${name}.wasm`, ...flags, ...own],
       { stdout: process.stdout },
     );
     if (error) {

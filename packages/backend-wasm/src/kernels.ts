@@ -216,10 +216,10 @@ function attention(
     heap.floats.set(row(keys), inputs / 4);
     heap.floats.set(row(values), inputs / 4 + headDim);
     heap.floats[biasAt / 4] = bias[slot]!;
-    exports.keep(layout.model, 0, lists, 0, slot, inputs, inputs + headDim * 4, biasAt);
+    exports.keep(layout.model, 0, lists, 0, slot, inputs, inputs + headDim * 4, biasAt, 0, 1);
   }
   heap.floats.set(query, inputs / 4);
-  exports.attention(out, inputs, layout.model, 0, lists, 0, count - 1);
+  exports.attention(out, inputs, layout.model, 0, lists, 0, count - 1, 0, 1);
   return heap.floats.slice(out / 4, out / 4 + headDim);
 }
 

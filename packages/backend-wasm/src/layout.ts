@@ -67,6 +67,8 @@ export interface Layout {
   readonly config: Config;
   readonly context: number;
   readonly dtype: DType;
+  /** Threads that compute together, each with a record of the model and some scratch of its own. */
+  readonly threads: number;
   readonly model: number;
   readonly layersAt: number;
   readonly layers: readonly LayerPlan[];
@@ -97,12 +99,15 @@ interface Scratch {
   readonly gateUpStride: number;
   readonly scores: number;
   readonly quantized: number;
+  readonly quantizedOwn: number;
   readonly normed: number;
   readonly logits: number;
   readonly logitsStride: number;
   readonly choice: number;
   readonly histogram: number;
   readonly draw: number;
+  /** Bytes from a thread's own scratch to the next thread's. */
+  readonly own: { readonly delta: number; readonly scores: number; readonly quantizedOwn: number; readonly choice: number };
 }
 
 export const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
@@ -172,12 +177,12 @@ export function panelBytes(dtype: DType, inner: number): number {
 export const INPUT_BLOCK_BYTES = D.BLOCK * 2 + 8;
 
 /** Where everything of a model stands. `layout.heapAt` is the bytes it needs before its first call. */
-export function planMemory(config: Config, dtype: DType, context: number, room: number): Layout {
+export function planMemory(config: Config, dtype: DType, context: number, room: number, threads = 1): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
   const bump = new Bump(D.STATIC_BYTES);
-  const model = bump.take(D.MODEL_BYTES);
+  const model = bump.take(threads * D.MODEL_BYTES);
   const layersAt = bump.take(config.layers * D.LAYER_BYTES);
   const embedding = bump.matrix(hiddenSize, vocabSize, false, dtype);
   const layers = Array.from(
@@ -204,7 +209,7 @@ export function planMemory(config: Config, dtype: DType, context: number, room: 
   const head = config.tied ? embedding : bump.matrix(hiddenSize, vocabSize, false, dtype);
   const rope = bump.take(context * 2 * (headDim >> 1) * 4);
   const tile = tileOf(config, context);
-  const scratch = planScratch(bump, config, context, tile);
+  const scratch = planScratch(bump, config, context, tile, threads);
   const page = planPage(config);
   const pagesAt = roundUp(bump.at, 4096);
   const pages = Math.ceil(room / D.PANEL) + SLACK_PAGES;
@@ -213,6 +218,7 @@ export function planMemory(config: Config, dtype: DType, context: number, room: 
       config,
       context,
       dtype,
+      threads,
       model,
       layersAt,
       layers,
@@ -252,7 +258,7 @@ function tileOf(config: Config, context: number): number {
   return Math.max(12, Math.min(12 * Math.floor(D.JOURNAL / 12), 12 * Math.floor(UNIT / heaviest / 12)));
 }
 
-function planScratch(bump: Bump, config: Config, context: number, tile: number): Scratch {
+function planScratch(bump: Bump, config: Config, context: number, tile: number, threads: number): Scratch {
   const { hiddenSize, intermediateSize, experts } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
@@ -260,26 +266,33 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number):
   const blocks = Math.ceil(Math.max(hiddenSize, intermediateSize, queries) / D.BLOCK);
   const qkvStride = rowBytes(queries + 2 * keys);
   const deltaStride = rowBytes(config.biasHeads);
-  // A head writes up to 3 numbers past its end.
-  const mixedStride = rowBytes(queries + 3);
+  const mixedStride = rowBytes(queries);
   const gateUpStride = rowBytes(2 * intermediateSize);
   const logitsStride = rowBytes(config.vocabSize);
+  const own = {
+    delta: roundUp(tile * deltaStride, 64),
+    scores: roundUp(rowBytes(slotsOf(config, context)), 64),
+    quantizedOwn: roundUp(D.FEW * blocks * INPUT_BLOCK_BYTES, 64),
+    choice:
+      experts === null ? 0 : roundUp((roundUp(hiddenSize, D.BLOCK) + 2 * experts.side + 3 * experts.perToken) * 4, 64),
+  };
   return {
+    own,
     qkv: bump.take(tile * qkvStride),
     qkvStride,
-    delta: bump.take(tile * deltaStride),
+    delta: bump.take(threads * own.delta),
     deltaStride,
     mixed: bump.take(tile * mixedStride),
     mixedStride,
     gateUp: bump.take(tile * gateUpStride),
     gateUpStride,
-    scores: bump.vector(slotsOf(config, context)),
+    scores: bump.take(threads * own.scores),
     quantized: bump.take(rows * blocks * INPUT_BLOCK_BYTES),
+    quantizedOwn: bump.take(threads * own.quantizedOwn),
     normed: bump.take(D.HEAD_ROWS * rowBytes(hiddenSize)),
     logits: bump.take(D.HEAD_ROWS * logitsStride),
     logitsStride,
-    choice:
-      experts === null ? 0 : bump.take((roundUp(hiddenSize, D.BLOCK) + 2 * experts.side + 3 * experts.perToken) * 4),
+    choice: experts === null ? 0 : bump.take(threads * own.choice),
     histogram: bump.take(2048 * 12),
     draw: bump.take(2 * logitsStride),
   };
@@ -300,7 +313,7 @@ function planPage(config: Config): PagePlan {
 }
 
 /** Writes the record of a matrix. */
-export function writeMatrix({ data }: Heap, at: number, plan: MatrixPlan): void {
+export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan): void {
   data.setUint32(at + D.MATRIX_WEIGHTS, plan.weights, true);
   data.setUint32(at + D.MATRIX_DTYPE, DTYPES[plan.dtype], true);
   data.setUint32(at + D.MATRIX_BIAS, plan.bias, true);
@@ -308,10 +321,8 @@ export function writeMatrix({ data }: Heap, at: number, plan: MatrixPlan): void 
   data.setUint32(at + D.MATRIX_PANELS, plan.panels, true);
 }
 
-/** Writes the model's and the layers' records. */
+/** Writes the layers' records, and the model's for each thread. */
 export function writeModel(heap: Heap, layout: Layout): void {
-  const { config, scratch, page } = layout;
-  const { experts } = config;
   const { data } = heap;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
   const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan);
@@ -333,8 +344,16 @@ export function writeModel(heap: Heap, layout: Layout): void {
     word(at + D.LAYER_EXPERTS_DOWN, layer.expertsDown?.at ?? 0);
     word(at + D.LAYER_EXPERTS_UP, layer.expertsUp?.at ?? 0);
   });
+  for (let thread = 0; thread < layout.threads; thread++) writeThread(heap, layout, thread);
+}
 
-  const at = layout.model;
+/** The record of the model that `thread` reads. */
+function writeThread({ data }: Heap, layout: Layout, thread: number): void {
+  const { config, scratch, page } = layout;
+  const { experts } = config;
+  const word = (at: number, value: number) => data.setUint32(at, value, true);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan);
+  const at = layout.model + thread * D.MODEL_BYTES;
   word(at + D.MODEL_LAYERS, config.layers);
   word(at + D.MODEL_LAYERS_AT, layout.layersAt);
   word(at + D.MODEL_HIDDEN, config.hiddenSize);
@@ -374,17 +393,18 @@ export function writeModel(heap: Heap, layout: Layout): void {
   word(at + D.MODEL_VALUE_STRIDE, page.valueStride);
   word(at + D.MODEL_QKV, scratch.qkv);
   word(at + D.MODEL_QKV_STRIDE, scratch.qkvStride);
-  word(at + D.MODEL_DELTA, scratch.delta);
+  word(at + D.MODEL_DELTA, scratch.delta + thread * scratch.own.delta);
   word(at + D.MODEL_DELTA_STRIDE, scratch.deltaStride);
   word(at + D.MODEL_MIXED, scratch.mixed);
   word(at + D.MODEL_MIXED_STRIDE, scratch.mixedStride);
   word(at + D.MODEL_GATE_UP, scratch.gateUp);
   word(at + D.MODEL_GATE_UP_STRIDE, scratch.gateUpStride);
-  word(at + D.MODEL_SCORES, scratch.scores);
+  word(at + D.MODEL_SCORES, scratch.scores + thread * scratch.own.scores);
   word(at + D.MODEL_QUANTIZED, scratch.quantized);
+  word(at + D.MODEL_QUANTIZED_OWN, scratch.quantizedOwn + thread * scratch.own.quantizedOwn);
   word(at + D.MODEL_NORMED, scratch.normed);
   word(at + D.MODEL_LOGITS, scratch.logits);
-  word(at + D.MODEL_CHOICE, scratch.choice);
+  word(at + D.MODEL_CHOICE, scratch.choice + thread * scratch.own.choice);
   word(at + D.MODEL_HISTOGRAM, scratch.histogram);
   word(at + D.MODEL_DRAW, scratch.draw);
 }

@@ -5,7 +5,6 @@ import type { Config, Drawn, DType, Floats, Model, Routing, Row, SampleRow, Sequ
 import { DogeError, trace, tracing } from "@doge-lm/core";
 import { STATUS_MORE, STATUS_NUMERICAL } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
-import type { Exports } from "./instantiate.ts";
 import { Job, type Kind, type Task } from "./job.ts";
 import type { Layout } from "./layout.ts";
 import { breathe, Pace } from "./pace.ts";
@@ -13,11 +12,18 @@ import { Pages } from "./pages.ts";
 import { WasmSequence } from "./sequence.ts";
 import { Tally } from "./tally.ts";
 
-/** A loaded model's memory and the code that works on it. */
+/** What computes: an instance on the calling thread, or a team of workers. */
+export interface Engine {
+  /** A slice of the job at an address: a STATUS. Errors: "device-lost". */
+  run(job: number, budget: number): number | Promise<number>;
+  end(): void;
+}
+
+/** A loaded model's memory and what works on it. */
 export interface Resident {
   readonly heap: Heap;
   readonly layout: Layout;
-  readonly exports: Exports;
+  readonly engine: Engine;
 }
 
 export interface ModelOptions {
@@ -89,6 +95,7 @@ export class WasmModel implements Model {
   }
 
   close(): void {
+    this.#resident?.engine.end();
     this.#resident = null;
   }
 
@@ -100,7 +107,7 @@ export class WasmModel implements Model {
     read: (job: Job, tasks: readonly Task[]) => T[],
     inside = false,
   ): Promise<T[]> {
-    const { heap, layout, exports } = this.#resident!;
+    const { heap, layout, engine } = this.#resident!;
     const needed = rows.reduce((sum, { tokens, count = 0 }) => sum + tokens.length + count, 0);
     if (needed > this.room) throw this.#noRoom(needed, this.room);
     const before = rows.map(({ sequence }) => {
@@ -113,7 +120,7 @@ export class WasmModel implements Model {
       this.#prepare(tasks);
       prepared = true;
       const job = new Job(heap, layout, this.routing, kind, tasks, inside);
-      await this.#run(job, exports, signal, kind);
+      await this.#run(job, engine, signal, kind);
       for (const { sequence } of tasks) sequence.timeline.evaluatedTo(sequence.length);
       const results = read(job, tasks);
       for (const { sequence } of tasks) {
@@ -145,12 +152,12 @@ export class WasmModel implements Model {
   }
 
   /** Work on the job in slices, each short enough for an abort to be noticed in time. */
-  async #run(job: Job, exports: Exports, signal: AbortSignal | undefined, kind: Kind): Promise<void> {
+  async #run(job: Job, engine: Engine, signal: AbortSignal | undefined, kind: Kind): Promise<void> {
     if (job.empty) return;
     for (;;) {
       const { budget } = this.#pace;
       const start = performance.now();
-      const status = enter(exports, job.at, budget);
+      const status = await engine.run(job.at, budget);
       const duration = performance.now() - start;
       if (tracing()) trace({ scope: "wasm", kind: "submit", name: kind, start, duration });
       if (status === STATUS_NUMERICAL) {
@@ -194,17 +201,4 @@ function begin(kind: Kind, row: Row & Partial<SampleRow>): Task {
     ...{ sequence, before, count: draws },
     drawing: sampling && { count: draws, sampling, allowed, alternatives },
   };
-}
-
-/** Into WebAssembly. A trap there leaves its memory in no state to go on with. */
-function enter(exports: Exports, job: number, budget: number): number {
-  try {
-    return exports.run(job, budget);
-  } catch (cause) {
-    throw new DogeError(
-      "device-lost",
-      `The WebAssembly code failed (${cause instanceof Error ? cause.message : String(cause)}): close the backend and open another.`,
-      { scope: "wasm", cause },
-    );
-  }
 }

@@ -169,9 +169,9 @@ test("a trap loses the device: every model of the backend says so, and another b
   let broken = false;
   const trapping = (exports: Exports): Exports => ({
     ...exports,
-    run(job, budget) {
+    run(job, thread, budget) {
       // An address beyond the memory: a trap of the engine itself.
-      return exports.run(broken ? 0xffff_0000 : job, budget);
+      return exports.run(broken ? 0xffff_0000 : job, thread, budget);
     },
   });
   const backend = await wasm({ onInstance: trapping }).open();

@@ -27,10 +27,10 @@ let betweenSlices = () => {};
 /** Gives every call into WebAssembly the smallest budget: one unit of work. */
 const smallest = (exports: Exports): Exports => ({
   ...exports,
-  run(job) {
+  run(job, thread) {
     slices++;
     betweenSlices();
-    return exports.run(job, 1);
+    return exports.run(job, thread, 1);
   },
 });
 

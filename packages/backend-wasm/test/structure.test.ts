@@ -116,7 +116,7 @@ describe.each(binaries)("binary %s", (binary) => {
 });
 
 test("the fields of the records do not overlap", () => {
-  const records = ["MATRIX", "LAYER", "MODEL", "JOB", "TOKEN", "GROUP", "ROW"];
+  const records = ["MATRIX", "LAYER", "MODEL", "JOB", "CURSOR", "TOKEN", "GROUP", "ROW"];
   const fields = Object.entries(descriptor) as [string, number][];
   // Fields wider than 32 bits.
   const matrices = ["LAYER_QKV", "LAYER_OUTPUT", "LAYER_DELTA", "LAYER_GATE_UP", "LAYER_DOWN", "LAYER_ROUTER"];

@@ -17,6 +17,7 @@ export interface Capabilities {
   readonly dtypes: readonly DType[];
   readonly trains: boolean; // models have a trainer()
   readonly threads?: number | undefined; // CPU threads that a call uses; none: 1, or not a CPU
+  readonly warnings?: readonly string[] | undefined; // what keeps it from its best here, each with the way out
 }
 /** Absence is an answer, with a reason a person can act on. A throw is a fault: it should have worked. */
 export type Availability =

@@ -43,7 +43,7 @@ function layerOf(pages: usize, slot: i32, offset: usize): usize {
 }
 
 /**
- * Keep the key of one token, for every head of one layer.
+ * Keep the key of one token, for key/value heads [from, to) of one layer.
  *
  * @param reach slots that earlier tokens may stand in, also those a rewind has made later than `position`
  * @param key f32 (kvHeads, headDim), rotated
@@ -52,6 +52,7 @@ function layerOf(pages: usize, slot: i32, offset: usize): usize {
  */
 export function keep(
   model: usize, layer: i32, pages: usize, reach: i32, position: i32, key: usize, value: usize, bias: usize,
+  from: i32, to: i32,
 ): void {
   const kvHeads = load<i32>(model, MODEL_KV_HEADS);
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
@@ -62,7 +63,9 @@ export function keep(
   const offset = <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
   const pageBiases = load<usize>(model, MODEL_PAGE_BIASES);
   const perHead = biasHeads / kvHeads;
-  for (let head = 0; head < kvHeads; head++) {
+  key += (<usize>from * headDim) << 2;
+  value += (<usize>from * headDim) << 2;
+  for (let head = from; head < to; head++) {
     const slot = window ? freeSlot(model, offset, pages, head, reach, position, window) : position;
     const page = layerOf(pages, slot, offset);
     const lane = <usize>(slot % PANEL);
@@ -134,18 +137,18 @@ function evictLeast(
 }
 
 /**
- * What one token reads from the keys it sees, for every query head of one layer.
+ * What one token reads from the keys it sees, for the query heads of key/value heads [from, to) of one layer.
  *
  *   score[h, j] = query[h] · key[j, g] / sqrt(headDim) + bias[j, c]
  *   out[h]      = Σ_j softmax_j(score[h, j]) · value[j, g]
  *
  * with g the key/value head and c the bias head of query head h.
  *
- * @param out f32 (heads, headDim); up to 12 bytes past its end are overwritten
+ * @param out f32 (heads, headDim)
  * @param query f32 (heads, headDim), rotated
  */
 export function attention(
-  out: usize, query: usize, model: usize, layer: i32, pages: usize, reach: i32, position: i32,
+  out: usize, query: usize, model: usize, layer: i32, pages: usize, reach: i32, position: i32, from: i32, to: i32,
 ): void {
   const heads = load<i32>(model, MODEL_HEADS);
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
@@ -156,7 +159,9 @@ export function attention(
   const scores = load<usize>(model, MODEL_SCORES);
   const masked = window > 0 && position >= window;
   const slots = masked ? min(window + JOURNAL, max(reach, position + 1)) : position + 1;
-  for (let head = 0; head < heads; head++) {
+  query += (<usize>from * group * headDim) << 2;
+  out += (<usize>from * group * headDim) << 2;
+  for (let head = from * group; head < to * group; head++) {
     score(scores, query, model, offset, pages, head / group, head / shared, headDim, slots, position, masked);
     const total = softmax(scores, (slots + PANEL - 1) / PANEL);
     weigh(out, scores, model, offset, pages, head / group, headDim, slots, total);
@@ -242,7 +247,12 @@ function weigh(
   const inverse = f32x4.splat(<f32>1 / total);
   let at: usize = 0;
   for (; at + 64 <= stride; at += 64) weigh16(out + at, weights, values + at, pages, stride, slots, inverse);
-  for (; at < stride; at += 16) weigh4(out + at, weights, values + at, pages, stride, slots, inverse);
+  for (; at < stride; at += 16) {
+    const sums = weigh4(weights, values + at, pages, stride, slots, inverse);
+    // Nothing past the head's end is touched: the next head may be another thread's.
+    if (at + 16 <= (<usize>headDim << 2)) v128.store(out + at, sums);
+    else put(out + at, sums, headDim & 3);
+  }
 }
 
 function weigh16(
@@ -273,9 +283,14 @@ function weigh16(
   v128.store(out, f32x4.mul(s3, inverse), 48);
 }
 
-function weigh4(
-  out: usize, weights: usize, values: usize, pages: usize, stride: usize, slots: i32, inverse: v128,
-): void {
+/** The first `count` lanes, of 1, 2 or 3. */
+function put(out: usize, lanes: v128, count: i32): void {
+  v128.store32_lane(out, lanes, 0);
+  if (count > 1) v128.store32_lane(out, lanes, 1, 4);
+  if (count > 2) v128.store32_lane(out, lanes, 2, 8);
+}
+
+function weigh4(weights: usize, values: usize, pages: usize, stride: usize, slots: i32, inverse: v128): v128 {
   let s0 = f32x4.splat(0);
   do {
     let v = load<usize>(pages) + values;
@@ -288,5 +303,5 @@ function weigh4(
       v += stride;
     } while (--count);
   } while (slots > 0);
-  v128.store(out, f32x4.mul(s0, inverse));
+  return f32x4.mul(s0, inverse);
 }

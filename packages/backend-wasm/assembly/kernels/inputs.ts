@@ -16,12 +16,12 @@ export function inputStride(dtype: i32, inner: i32): usize {
 }
 
 /**
- * Round rows [from, to) of x for matrices of this dtype and width; nothing to do for f32 and bf16.
+ * Rows [from, to) of x as matmulPanels reads them for matrices of this dtype and width: nothing to do for f32 and bf16.
  *
  * @param out (rows, blocks) as above, close together
  * @param x f32 (rows, inner), rows `xStride` bytes apart
  */
-export function quantize(out: usize, x: usize, matrix: usize, from: i32, to: i32, xStride: usize): void {
+export function quantizeRows(out: usize, x: usize, matrix: usize, xStride: usize, from: i32, to: i32): void {
   const dtype = load<i32>(matrix, MATRIX_DTYPE);
   if (dtype != DTYPE_Q8 && dtype != DTYPE_Q4) return;
   const inner = load<i32>(matrix, MATRIX_INNER);

@@ -8,7 +8,7 @@ import {
   BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_BIAS, MATRIX_DTYPE, MATRIX_INNER, MATRIX_PANELS, MATRIX_WEIGHTS,
   MATRIX_WIDE, PANEL,
 } from "../../src/descriptor";
-import { inputStride, quantize } from "./inputs";
+import { inputStride, quantizeRows } from "./inputs";
 import { panelBf16 } from "./matmul-bf16";
 import { panelF32, twoPanelsF32 } from "./matmul-f32";
 import { panelQ4, Q4_BLOCK_BYTES } from "./matmul-q4";
@@ -27,11 +27,11 @@ const PANEL_BYTES = PANEL * 4;
 export function matmul(
   out: usize, x: usize, matrix: usize, rows: i32, xStride: usize, outStride: usize, quantized: usize,
 ): void {
-  quantize(quantized, x, matrix, 0, rows, xStride);
+  quantizeRows(quantized, x, matrix, xStride, 0, rows);
   matmulPanels(out, x, matrix, rows, xStride, outStride, quantized, 0, load<i32>(matrix, MATRIX_PANELS));
 }
 
-/** The outputs of panels [from, to) only. Under q8 and q4 x is not read, but `quantized`, which quantize() has filled. */
+/** The outputs of panels [from, to) only. Under q8 and q4 x is not read, but `quantized`, which quantizeRows() has filled. */
 export function matmulPanels(
   out: usize, x: usize, matrix: usize, rows: i32, xStride: usize, outStride: usize, quantized: usize, from: i32, to: i32,
 ): void {
