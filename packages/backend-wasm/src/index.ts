@@ -77,6 +77,7 @@ export function wasm(options: WasmOptions = {}): Provider {
       const way = findWay(options);
       if ("why" in way) throw new DogeError("unavailable", way.why, { scope: "wasm" });
       const backend = await openBackend(way, options, signal);
+      hint(backend.can.warnings);
       try {
         await backend.prove();
         if (signal?.aborted) throw aborted(signal, "wasm");
@@ -87,6 +88,14 @@ export function wasm(options: WasmOptions = {}): Provider {
       return checked(backend);
     },
   };
+}
+
+let hinted = false;
+/** Once in a page that could have threads: whoever builds it may not know. Elsewhere `warnings` is enough. */
+function hint(warnings: readonly string[] = []): void {
+  if (hinted || warnings.length === 0 || globalThis.crossOriginIsolated !== false) return;
+  hinted = true;
+  console.warn(`[doge:wasm] ${warnings.join(" ")}`);
 }
 
 /** A backend whose threads run. Without a wish for threads, it makes do with the calling one where workers cannot be had. */

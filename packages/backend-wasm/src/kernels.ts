@@ -52,12 +52,16 @@ export interface WasmKernels {
   draw(logits: Float32Array, ids: Int32Array, position: number, sampling: Sampling, allowed?: Uint32Array): number;
 }
 
-/** The kernels of a binary. Errors: "unavailable". */
-export async function openKernels(options: { binary?: Binary; assets?: Assets } = {}): Promise<WasmKernels> {
+/** The kernels of a binary, over a memory that threads may share when it is `shared`. Errors: "unavailable". */
+export async function openKernels(
+  options: { binary?: Binary; shared?: boolean; assets?: Assets } = {},
+): Promise<WasmKernels> {
   const choice = chooseBinary(options.binary);
   if ("why" in choice) throw new DogeError("unavailable", choice.why, { scope: "wasm" });
-  const heap = new Heap(D.STATIC_BYTES, "The kernels");
-  const exports = await instantiate(await compile(choice.binary, options.assets), heap.memory);
+  const { shared = false } = options;
+  const heap = new Heap(D.STATIC_BYTES, "The kernels", { shared });
+  const module = await compile(shared ? `${choice.binary}Shared` : choice.binary, options.assets);
+  const exports = await instantiate(module, heap.memory);
   return {
     rmsnorm: (x, weight, epsilon) => rmsnorm(new Bench(heap), exports, x, weight, epsilon),
     matmul: (...matrix) => matmul(new Bench(heap), exports, { dtype: "f32", wide: false }, ...matrix),

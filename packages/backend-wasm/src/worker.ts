@@ -45,7 +45,7 @@ function startInNode({ Worker }: NodeThreads, script: URL | string | undefined, 
     script === undefined
       ? new Worker(workerSource, { ...options, eval: true })
       : new Worker(new URL(script, import.meta.url), options);
-  worker.unref(); // a process ends when its own work is done
+  worker.on("online", () => worker.unref()); // a process ends when its own work is done
   worker.on("message", (answer: Answer) => listener.answered(answer));
   worker.on("messageerror", (error) => listener.lost(error.message));
   worker.on("error", (error) => listener.lost(error instanceof Error ? error.message : String(error)));
