@@ -142,13 +142,13 @@ function heads(model: usize, job: usize, thread: i32, tokens: usize, layer: i32,
   const end = share(kvHeads, thread + 1, threads);
   if (first < end) keepHeads(model, job, tokens, layer, from, count, first, end);
   if (kvHeads % threads == 0) {
-    for (let index = 0; index < count; index++) attend(model, tokens, layer, from, index, first, end);
+    attend(model, tokens, layer, from, 0, count, first, end);
     return;
   }
   barrier(job);
   for (let item = thread; item < count * kvHeads; item += threads) {
     const head = item % kvHeads;
-    attend(model, tokens, layer, from, item / kvHeads, head, head + 1);
+    attend(model, tokens, layer, from, item / kvHeads, 1, head, head + 1);
   }
 }
 
@@ -190,24 +190,42 @@ function keepHeads(
   }
 }
 
-/** What the query heads of key/value heads [first, end) read for one token of the tile. */
-function attend(model: usize, tokens: usize, layer: i32, from: i32, index: i32, first: i32, end: i32): void {
+/** What the query heads of key/value heads [first, end) read for tokens [index, index + count) of the tile: those of a sequence
+ *  that follow one another together. */
+function attend(
+  model: usize, tokens: usize, layer: i32, from: i32, index: i32, count: i32, first: i32, end: i32,
+): void {
   const weights = layerAt(model, layer);
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
   const group = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_KV_HEADS);
-  const queries = load<usize>(model, MODEL_QKV) + <usize>index * load<usize>(model, MODEL_QKV_STRIDE);
-  const mixed = load<usize>(model, MODEL_MIXED) + <usize>index * load<usize>(model, MODEL_MIXED_STRIDE);
+  const stride = load<usize>(model, MODEL_QKV_STRIDE);
+  const mixedStride = load<usize>(model, MODEL_MIXED_STRIDE);
   const queryNorm = load<usize>(weights, LAYER_QUERY_NORM);
-  const token = tokens + <usize>(from + index) * TOKEN_BYTES;
-  const row = load<usize>(token, TOKEN_ROW);
-  const position = load<i32>(token, TOKEN_POSITION);
-  if (queryNorm) {
-    for (let head = first * group; head < end * group; head++) {
-      rmsnormHead(queries + ((<usize>head * headDim) << 2), queryNorm, headDim, load<f32>(model, MODEL_EPSILON));
+  const stop = index + count;
+  while (index < stop) {
+    const token = tokens + <usize>(from + index) * TOKEN_BYTES;
+    const row = load<usize>(token, TOKEN_ROW);
+    const position = load<i32>(token, TOKEN_POSITION);
+    const queries = load<usize>(model, MODEL_QKV) + <usize>index * stride;
+    const mixed = load<usize>(model, MODEL_MIXED) + <usize>index * mixedStride;
+    let run = 0;
+    for (; index + run < stop; run++) {
+      const next = token + <usize>run * TOKEN_BYTES;
+      if (load<usize>(next, TOKEN_ROW) != row || load<i32>(next, TOKEN_POSITION) != position + run) break;
+      const query = queries + <usize>run * stride;
+      if (queryNorm) {
+        for (let head = first * group; head < end * group; head++) {
+          rmsnormHead(query + ((<usize>head * headDim) << 2), queryNorm, headDim, load<f32>(model, MODEL_EPSILON));
+        }
+      }
+      rope(query + ((<usize>first * group * headDim) << 2), anglesAt(model, position + run), (end - first) * group, headDim);
     }
+    attention(
+      mixed, mixedStride, queries, stride, model, layer, load<usize>(row, ROW_PAGES), load<i32>(row, ROW_REACH), position, run,
+      first, end,
+    );
+    index += run;
   }
-  rope(queries + ((<usize>first * group * headDim) << 2), anglesAt(model, position), (end - first) * group, headDim);
-  attention(mixed, queries, model, layer, load<usize>(row, ROW_PAGES), load<i32>(row, ROW_REACH), position, first, end);
 }
 
 /** The angles of a position: f32 (2, headDim / 2). */

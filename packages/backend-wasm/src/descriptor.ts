@@ -12,6 +12,8 @@ export const PANEL = 16;
 export const JOURNAL = 64;
 /** Position of a free slot, and what evicted a key that is kept: greater, unsigned, than any position. */
 export const NOBODY = -1;
+/** Query heads, of several tokens, that read a page of keys together. */
+export const ATTENTION_ROWS = 12;
 /** Rows of logits held at a time. */
 export const HEAD_ROWS = 8;
 /** Most alternatives beside a drawn id. */
@@ -101,7 +103,7 @@ export const MODEL_MIXED = 224; //       f32 (tile, heads, headDim)
 export const MODEL_MIXED_STRIDE = 228;
 export const MODEL_GATE_UP = 232; //     f32 (tile, 2, intermediate)
 export const MODEL_GATE_UP_STRIDE = 236;
-export const MODEL_SCORES = 240; //      f32 (slots); a thread's own
+export const MODEL_SCORES = 240; //      queries, results and scores of ATTENTION_ROWS heads; a thread's own
 export const MODEL_QUANTIZED = 244; //   rounded inputs of a tile (assembly/kernels/inputs.ts)
 export const MODEL_NORMED = 248; //      f32 (HEAD_ROWS, hidden): final norm
 export const MODEL_LOGITS = 252; //      f32 (HEAD_ROWS, vocabulary)

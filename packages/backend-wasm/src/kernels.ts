@@ -223,7 +223,7 @@ function attention(
     exports.keep(layout.model, 0, lists, 0, slot, inputs, inputs + headDim * 4, biasAt, 0, 1);
   }
   heap.floats.set(query, inputs / 4);
-  exports.attention(out, inputs, layout.model, 0, lists, 0, count - 1, 0, 1);
+  exports.attention(out, 0, inputs, 0, layout.model, 0, lists, 0, count - 1, 1, 0, 1);
   return heap.floats.slice(out / 4, out / 4 + headDim);
 }
 

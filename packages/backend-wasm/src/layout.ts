@@ -269,9 +269,10 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
   const mixedStride = rowBytes(queries);
   const gateUpStride = rowBytes(2 * intermediateSize);
   const logitsStride = rowBytes(config.vocabSize);
+  const attentionRows = Math.max(D.ATTENTION_ROWS, config.heads / config.kvHeads);
   const own = {
     delta: roundUp(tile * deltaStride, 64),
-    scores: roundUp(rowBytes(slotsOf(config, context)), 64),
+    scores: attentionRows * (2 * rowBytes(config.headDim) + rowBytes(slotsOf(config, context))),
     quantizedOwn: roundUp(D.FEW * blocks * INPUT_BLOCK_BYTES, 64),
     choice:
       experts === null ? 0 : roundUp((roundUp(hiddenSize, D.BLOCK) + 2 * experts.side + 3 * experts.perToken) * 4, 64),

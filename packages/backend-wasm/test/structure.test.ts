@@ -107,7 +107,7 @@ describe.each(binaries)("binary %s", (binary) => {
   });
 
   test("the provider says which one runs", async () => {
-    const answer = await wasm({ binary }).probe();
+    const answer = await wasm({ binary, threads: 1 }).probe();
     expect(answer).toMatchObject({
       available: true,
       device: binary === "relaxed" ? "wasm relaxed-simd" : "wasm simd128",

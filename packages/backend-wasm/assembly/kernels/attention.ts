@@ -14,11 +14,15 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import {
-  JOURNAL, LAYER_A, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
+  ATTENTION_ROWS, JOURNAL, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
   MODEL_PAGE_EVICTED, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_SCORES, MODEL_VALUE_STRIDE,
   MODEL_WINDOW, NOBODY, PANEL,
 } from "../../src/descriptor";
 import { exp, madd, sum } from "../simd";
+import { panelF32 } from "./matmul-f32";
+
+/** Bytes of one number for each slot of a page. */
+const PAGE_ROW: usize = PANEL * 4;
 
 /** ln(1 + e^z), with torch's linear branch above 20. */
 // @ts-ignore: decorator
@@ -137,171 +141,127 @@ function evictLeast(
 }
 
 /**
- * What one token reads from the keys it sees, for the query heads of key/value heads [from, to) of one layer.
+ * What `count` tokens of one sequence, one after the other, read from the keys they see, for the query heads of key/value heads
+ * [from, to) of one layer. All their keys have been kept.
  *
  *   score[h, j] = query[h] · key[j, g] / sqrt(headDim) + bias[j, c]
  *   out[h]      = Σ_j softmax_j(score[h, j]) · value[j, g]
  *
- * with g the key/value head and c the bias head of query head h.
+ * with g the key/value head and c the bias head of query head h. The query heads that share a key/value head, of several tokens,
+ * are rows of one matrix: a page of keys, and of values, is read once for all of them, by the tiles of matmul. What a row gives
+ * does not depend on the rows beside it: slots that it does not see weigh exactly 0.
  *
- * @param out f32 (heads, headDim)
- * @param query f32 (heads, headDim), rotated
+ * @param out f32 (count, heads, headDim), tokens `outStride` bytes apart
+ * @param query f32 (count, heads, headDim), rotated, tokens `queryStride` bytes apart
+ * @param position of the first token
  */
 export function attention(
-  out: usize, query: usize, model: usize, layer: i32, pages: usize, reach: i32, position: i32, from: i32, to: i32,
+  out: usize, outStride: usize, query: usize, queryStride: usize, model: usize, layer: i32, pages: usize, reach: i32,
+  position: i32, count: i32, from: i32, to: i32,
 ): void {
-  const heads = load<i32>(model, MODEL_HEADS);
+  const group = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_KV_HEADS);
+  const most = max(1, ATTENTION_ROWS / group);
+  for (let first = 0; first < count; first += most) {
+    const tokens = min(most, count - first);
+    for (let head = from; head < to; head++) {
+      const at = (<usize>head * group * load<i32>(model, MODEL_HEAD_DIM)) << 2;
+      attendHead(
+        out + <usize>first * outStride + at, outStride, query + <usize>first * queryStride + at, queryStride, model, layer, pages,
+        reach, position + first, tokens, head, group,
+      );
+    }
+  }
+}
+
+/** One key/value head for so few tokens that their query heads are at most ATTENTION_ROWS, or of one token. */
+function attendHead(
+  out: usize, outStride: usize, query: usize, queryStride: usize, model: usize, layer: i32, pages: usize, reach: i32,
+  position: i32, count: i32, head: i32, group: i32,
+): void {
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
-  const group = heads / load<i32>(model, MODEL_KV_HEADS);
-  const shared = heads / load<i32>(model, MODEL_BIAS_HEADS); // query heads that share a bias head
+  const headBytes = <usize>headDim << 2;
   const window = load<i32>(model, MODEL_WINDOW);
   const offset = <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
-  const scores = load<usize>(model, MODEL_SCORES);
-  const masked = window > 0 && position >= window;
-  const slots = masked ? min(window + JOURNAL, max(reach, position + 1)) : position + 1;
-  query += (<usize>from * group * headDim) << 2;
-  out += (<usize>from * group * headDim) << 2;
-  for (let head = from * group; head < to * group; head++) {
-    score(scores, query, model, offset, pages, head / group, head / shared, headDim, slots, position, masked);
-    const total = softmax(scores, (slots + PANEL - 1) / PANEL);
-    weigh(out, scores, model, offset, pages, head / group, headDim, slots, total);
-    query += <usize>headDim << 2;
-    out += <usize>headDim << 2;
+  const last = position + count - 1;
+  const masked = window > 0 && last >= window;
+  const slots = masked ? min(window + JOURNAL, max(reach, last + 1)) : last + 1;
+  const used = (slots + PANEL - 1) / PANEL;
+  const rows = count * group;
+  // Scratch: the query heads close together, what they read, and their scores.
+  const width = <usize>((headDim + PANEL - 1) & ~(PANEL - 1)) << 2;
+  const queries = load<usize>(model, MODEL_SCORES);
+  const mixed = queries + <usize>rows * width;
+  const scores = mixed + <usize>rows * width;
+  const stride = <usize>used * PAGE_ROW;
+  for (let row = 0; row < rows; row++) {
+    const source = query + <usize>(row / group) * queryStride + <usize>(row % group) * headBytes;
+    memory.copy(queries + <usize>row * width, source, headBytes);
+  }
+  memory.fill(mixed, 0, <usize>rows * (width + stride)); // the scores stand behind
+  const keys = offset + <usize>head * headDim * PAGE_ROW;
+  for (let page = 0; page < used; page++) {
+    const at = load<usize>(pages + (<usize>page << 2));
+    panelF32(scores + <usize>page * PAGE_ROW, stride, queries, width, at + keys, PAGE_ROW, headDim, rows);
+    finish(scores + <usize>page * PAGE_ROW, stride, model, at + offset, page * PANEL, head, group, position, rows, masked);
+  }
+  for (let row = 0; row < rows; row++) softmax(scores + <usize>row * stride, used);
+
+  const valueStride = load<usize>(model, MODEL_VALUE_STRIDE);
+  const values = offset + load<usize>(model, MODEL_PAGE_VALUES) + <usize>head * PANEL * valueStride;
+  for (let page = 0; page < used; page++) {
+    const at = load<usize>(pages + (<usize>page << 2)) + values;
+    const weights = scores + <usize>page * PAGE_ROW;
+    // The last 16 columns may reach past the head: into what is never copied.
+    for (let column: usize = 0; column < width; column += PAGE_ROW) {
+      panelF32(mixed + column, width, weights, stride, at + column, valueStride, PANEL, rows);
+    }
+  }
+  for (let row = 0; row < rows; row++) {
+    const target = out + <usize>(row / group) * outStride + <usize>(row % group) * headBytes;
+    memory.copy(target, mixed + <usize>row * width, headBytes);
   }
 }
 
-/** scores: f32 (slots, padded to 16); -Infinity where the token at `position` does not see the slot. */
-function score(
-  scores: usize, query: usize, model: usize, offset: usize, pages: usize,
-  head: i32, biasHead: i32, headDim: i32, slots: i32, position: i32, masked: bool,
+/** The scores (rows, 16) of one page, from products to what softmax takes: -Infinity where a token does not see a slot. */
+function finish(
+  scores: usize, stride: usize, model: usize, page: usize, slot: i32, head: i32, group: i32, position: i32, rows: i32,
+  masked: bool,
 ): void {
-  const scale = f32x4.splat(<f32>1 / sqrt<f32>(<f32>headDim));
+  const scale = f32x4.splat(<f32>1 / sqrt<f32>(<f32>load<i32>(model, MODEL_HEAD_DIM)));
   const nothing = f32x4.splat(-Infinity);
-  const keys = offset + <usize>head * headDim * (PANEL * 4);
-  const pageBiases = offset + load<usize>(model, MODEL_PAGE_BIASES) + <usize>biasHead * (PANEL * 4);
-  const positions = offset + load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * (PANEL * 4);
-  const evicted = offset + load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * (PANEL * 4);
-  const self = i32x4.splat(position);
-  for (let slot = 0; slot < slots; slot += PANEL) {
-    const page = load<usize>(pages);
-    pages += 4;
-    dot16(scores, query, page + keys, headDim);
-    for (let at: usize = 0; at < <usize>PANEL * 4; at += 16) {
-      let value = madd(v128.load(scores + at), scale, v128.load(page + pageBiases + at));
+  const shared = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_BIAS_HEADS); // query heads that share a bias head
+  const biases = page + load<usize>(model, MODEL_PAGE_BIASES);
+  const positions = page + load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * PAGE_ROW;
+  const evicted = page + load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * PAGE_ROW;
+  for (let row = 0; row < rows; row++) {
+    const bias = biases + <usize>((head * group + row % group) / shared) * PAGE_ROW;
+    const self = i32x4.splat(position + row / group);
+    for (let at: usize = 0; at < PAGE_ROW; at += 16) {
+      const value = madd(v128.load(scores + at), scale, v128.load(bias + at));
       const own = masked
-        ? v128.load(page + positions + at)
+        ? v128.load(positions + at)
         : i32x4.add(i32x4.splat(slot + (<i32>at >> 2)), i32x4(0, 1, 2, 3));
       let seen = i32x4.le_u(own, self);
-      if (masked) seen = v128.and(seen, i32x4.gt_u(v128.load(page + evicted + at), self));
-      value = v128.bitselect(value, nothing, seen);
-      v128.store(scores + at, value);
+      if (masked) seen = v128.and(seen, i32x4.gt_u(v128.load(evicted + at), self));
+      v128.store(scores + at, v128.bitselect(value, nothing, seen));
     }
-    scores += PANEL * 4;
+    scores += stride;
   }
 }
 
-/** out (16) = keys (headDim, 16) · query (headDim). */
-function dot16(out: usize, query: usize, keys: usize, headDim: i32): void {
-  let s0 = f32x4.splat(0);
-  let s1 = s0;
-  let s2 = s0;
-  let s3 = s0;
-  do {
-    const q = v128.load32_splat(query);
-    s0 = madd(q, v128.load(keys), s0);
-    s1 = madd(q, v128.load(keys, 16), s1);
-    s2 = madd(q, v128.load(keys, 32), s2);
-    s3 = madd(q, v128.load(keys, 48), s3);
-    query += 4;
-    keys += PANEL * 4;
-  } while (--headDim);
-  v128.store(out, s0);
-  v128.store(out, s1, 16);
-  v128.store(out, s2, 32);
-  v128.store(out, s3, 48);
-}
-
-/** scores (pages, 16) become e^(score - largest); returns their sum. */
-function softmax(scores: usize, pages: i32): f32 {
-  const end = scores + <usize>pages * (PANEL * 4);
+/** scores (pages, 16) become their softmax. */
+function softmax(scores: usize, pages: i32): void {
+  const end = scores + <usize>pages * PAGE_ROW;
   let highest = f32x4.splat(-Infinity);
-  for (let at = scores; at < end; at += 16) highest = f32x4.max(highest, v128.load(at));
-  highest = f32x4.max(highest, v128.shuffle<i32>(highest, highest, 2, 3, 0, 1));
-  highest = f32x4.max(highest, v128.shuffle<i32>(highest, highest, 1, 0, 3, 2));
+  for (let at = scores; at < end; at += 16) highest = f32x4.pmax(highest, v128.load(at));
+  highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 2, 3, 0, 1));
+  highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 1, 0, 3, 2));
   let total = f32x4.splat(0);
   for (let at = scores; at < end; at += 16) {
     const weight = exp(f32x4.sub(v128.load(at), highest));
     v128.store(at, weight);
     total = f32x4.add(total, weight);
   }
-  return sum(total);
-}
-
-/** out (headDim) = Σ weight · value / total, 16 numbers at a time over all slots, then 4. */
-function weigh(
-  out: usize, weights: usize, model: usize, offset: usize, pages: usize,
-  head: i32, headDim: i32, slots: i32, total: f32,
-): void {
-  const stride = load<usize>(model, MODEL_VALUE_STRIDE);
-  const values = offset + load<usize>(model, MODEL_PAGE_VALUES) + <usize>head * PANEL * stride;
-  const inverse = f32x4.splat(<f32>1 / total);
-  let at: usize = 0;
-  for (; at + 64 <= stride; at += 64) weigh16(out + at, weights, values + at, pages, stride, slots, inverse);
-  for (; at < stride; at += 16) {
-    const sums = weigh4(weights, values + at, pages, stride, slots, inverse);
-    // Nothing past the head's end is touched: the next head may be another thread's.
-    if (at + 16 <= (<usize>headDim << 2)) v128.store(out + at, sums);
-    else put(out + at, sums, headDim & 3);
-  }
-}
-
-function weigh16(
-  out: usize, weights: usize, values: usize, pages: usize, stride: usize, slots: i32, inverse: v128,
-): void {
-  let s0 = f32x4.splat(0);
-  let s1 = s0;
-  let s2 = s0;
-  let s3 = s0;
-  do {
-    let v = load<usize>(pages) + values;
-    pages += 4;
-    let count = min(slots, PANEL);
-    slots -= count;
-    do {
-      const w = v128.load32_splat(weights);
-      s0 = madd(w, v128.load(v), s0);
-      s1 = madd(w, v128.load(v, 16), s1);
-      s2 = madd(w, v128.load(v, 32), s2);
-      s3 = madd(w, v128.load(v, 48), s3);
-      weights += 4;
-      v += stride;
-    } while (--count);
-  } while (slots > 0);
-  v128.store(out, f32x4.mul(s0, inverse));
-  v128.store(out, f32x4.mul(s1, inverse), 16);
-  v128.store(out, f32x4.mul(s2, inverse), 32);
-  v128.store(out, f32x4.mul(s3, inverse), 48);
-}
-
-/** The first `count` lanes, of 1, 2 or 3. */
-function put(out: usize, lanes: v128, count: i32): void {
-  v128.store32_lane(out, lanes, 0);
-  if (count > 1) v128.store32_lane(out, lanes, 1, 4);
-  if (count > 2) v128.store32_lane(out, lanes, 2, 8);
-}
-
-function weigh4(weights: usize, values: usize, pages: usize, stride: usize, slots: i32, inverse: v128): v128 {
-  let s0 = f32x4.splat(0);
-  do {
-    let v = load<usize>(pages) + values;
-    pages += 4;
-    let count = min(slots, PANEL);
-    slots -= count;
-    do {
-      s0 = madd(v128.load32_splat(weights), v128.load(v), s0);
-      weights += 4;
-      v += stride;
-    } while (--count);
-  } while (slots > 0);
-  return f32x4.mul(s0, inverse);
+  const inverse = f32x4.splat(<f32>1 / sum(total));
+  for (let at = scores; at < end; at += 16) v128.store(at, f32x4.mul(v128.load(at), inverse));
 }

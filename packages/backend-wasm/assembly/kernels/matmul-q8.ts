@@ -223,6 +223,10 @@ function q8Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w: u
 }
 
 function q8Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
+  let f0 = v128.load(out);
+  let f1 = v128.load(out, 16);
+  let f2 = v128.load(out, 32);
+  let f3 = v128.load(out, 48);
   do {
     let s00 = i32x4.splat(0);
     let s01 = s00;
@@ -256,15 +260,15 @@ function q8Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: u
     const scale2 = v128.load(w, 32);
     const scale3 = v128.load(w, 48);
     const factor = v128.load32_splat(x);
-    const o00 = madd(f32x4.convert_i32x4_s(s00), f32x4.mul(factor, scale0), v128.load(out));
-    const o01 = madd(f32x4.convert_i32x4_s(s01), f32x4.mul(factor, scale1), v128.load(out, 16));
-    const o02 = madd(f32x4.convert_i32x4_s(s02), f32x4.mul(factor, scale2), v128.load(out, 32));
-    const o03 = madd(f32x4.convert_i32x4_s(s03), f32x4.mul(factor, scale3), v128.load(out, 48));
-    v128.store(out, o00);
-    v128.store(out, o01, 16);
-    v128.store(out, o02, 32);
-    v128.store(out, o03, 48);
+    f0 = madd(f32x4.convert_i32x4_s(s00), f32x4.mul(factor, scale0), f0);
+    f1 = madd(f32x4.convert_i32x4_s(s01), f32x4.mul(factor, scale1), f1);
+    f2 = madd(f32x4.convert_i32x4_s(s02), f32x4.mul(factor, scale2), f2);
+    f3 = madd(f32x4.convert_i32x4_s(s03), f32x4.mul(factor, scale3), f3);
     x += 4;
     w += PANEL_BYTES;
   } while (--blocks);
+  v128.store(out, f0);
+  v128.store(out, f1, 16);
+  v128.store(out, f2, 32);
+  v128.store(out, f3, 48);
 }
