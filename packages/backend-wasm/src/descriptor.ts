@@ -89,11 +89,11 @@ export const MODEL_COST_MLP = 168;
 export const MODEL_COST_PANEL = 176; //     of a row of logits in a panel of the head
 // Pages of keys: offsets inside one layer's part of a page, in bytes.
 export const MODEL_PAGE_LAYER = 184; //  bytes of one layer in a page
-export const MODEL_PAGE_VALUES = 188; // keys stand at 0: (kvHeads, headDim, 16); values: (kvHeads, 16, valueStride)
+export const MODEL_PAGE_VALUES = 188; // keys stand at 0 (assembly/kernels/attention.ts)
 export const MODEL_PAGE_BIASES = 192; // (biasHeads, 16)
 export const MODEL_PAGE_POSITIONS = 196; // (kvHeads, 16) u32; with a window only
 export const MODEL_PAGE_EVICTED = 200; //  (kvHeads, 16) u32
-export const MODEL_VALUE_STRIDE = 204;
+export const MODEL_VALUE_BYTES = 204; // of the values of a key/value head in a page
 // Scratch of one tile.
 export const MODEL_QKV = 208; //         f32 (tile, heads + 2 · kvHeads, headDim)
 export const MODEL_QKV_STRIDE = 212;
@@ -112,6 +112,7 @@ export const MODEL_HISTOGRAM = 260; //   2048 counts (i32), then 2048 masses (f6
 export const MODEL_DRAW = 264; //        candidates of a draw: ids i32 (vocabulary), then scores f32 (vocabulary)
 export const MODEL_QUANTIZED_OWN = 268; // as MODEL_QUANTIZED, of FEW rows; a thread's own
 export const MODEL_EXPERTS_DTYPE = 272;
+export const MODEL_CACHE_BF16 = 276; // 1: keys and values are held in bf16
 export const MODEL_BYTES = 320;
 
 // What is computed in one call: a job. It holds its own progress, so that a call may be cut anywhere and go on later.

@@ -59,7 +59,10 @@ interface PagePlan {
   readonly biases: number;
   readonly positions: number;
   readonly evicted: number;
-  readonly valueStride: number;
+  /** Of the values of a key/value head. */
+  readonly valueBytes: number;
+  /** Whether keys and values are bf16; f32 where the weights are. */
+  readonly half: boolean;
   readonly bytes: number;
 }
 
@@ -210,7 +213,7 @@ export function planMemory(config: Config, dtype: DType, context: number, room: 
   const rope = bump.take(context * 2 * (headDim >> 1) * 4);
   const tile = tileOf(config, context);
   const scratch = planScratch(bump, config, context, tile, threads);
-  const page = planPage(config);
+  const page = planPage(config, dtype);
   const pagesAt = roundUp(bump.at, 4096);
   const pages = Math.ceil(room / D.PANEL) + SLACK_PAGES;
   return {
@@ -299,16 +302,18 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
   };
 }
 
-function planPage(config: Config): PagePlan {
+function planPage(config: Config, dtype: DType): PagePlan {
   const { kvHeads, headDim, biasHeads } = config;
-  const valueStride = roundUp(headDim, 4) * 4;
-  const values = roundUp(kvHeads * headDim * D.PANEL * 4, 64);
-  const biases = values + kvHeads * D.PANEL * valueStride;
+  const half = dtype !== "f32";
+  const keyBytes = (half ? Math.ceil(headDim / 2) : headDim) * D.PANEL * 4;
+  const valueBytes = roundUp(headDim, D.PANEL) * D.PANEL * (half ? 2 : 4);
+  const values = roundUp(kvHeads * keyBytes, 64);
+  const biases = values + kvHeads * valueBytes;
   const positions = biases + biasHeads * D.PANEL * 4;
   const meta = config.window === null ? 0 : kvHeads * D.PANEL * 4;
   const layerBytes = positions + 2 * meta;
   return {
-    ...{ layerBytes, values, biases, positions, evicted: positions + meta, valueStride },
+    ...{ layerBytes, values, biases, positions, evicted: positions + meta, valueBytes, half },
     bytes: layerBytes * config.layers,
   };
 }
@@ -391,7 +396,8 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   word(at + D.MODEL_PAGE_BIASES, page.biases);
   word(at + D.MODEL_PAGE_POSITIONS, page.positions);
   word(at + D.MODEL_PAGE_EVICTED, page.evicted);
-  word(at + D.MODEL_VALUE_STRIDE, page.valueStride);
+  word(at + D.MODEL_VALUE_BYTES, page.valueBytes);
+  word(at + D.MODEL_CACHE_BF16, page.half ? 1 : 0);
   word(at + D.MODEL_QKV, scratch.qkv);
   word(at + D.MODEL_QKV_STRIDE, scratch.qkvStride);
   word(at + D.MODEL_DELTA, scratch.delta + thread * scratch.own.delta);

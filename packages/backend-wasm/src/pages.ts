@@ -71,7 +71,7 @@ export class Pages {
    *  whatever later tokens evicted. With a window only. */
   truncate(pages: readonly number[], slots: number, length: number): void {
     const { page: plan, config } = this.layout;
-    const { words, bytes } = this.#heap;
+    const { words } = this.#heap;
     pages.forEach((page, index) => {
       const count = Math.min(PANEL, slots - index * PANEL);
       for (let layer = 0; layer < config.layers; layer++) {
@@ -82,13 +82,28 @@ export class Pages {
           for (let slot = 0; slot < count; slot++) {
             if (words[positions + slot]! >= length) {
               words[positions + slot] = NOBODY;
-              const value = at + plan.values + (head * PANEL + slot) * plan.valueStride;
-              bytes.fill(0, value, value + plan.valueStride); // as clear() has it
+              this.#clearValue(at + plan.values + head * plan.valueBytes, slot);
             }
             if (words[evicted + slot]! >= length) words[evicted + slot] = NOBODY;
           }
         }
       }
     });
+  }
+
+  /** Zeros in place of a value, as clear() has them; `values` is where those of its head begin. */
+  #clearValue(values: number, slot: number): void {
+    const { page, config } = this.layout;
+    const { bytes } = this.#heap;
+    const row = PANEL * 4;
+    for (let first = 0; first < config.headDim; first += PANEL) {
+      const panel = values + first * PANEL * (page.half ? 2 : 4);
+      if (!page.half) {
+        bytes.fill(0, panel + slot * row, panel + (slot + 1) * row);
+        continue;
+      }
+      const pair = panel + (slot >> 1) * row + (slot & 1) * 2;
+      for (let at = pair; at < pair + row; at += 4) bytes.fill(0, at, at + 2);
+    }
   }
 }

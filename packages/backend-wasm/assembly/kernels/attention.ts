@@ -2,11 +2,15 @@
 //
 // A sequence's keys stand in pages of 16 slots. One layer of a page:
 //
-//   keys       f32 (kvHeads, headDim, 16)     turned, so that a vector holds four keys: no sum across a vector
-//   values     f32 (kvHeads, 16, valueStride) valueStride: headDim padded to 4 numbers
+//   keys       f32 (kvHeads, headDim, 16)      turned, so that a vector holds four keys: no sum across a vector
+//   values     f32 (kvHeads, headDim / 16, 16 slots, 16)
 //   biases     f32 (biasHeads, 16)
 //   positions  u32 (kvHeads, 16)              with a window only; NOBODY: free
 //   evicted    u32 (kvHeads, 16)              the position whose token evicted the key; NOBODY: none
+//
+// Keys and values are panels as matmul has them (inner: headDim, and the slots), so that its tiles read them. Beside weights that
+// are not f32 they are bf16, panels as in matmul-bf16.ts: two channels of a key to a word, two slots of a value. Biases are f32,
+// made from values that were not rounded.
 //
 // Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
 // position <= i < evicted. Evicted keys stay for JOURNAL more tokens, then the next key takes their slot; so a tile of at most
@@ -15,11 +19,13 @@
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import {
   ATTENTION_ROWS, JOURNAL, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
-  MODEL_PAGE_EVICTED, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_SCORES, MODEL_VALUE_STRIDE,
+  MODEL_PAGE_EVICTED, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_CACHE_BF16, MODEL_SCORES, MODEL_VALUE_BYTES,
   MODEL_WINDOW, NOBODY, PANEL,
 } from "../../src/descriptor";
 import { exp, madd, sum } from "../simd";
+import { panelBf16 } from "./matmul-bf16";
 import { panelF32 } from "./matmul-f32";
+import { narrowed } from "./pack";
 
 /** Bytes of one number for each slot of a page. */
 const PAGE_ROW: usize = PANEL * 4;
@@ -37,6 +43,20 @@ export function biases(delta: usize, A: usize, biasHeads: i32): void {
     const at = <usize>head << 2;
     store<f32>(delta + at, <f32>Math.exp(<f64>load<f32>(A + at) * softplus(<f64>load<f32>(delta + at))));
   }
+}
+
+/** To the nearest bf16, ties to even; a NaN stays one. */
+// @ts-ignore: decorator
+@inline
+function bf16(value: f32): u16 {
+  return isNaN<f32>(value) ? 0x7fc0 : narrowed(value);
+}
+
+/** Bytes of the keys of a head in a page. */
+// @ts-ignore: decorator
+@inline
+function keyBytesOf(headDim: i32, half: bool): usize {
+  return <usize>(half ? (headDim + 1) >> 1 : headDim) * PAGE_ROW;
 }
 
 /** Address of one layer of the page of a slot. */
@@ -61,7 +81,9 @@ export function keep(
   const kvHeads = load<i32>(model, MODEL_KV_HEADS);
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
   const biasHeads = load<i32>(model, MODEL_BIAS_HEADS);
-  const valueStride = load<usize>(model, MODEL_VALUE_STRIDE);
+  const half = load<i32>(model, MODEL_CACHE_BF16) != 0;
+  const keyBytes = keyBytesOf(headDim, half);
+  const valueBytes = load<usize>(model, MODEL_VALUE_BYTES);
   const values = load<usize>(model, MODEL_PAGE_VALUES);
   const window = load<i32>(model, MODEL_WINDOW);
   const offset = <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
@@ -73,12 +95,21 @@ export function keep(
     const slot = window ? freeSlot(model, offset, pages, head, reach, position, window) : position;
     const page = layerOf(pages, slot, offset);
     const lane = <usize>(slot % PANEL);
-    let to = page + <usize>head * headDim * (PANEL * 4) + (lane << 2);
-    for (let index = 0; index < headDim; index++) {
-      store<f32>(to, load<f32>(key + (index << 2)));
-      to += PANEL * 4;
+    const keysTo = page + <usize>head * keyBytes + (lane << 2);
+    const valuesTo = page + values + <usize>head * valueBytes;
+    for (let index: usize = 0; index < <usize>headDim; index++) {
+      const k = load<f32>(key + (index << 2));
+      const v = load<f32>(value + (index << 2));
+      const panel = index / PANEL;
+      const column = (index % PANEL) << 2;
+      if (half) {
+        store<u16>(keysTo + (index >> 1) * PAGE_ROW + ((index & 1) << 1), bf16(k));
+        store<u16>(valuesTo + (panel * PANEL + lane) / 2 * PAGE_ROW + column + ((lane & 1) << 1), bf16(v));
+      } else {
+        store<f32>(keysTo + index * PAGE_ROW, k);
+        store<f32>(valuesTo + (panel * PANEL + lane) * PAGE_ROW + column, v);
+      }
     }
-    memory.copy(page + values + (<usize>head * PANEL + lane) * valueStride, value, <usize>headDim << 2);
     for (let each = 0; each < perHead; each++) {
       const which = <usize>(head * perHead + each);
       store<f32>(page + pageBiases + (which * PANEL + lane) * 4, load<f32>(bias + (which << 2)));
@@ -198,22 +229,27 @@ function attendHead(
     memory.copy(queries + <usize>row * width, source, headBytes);
   }
   memory.fill(mixed, 0, <usize>rows * (width + stride)); // the scores stand behind
-  const keys = offset + <usize>head * headDim * PAGE_ROW;
+  const half = load<i32>(model, MODEL_CACHE_BF16) != 0;
+  const keys = offset + <usize>head * keyBytesOf(headDim, half);
   for (let page = 0; page < used; page++) {
     const at = load<usize>(pages + (<usize>page << 2));
-    panelF32(scores + <usize>page * PAGE_ROW, stride, queries, width, at + keys, PAGE_ROW, headDim, rows);
+    const to = scores + <usize>page * PAGE_ROW;
+    if (half) panelBf16(to, stride, queries, width, at + keys, PAGE_ROW, headDim, rows);
+    else panelF32(to, stride, queries, width, at + keys, PAGE_ROW, headDim, rows);
     finish(scores + <usize>page * PAGE_ROW, stride, model, at + offset, page * PANEL, head, group, position, rows, masked);
   }
   for (let row = 0; row < rows; row++) softmax(scores + <usize>row * stride, used);
 
-  const valueStride = load<usize>(model, MODEL_VALUE_STRIDE);
-  const values = offset + load<usize>(model, MODEL_PAGE_VALUES) + <usize>head * PANEL * valueStride;
+  const valueBytes = load<usize>(model, MODEL_VALUE_BYTES);
+  const values = offset + load<usize>(model, MODEL_PAGE_VALUES) + <usize>head * valueBytes;
+  const panelBytes: usize = half ? (PAGE_ROW * PANEL) / 2 : PAGE_ROW * PANEL;
   for (let page = 0; page < used; page++) {
-    const at = load<usize>(pages + (<usize>page << 2)) + values;
+    let at = load<usize>(pages + (<usize>page << 2)) + values;
     const weights = scores + <usize>page * PAGE_ROW;
-    // The last 16 columns may reach past the head: into what is never copied.
     for (let column: usize = 0; column < width; column += PAGE_ROW) {
-      panelF32(mixed + column, width, weights, stride, at + column, valueStride, PANEL, rows);
+      if (half) panelBf16(mixed + column, width, weights, stride, at, PAGE_ROW, PANEL, rows);
+      else panelF32(mixed + column, width, weights, stride, at, PAGE_ROW, PANEL, rows);
+      at += panelBytes;
     }
   }
   for (let row = 0; row < rows; row++) {
