@@ -1,6 +1,6 @@
 // Builds the four binaries from the one AssemblyScript source: build/doge-simd.wasm and build/doge-relaxed.wasm for one thread,
 // build/doge-simd-shared.wasm and build/doge-relaxed-shared.wasm for several over one memory.
-// Does nothing when neither the sources nor the compiler have changed since the last build.
+// And build/worker.js, the worker's script as a file. Does nothing when neither the sources nor the compiler have changed since the last build.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -31,12 +31,16 @@ function filesUnder(path) {
 
 const compiler = JSON.parse(readFileSync(join(root, "node_modules/assemblyscript/package.json"), "utf8")).version;
 const hash = createHash("sha256").update(JSON.stringify([compiler, flags, binaries]));
-for (const file of [join(root, "assembly"), join(root, "src/descriptor.ts")].flatMap(filesUnder)) {
+for (const file of [
+  join(root, "assembly"),
+  join(root, "src/descriptor.ts"),
+  join(root, "src/worker-source.ts"),
+].flatMap(filesUnder)) {
   hash.update(file.slice(root.length)).update(readFileSync(file));
 }
 const stamp = hash.digest("hex");
 const stampFile = join(build, "stamp");
-const outputs = Object.keys(binaries).map((name) => join(build, `${name}.wasm`));
+const outputs = [...Object.keys(binaries).map((name) => join(build, `${name}.wasm`)), join(build, "worker.js")];
 const built = existsSync(stampFile) && readFileSync(stampFile, "utf8") === stamp && outputs.every(existsSync);
 
 if (!built) {
@@ -52,5 +56,7 @@ if (!built) {
       throw error;
     }
   }
+  const { workerSource } = await import("../src/worker-source.ts");
+  writeFileSync(join(build, "worker.js"), workerSource);
   writeFileSync(stampFile, stamp);
 }

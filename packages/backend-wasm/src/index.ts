@@ -45,7 +45,8 @@ interface Way {
 function findWay({ binary, threads, onInstance }: WasmOptions): Way | { readonly why: string } {
   const choice = chooseBinary(binary);
   if ("why" in choice) return choice;
-  if (threads === 1 || (threads === undefined && onInstance !== undefined)) return { ...choice, workers: 0, warnings: [] };
+  if (threads === 1 || (threads === undefined && onInstance !== undefined))
+    return { ...choice, workers: 0, warnings: [] };
   const why = unshared();
   if (why === undefined) return { ...choice, workers: threads ?? usualThreads(), warnings: [] };
   return { ...choice, workers: 0, warnings: [`One thread computes, and the caller waits for it: ${why}.`] };

@@ -110,7 +110,12 @@ interface Scratch {
   readonly histogram: number;
   readonly draw: number;
   /** Bytes from a thread's own scratch to the next thread's. */
-  readonly own: { readonly delta: number; readonly scores: number; readonly quantizedOwn: number; readonly choice: number };
+  readonly own: {
+    readonly delta: number;
+    readonly scores: number;
+    readonly quantizedOwn: number;
+    readonly choice: number;
+  };
 }
 
 export const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;

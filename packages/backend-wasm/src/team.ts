@@ -124,11 +124,10 @@ export class Team {
     if (this.#fault !== undefined) return;
     this.#why = why;
     const who = thread === undefined ? `The ${this.threads} threads` : `Thread ${thread + 1} of ${this.threads}`;
-    this.#fault = new DogeError(
-      "device-lost",
-      `${who} failed (${why}): close the backend and open another.`,
-      { scope: "wasm", cause },
-    );
+    this.#fault = new DogeError("device-lost", `${who} failed (${why}): close the backend and open another.`, {
+      scope: "wasm",
+      cause,
+    });
     void this.end();
   }
 }

@@ -5,7 +5,7 @@ import { DogeError } from "@doge-lm/core";
 const MOST = 64;
 
 /** Processors of this machine, as far as the engine tells; browsers may round down. */
-export const processors = (): number => globalThis.navigator?.hardwareConcurrency ?? 1;
+const processors = (): number => globalThis.navigator?.hardwareConcurrency ?? 1;
 
 /** Threads to use where nothing is said: up to four processors all of them, of more half, since those are often two to a core, and
  *  eight at most: decoding is bound by the memory that all of them read. */

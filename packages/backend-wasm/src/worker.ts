@@ -29,16 +29,20 @@ export function startWorker(script: URL | string | undefined, listener: WorkerLi
   return threads === undefined ? startInPage(script, listener) : startInNode(threads, script, listener);
 }
 
-type NodeThreads = typeof import("node:worker_threads");
+type NodeThreads = NonNullable<ReturnType<typeof nodeWorkers>>;
 
 /** Asked of the process, not imported: a bundler would look for the module, whatever it bundles for. */
-function nodeWorkers(): NodeThreads | undefined {
+function nodeWorkers() {
   const process = globalThis.process as NodeJS.Process | undefined;
   if (process?.versions?.node === undefined) return undefined;
   return process.getBuiltinModule?.("node:worker_threads");
 }
 
-function startInNode({ Worker }: NodeThreads, script: URL | string | undefined, listener: WorkerListener): WorkerHandle {
+function startInNode(
+  { Worker }: NodeThreads,
+  script: URL | string | undefined,
+  listener: WorkerListener,
+): WorkerHandle {
   // Neither the flags nor the variables of the process: a loader or a preload that it was started with is none of a worker's.
   const options = { name: "doge", env: {}, execArgv: [], argv: [] };
   const worker =

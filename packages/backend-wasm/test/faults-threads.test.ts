@@ -132,13 +132,18 @@ describe("W3: workers", () => {
     expect(message).toContain("threads: 1 needs no worker");
   });
 
-  test.each(Object.entries(broken))("%s: the calling thread computes when they were not, and says why", async (_, script) => {
-    const backend = await wasm({ assets: { worker: script() } }).open();
-    expect(backend.can.threads).toBe(1);
-    expect(backend.can.warnings).toEqual([expect.stringMatching(/nowhere\.js|refused by policy|ended with code 3|no room/)]);
-    expect(await answer(backend)).toHaveLength(config.vocabSize);
-    await backend.close();
-  });
+  test.each(Object.entries(broken))(
+    "%s: the calling thread computes when they were not, and says why",
+    async (_, script) => {
+      const backend = await wasm({ assets: { worker: script() } }).open();
+      expect(backend.can.threads).toBe(1);
+      expect(backend.can.warnings).toEqual([
+        expect.stringMatching(/nowhere\.js|refused by policy|ended with code 3|no room/),
+      ]);
+      expect(await answer(backend)).toHaveLength(config.vocabSize);
+      await backend.close();
+    },
+  );
 
   test("a binary that is not there: the same", async () => {
     const assets = { simdShared: new URL("./nowhere.wasm", import.meta.url) };
@@ -150,24 +155,36 @@ describe("W3: workers", () => {
 
   test.each([
     ["ends", "process.exit(7)", "ended with code 7"],
-    ["throws outside of the code", 'setImmediate(() => { throw new Error("out of the blue"); }); return run(job, thread, 1e3)', "out of the blue"],
-  ])("one that %s in the middle of a call: it and all behind it reject, and another backend works", async (_, what, cause) => {
-    const expected = await freshAnswer();
-    const { script, words } = wrappedRun(`if (thread === 1 && words[0]) { ${what}; } return run(job, thread, budget);`);
-    const backend = await wasm({ threads: 2, assets: { worker: script } }).open();
-    const model = await backend.load(checkpoint, { context: 64, room: 4000 });
-    const [one, two] = [model.sequence(), model.sequence()];
-    expect((await model.forward([{ sequence: one, tokens: prompt }]))[0]).toEqual(expected);
-    Atomics.store(words, 0, 1);
-    const long = new Int32Array(60).fill(1);
-    const calls = [model.forward([{ sequence: one, tokens: long }]), model.forward([{ sequence: two, tokens: prompt }])];
-    const faults = await Promise.all(calls.map(fault));
-    expect(faults.map(({ code }) => code)).toEqual(["device-lost", "device-lost"]);
-    expect(faults[0]!.message).toContain(cause);
-    expect((await fault(backend.load(checkpoint))).code).toBe("device-lost");
-    await backend.close();
-    expect(await freshAnswer()).toEqual(expected);
-  });
+    [
+      "throws outside of the code",
+      'setImmediate(() => { throw new Error("out of the blue"); }); return run(job, thread, 1e3)',
+      "out of the blue",
+    ],
+  ])(
+    "one that %s in the middle of a call: it and all behind it reject, and another backend works",
+    async (_, what, cause) => {
+      const expected = await freshAnswer();
+      const { script, words } = wrappedRun(
+        `if (thread === 1 && words[0]) { ${what}; } return run(job, thread, budget);`,
+      );
+      const backend = await wasm({ threads: 2, assets: { worker: script } }).open();
+      const model = await backend.load(checkpoint, { context: 64, room: 4000 });
+      const [one, two] = [model.sequence(), model.sequence()];
+      expect((await model.forward([{ sequence: one, tokens: prompt }]))[0]).toEqual(expected);
+      Atomics.store(words, 0, 1);
+      const long = new Int32Array(60).fill(1);
+      const calls = [
+        model.forward([{ sequence: one, tokens: long }]),
+        model.forward([{ sequence: two, tokens: prompt }]),
+      ];
+      const faults = await Promise.all(calls.map(fault));
+      expect(faults.map(({ code }) => code)).toEqual(["device-lost", "device-lost"]);
+      expect(faults[0]!.message).toContain(cause);
+      expect((await fault(backend.load(checkpoint))).code).toBe("device-lost");
+      await backend.close();
+      expect(await freshAnswer()).toEqual(expected);
+    },
+  );
 });
 
 test("W4: a trap on one thread ends them all, though the others wait for it; another backend works", async () => {
@@ -184,7 +201,9 @@ test("W4: a trap on one thread ends them all, though the others wait for it; ano
 
 describe("W6: threads that stand still", () => {
   test("are noticed after ten seconds, and a machine that only slept is not blamed", async () => {
-    const { script, words } = wrappedRun("if (thread === 1) Atomics.wait(words, 0, 1); return run(job, thread, budget);");
+    const { script, words } = wrappedRun(
+      "if (thread === 1) Atomics.wait(words, 0, 1); return run(job, thread, budget);",
+    );
     const backend = await wasm({ threads: 2, assets: { worker: script } }).open();
     const model = await backend.load(checkpoint);
     const sequence = model.sequence();
@@ -213,24 +232,28 @@ describe("W6: threads that stand still", () => {
 describe("nothing is left", () => {
   const threadsOfProcess = () => readdirSync("/proc/self/task").length;
 
-  test.skipIf(process.platform !== "linux")("after 200 loads and closes: no thread, no memory", async () => {
-    // 4 MB of weights: a hundredth of them left behind would show.
-    const large = { ...config, vocabSize: 62_500 };
-    const tensors = new Map(
-      Array.from(tensorShapes(large), ([name, shape]) => [name, new Float32Array(shape.reduce((a, b) => a * b, 1))]),
-    );
-    const cycle = async () => {
-      const backend = await wasm({ threads: 2 }).open();
-      const model = await backend.load(memoryCheckpoint(large, tensors));
-      await model.forward([{ sequence: model.sequence(), tokens: prompt }]);
-      await backend.close();
-    };
-    for (let time = 0; time < 20; time++) await cycle();
-    const [threads, bytes] = [threadsOfProcess(), process.memoryUsage.rss()];
-    for (let time = 0; time < 180; time++) await cycle();
-    expect(threadsOfProcess()).toBeLessThanOrEqual(threads);
-    expect(process.memoryUsage.rss() - bytes).toBeLessThan(180e6);
-  }, 120_000);
+  test.skipIf(process.platform !== "linux")(
+    "after 200 loads and closes: no thread, no memory",
+    async () => {
+      // 4 MB of weights: a hundredth of them left behind would show.
+      const large = { ...config, vocabSize: 62_500 };
+      const tensors = new Map(
+        Array.from(tensorShapes(large), ([name, shape]) => [name, new Float32Array(shape.reduce((a, b) => a * b, 1))]),
+      );
+      const cycle = async () => {
+        const backend = await wasm({ threads: 2 }).open();
+        const model = await backend.load(memoryCheckpoint(large, tensors));
+        await model.forward([{ sequence: model.sequence(), tokens: prompt }]);
+        await backend.close();
+      };
+      for (let time = 0; time < 20; time++) await cycle();
+      const [threads, bytes] = [threadsOfProcess(), process.memoryUsage.rss()];
+      for (let time = 0; time < 180; time++) await cycle();
+      expect(threadsOfProcess()).toBeLessThanOrEqual(threads);
+      expect(process.memoryUsage.rss() - bytes).toBeLessThan(180e6);
+    },
+    120_000,
+  );
 
   test.skipIf(process.platform !== "linux")("of a model that is closed while a call is on its way", async () => {
     const before = threadsOfProcess();

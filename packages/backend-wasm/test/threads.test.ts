@@ -32,20 +32,23 @@ describe.each(cases)("$fixture, $routing", ({ fixture, routing }) => {
     checkpoint = await openCheckpoint(folder(new URL(fixture, fixtures).pathname));
   });
 
-  test.each(["f32", "q8"] as const)("%s: 2, 3 and 5 threads give the bits of one, whole and in slices", async (dtype) => {
-    const options = { context: 240, room: 2000, routing, dtype };
-    const one = await opened({ threads: 1 });
-    const expected = await everything(await one.load(checkpoint, options));
-    for (const threads of [2, 3, 5]) {
-      const backend = await opened({ threads });
-      expect(await everything(await backend.load(checkpoint, options)), `${threads} threads`).toEqual(expected);
-    }
-    const { script, words } = wrappedRun("Atomics.add(words, 0, 1); return run(job, thread, 1);");
-    const sliced = await opened({ threads: 2, assets: { worker: script } });
-    const found = await everything(await sliced.load(checkpoint, options));
-    expect(found, "2 threads in the smallest slices").toEqual(expected);
-    expect(words[0]! / 2).toBeGreaterThan(50);
-  });
+  test.each(["f32", "q8"] as const)(
+    "%s: 2, 3 and 5 threads give the bits of one, whole and in slices",
+    async (dtype) => {
+      const options = { context: 240, room: 2000, routing, dtype };
+      const one = await opened({ threads: 1 });
+      const expected = await everything(await one.load(checkpoint, options));
+      for (const threads of [2, 3, 5]) {
+        const backend = await opened({ threads });
+        expect(await everything(await backend.load(checkpoint, options)), `${threads} threads`).toEqual(expected);
+      }
+      const { script, words } = wrappedRun("Atomics.add(words, 0, 1); return run(job, thread, 1);");
+      const sliced = await opened({ threads: 2, assets: { worker: script } });
+      const found = await everything(await sliced.load(checkpoint, options));
+      expect(found, "2 threads in the smallest slices").toEqual(expected);
+      expect(words[0]! / 2).toBeGreaterThan(50);
+    },
+  );
 });
 
 test("an abort after any number of slices of a team takes all of the call back", async () => {
