@@ -1,7 +1,7 @@
 // @doge-lm/wasm: Doge on any CPU, by AssemblyScript kernels in WebAssembly SIMD.
 import type { Availability, Backend, Capabilities, Checkpoint, LoadOptions, Model, Provider } from "@doge-lm/core";
 import { aborted, checked, type Doge, DogeError, type LoadDogeOptions, loadDoge, type Source } from "@doge-lm/core";
-import { type Binary, chooseBinary, unshared } from "./features.ts";
+import { type Binary, chooseBinary, unshared, vectors } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { assertKnownAnswer } from "./known-answer.ts";
@@ -169,7 +169,7 @@ class WasmBackend implements Backend {
       );
     }
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
-    const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers));
+    const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers), vectors.wide);
     const shared = this.#workers > 0;
     const heap = new Heap(layout.heapAt, `A model of ${dtype} weights with room for ${room} tokens`, { shared });
     const engine = await this.#engine(heap);

@@ -149,8 +149,7 @@ function matmul(
   const scratch = bench.take(rows * Math.ceil(inner / D.BLOCK) * INPUT_BLOCK_BYTES);
   const to = bench.take(rows * rowBytes(outer));
   new Packer(bench.heap, exports, bench.take(0)).matrix(plan, 0, weight);
-  writeMatrix(bench.heap, record, plan);
-  bench.heap.words[(record + D.MATRIX_WIDE) / 4] = wide ? 1 : 0;
+  writeMatrix(bench.heap, record, plan, wide);
   exports.matmul(to, from, record, rows, rowBytes(inner), rowBytes(outer), scratch);
   return bench.get(to, rows * outer, outer);
 }

@@ -72,6 +72,8 @@ export interface Layout {
   readonly dtype: DType;
   /** Threads that compute together, each with a record of the model and some scratch of its own. */
   readonly threads: number;
+  /** Whether the engine joins neighbouring vectors to 256 bits: matrices are multiplied in tiles for that. */
+  readonly wide: boolean;
   readonly model: number;
   readonly layersAt: number;
   readonly layers: readonly LayerPlan[];
@@ -185,7 +187,7 @@ export function panelBytes(dtype: DType, inner: number): number {
 export const INPUT_BLOCK_BYTES = D.BLOCK * 2 + 8;
 
 /** Where everything of a model stands. `layout.heapAt` is the bytes it needs before its first call. */
-export function planMemory(config: Config, dtype: DType, context: number, room: number, threads = 1): Layout {
+export function planMemory(config: Config, dtype: DType, context: number, room: number, threads = 1, wide = false): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
@@ -227,6 +229,7 @@ export function planMemory(config: Config, dtype: DType, context: number, room: 
       context,
       dtype,
       threads,
+      wide,
       model,
       layersAt,
       layers,
@@ -324,19 +327,20 @@ function planPage(config: Config, dtype: DType): PagePlan {
 }
 
 /** Writes the record of a matrix. */
-export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan): void {
+export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan, wide: boolean): void {
   data.setUint32(at + D.MATRIX_WEIGHTS, plan.weights, true);
   data.setUint32(at + D.MATRIX_DTYPE, DTYPES[plan.dtype], true);
   data.setUint32(at + D.MATRIX_BIAS, plan.bias, true);
   data.setUint32(at + D.MATRIX_INNER, plan.inner, true);
   data.setUint32(at + D.MATRIX_PANELS, plan.panels, true);
+  data.setUint32(at + D.MATRIX_WIDE, wide ? 1 : 0, true);
 }
 
 /** Writes the layers' records, and the model's for each thread. */
 export function writeModel(heap: Heap, layout: Layout): void {
   const { data } = heap;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan, layout.wide);
   layout.layers.forEach((layer, number) => {
     const at = layout.layersAt + number * D.LAYER_BYTES;
     matrix(at + D.LAYER_QKV, layer.qkv);
@@ -363,7 +367,7 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   const { config, scratch, page } = layout;
   const { experts } = config;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan, layout.wide);
   const at = layout.model + thread * D.MODEL_BYTES;
   word(at + D.MODEL_LAYERS, config.layers);
   word(at + D.MODEL_LAYERS_AT, layout.layersAt);
