@@ -47,7 +47,8 @@ function bf16Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: 
   let s30 = v128.load(out3);
   let s31 = v128.load(out3, 16);
   const odd = inner & 1;
-  for (let pairs = inner >> 1; pairs > 0; pairs--) {
+  let pairs = inner >> 1;
+  if (pairs) do {
     const p0 = v128.load(w);
     const p1 = v128.load(w, 16);
     let w0 = i32x4.shl(p0, 16);
@@ -83,7 +84,7 @@ function bf16Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: 
     x2 += 8;
     x3 += 8;
     w += step;
-  }
+  } while (--pairs);
   if (odd) {
     const w0 = i32x4.shl(v128.load(w), 16);
     const w1 = i32x4.shl(v128.load(w, 16), 16);
@@ -110,6 +111,7 @@ function bf16Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: 
   v128.store(out3, s31, 16);
 }
 
+/** Two rows, a panel: one weight vector at a time, so that 8 sums and 4 inputs stay in registers. */
 function bf16Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
   const high = v128.load32_splat(HIGH);
   let x1 = x + xStride;
@@ -123,43 +125,44 @@ function bf16Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w:
   let s12 = v128.load(out1, 32);
   let s13 = v128.load(out1, 48);
   const odd = inner & 1;
-  for (let pairs = inner >> 1; pairs > 0; pairs--) {
-    const p0 = v128.load(w);
-    const p1 = v128.load(w, 16);
-    const p2 = v128.load(w, 32);
-    const p3 = v128.load(w, 48);
-    let w0 = i32x4.shl(p0, 16);
-    let w1 = i32x4.shl(p1, 16);
-    let w2 = i32x4.shl(p2, 16);
-    let w3 = i32x4.shl(p3, 16);
-    let a = v128.load32_splat(x);
-    s00 = madd(a, w0, s00);
-    s01 = madd(a, w1, s01);
-    s02 = madd(a, w2, s02);
-    s03 = madd(a, w3, s03);
-    a = v128.load32_splat(x1);
-    s10 = madd(a, w0, s10);
-    s11 = madd(a, w1, s11);
-    s12 = madd(a, w2, s12);
-    s13 = madd(a, w3, s13);
-    w0 = v128.and(p0, high);
-    w1 = v128.and(p1, high);
-    w2 = v128.and(p2, high);
-    w3 = v128.and(p3, high);
-    a = v128.load32_splat(x, 4);
-    s00 = madd(a, w0, s00);
-    s01 = madd(a, w1, s01);
-    s02 = madd(a, w2, s02);
-    s03 = madd(a, w3, s03);
-    a = v128.load32_splat(x1, 4);
-    s10 = madd(a, w0, s10);
-    s11 = madd(a, w1, s11);
-    s12 = madd(a, w2, s12);
-    s13 = madd(a, w3, s13);
+  let pairs = inner >> 1;
+  if (pairs) do {
+    const a0 = v128.load32_splat(x);
+    const a1 = v128.load32_splat(x1);
+    const b0 = v128.load32_splat(x, 4);
+    const b1 = v128.load32_splat(x1, 4);
+    let p = v128.load(w);
+    let wide = i32x4.shl(p, 16);
+    s00 = madd(a0, wide, s00);
+    s10 = madd(a1, wide, s10);
+    wide = v128.and(p, high);
+    s00 = madd(b0, wide, s00);
+    s10 = madd(b1, wide, s10);
+    p = v128.load(w, 16);
+    wide = i32x4.shl(p, 16);
+    s01 = madd(a0, wide, s01);
+    s11 = madd(a1, wide, s11);
+    wide = v128.and(p, high);
+    s01 = madd(b0, wide, s01);
+    s11 = madd(b1, wide, s11);
+    p = v128.load(w, 32);
+    wide = i32x4.shl(p, 16);
+    s02 = madd(a0, wide, s02);
+    s12 = madd(a1, wide, s12);
+    wide = v128.and(p, high);
+    s02 = madd(b0, wide, s02);
+    s12 = madd(b1, wide, s12);
+    p = v128.load(w, 48);
+    wide = i32x4.shl(p, 16);
+    s03 = madd(a0, wide, s03);
+    s13 = madd(a1, wide, s13);
+    wide = v128.and(p, high);
+    s03 = madd(b0, wide, s03);
+    s13 = madd(b1, wide, s13);
     x += 8;
     x1 += 8;
     w += step;
-  }
+  } while (--pairs);
   if (odd) {
     const w0 = i32x4.shl(v128.load(w), 16);
     const w1 = i32x4.shl(v128.load(w, 16), 16);
@@ -193,7 +196,8 @@ function bf16Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w:
   let s02 = v128.load(out, 32);
   let s03 = v128.load(out, 48);
   const odd = inner & 1;
-  for (let pairs = inner >> 1; pairs > 0; pairs--) {
+  let pairs = inner >> 1;
+  if (pairs) do {
     const p0 = v128.load(w);
     const p1 = v128.load(w, 16);
     const p2 = v128.load(w, 32);
@@ -218,7 +222,7 @@ function bf16Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w:
     s03 = madd(a, w3, s03);
     x += 8;
     w += step;
-  }
+  } while (--pairs);
   if (odd) {
     const w0 = i32x4.shl(v128.load(w), 16);
     const w1 = i32x4.shl(v128.load(w, 16), 16);
