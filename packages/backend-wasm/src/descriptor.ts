@@ -112,6 +112,9 @@ export const MODEL_HISTOGRAM = 260; //   2048 counts (i32), then 2048 masses (f6
 export const MODEL_DRAW = 264; //        candidates of a draw: ids i32 (vocabulary), then scores f32 (vocabulary)
 export const MODEL_QUANTIZED_OWN = 268; // as MODEL_QUANTIZED, of FEW rows; a thread's own
 export const MODEL_EXPERTS_DTYPE = 272;
+export const MODEL_PAGE_HEAP = 280; //   (kvHeads, 16) u32 each, with a window only: assembly/kernels/window.ts
+export const MODEL_PAGE_RING = 284;
+export const MODEL_PAGE_MARK = 288;
 export const MODEL_CACHE_BF16 = 276; // 1: keys and values are held in bf16
 export const MODEL_BYTES = 320;
 

@@ -59,6 +59,8 @@ interface PagePlan {
   readonly biases: number;
   readonly positions: number;
   readonly evicted: number;
+  /** Bytes of each array that a window needs, positions and evicted the first of five; 0 without one. */
+  readonly meta: number;
   /** Of the values of a key/value head. */
   readonly valueBytes: number;
   /** Whether keys and values are bf16; f32 where the weights are. */
@@ -319,9 +321,9 @@ function planPage(config: Config, dtype: DType): PagePlan {
   const biases = values + kvHeads * valueBytes;
   const positions = biases + biasHeads * D.PANEL * 4;
   const meta = config.window === null ? 0 : kvHeads * D.PANEL * 4;
-  const layerBytes = positions + 2 * meta;
+  const layerBytes = positions + 5 * meta;
   return {
-    ...{ layerBytes, values, biases, positions, evicted: positions + meta, valueBytes, half },
+    ...{ layerBytes, values, biases, positions, evicted: positions + meta, meta, valueBytes, half },
     bytes: layerBytes * config.layers,
   };
 }
@@ -405,6 +407,9 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   word(at + D.MODEL_PAGE_BIASES, page.biases);
   word(at + D.MODEL_PAGE_POSITIONS, page.positions);
   word(at + D.MODEL_PAGE_EVICTED, page.evicted);
+  word(at + D.MODEL_PAGE_HEAP, page.evicted + page.meta);
+  word(at + D.MODEL_PAGE_RING, page.evicted + 2 * page.meta);
+  word(at + D.MODEL_PAGE_MARK, page.evicted + 3 * page.meta);
   word(at + D.MODEL_VALUE_BYTES, page.valueBytes);
   word(at + D.MODEL_CACHE_BF16, page.half ? 1 : 0);
   word(at + D.MODEL_QKV, scratch.qkv);

@@ -7,6 +7,7 @@
 //   biases     f32 (biasHeads, 16)
 //   positions  u32 (kvHeads, 16)              with a window only; NOBODY: free
 //   evicted    u32 (kvHeads, 16)              the position whose token evicted the key; NOBODY: none
+//   heap, ring, mark                           u32 (kvHeads, 16) each, as window.ts has them; with a window only
 //
 // Keys and values are panels as matmul has them (inner: headDim, and the slots), so that its tiles read them. Beside weights that
 // are not f32 they are bf16, panels as in matmul-bf16.ts: two channels of a key to a word, two slots of a value. Biases are f32,
@@ -26,6 +27,7 @@ import { exp, madd, sum } from "../simd";
 import { panelBf16 } from "./matmul-bf16";
 import { panelF32 } from "./matmul-f32";
 import { narrowed } from "./pack";
+import { evictLeast, freeSlot } from "./window";
 
 /** Bytes of one number for each slot of a page. */
 const PAGE_ROW: usize = PANEL * 4;
@@ -118,57 +120,11 @@ export function keep(
       const meta = page + (<usize>head * PANEL + lane) * 4;
       store<i32>(meta + load<usize>(model, MODEL_PAGE_POSITIONS), position);
       store<i32>(meta + load<usize>(model, MODEL_PAGE_EVICTED), NOBODY);
-      if (position >= window) evictLeast(model, offset, pages, head, reach, position, window);
+      if (position >= window) evictLeast(model, offset, pages, head, position, window, slot);
     }
     key += <usize>headDim << 2;
     value += <usize>headDim << 2;
   }
-}
-
-/** The slot for the key at `position`: its own while there are fresh ones, else a free one or one the journal has done with. */
-function freeSlot(
-  model: usize, offset: usize, pages: usize, head: i32, reach: i32, position: i32, window: i32,
-): i32 {
-  const positions = load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * (PANEL * 4) + offset;
-  const evicted = load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * (PANEL * 4) + offset;
-  const slots = window + JOURNAL;
-  if (position < slots) {
-    const at = load<usize>(pages + ((position / PANEL) << 2)) + (<usize>(position % PANEL) << 2);
-    if (load<i32>(at + positions) == NOBODY) return position;
-  }
-  const used = min(slots, max(reach, position));
-  for (let slot = 0; slot < used; slot++) {
-    const at = load<usize>(pages + ((slot / PANEL) << 2)) + (<usize>(slot % PANEL) << 2);
-    if (load<i32>(at + positions) == NOBODY) return slot;
-    const by = load<i32>(at + evicted);
-    if (by != NOBODY && by <= position - JOURNAL) return slot;
-  }
-  return unreachable(); // one key is evicted for each one kept beyond the window, so a slot comes free with every token
-}
-
-/** Of the window + 1 keys that the token at `position` would see, drop the least in (bias, position) order. */
-function evictLeast(
-  model: usize, offset: usize, pages: usize, head: i32, reach: i32, position: i32, window: i32,
-): void {
-  const positions = load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * (PANEL * 4) + offset;
-  const evicted = load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * (PANEL * 4) + offset;
-  const pageBiases = load<usize>(model, MODEL_PAGE_BIASES) + <usize>head * (PANEL * 4) + offset;
-  const slots = min(window + JOURNAL, max(reach, position + 1));
-  let least: usize = 0;
-  let leastBias: f32 = 0;
-  let leastPosition = 0;
-  for (let slot = 0; slot < slots; slot++) {
-    const at = load<usize>(pages + ((slot / PANEL) << 2)) + (<usize>(slot % PANEL) << 2);
-    const own = load<i32>(at + positions);
-    if (own == NOBODY || load<i32>(at + evicted) != NOBODY) continue;
-    const bias = load<f32>(at + pageBiases);
-    if (!least || bias < leastBias || (bias == leastBias && own < leastPosition)) {
-      least = at;
-      leastBias = bias;
-      leastPosition = own;
-    }
-  }
-  store<i32>(least + evicted, position);
 }
 
 /**
