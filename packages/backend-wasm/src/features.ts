@@ -4,6 +4,9 @@ import { haveWorkers } from "./worker.ts";
 
 export type Binary = "simd" | "relaxed";
 
+/** What revectorize.ts has found: whether V8 makes one vector instruction of two. */
+export const vectors = { wide: false };
+
 // Each module of these is: (module (func (drop (OP (v128.const ...) ...)))), by hand, since probing must not need a compiler.
 const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 const oneFunction = [0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00]; // (type (func)) (func (type 0))

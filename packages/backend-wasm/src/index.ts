@@ -1,7 +1,7 @@
 // @doge-lm/wasm: Doge on any CPU, by AssemblyScript kernels in WebAssembly SIMD.
 import type { Availability, Backend, Capabilities, Checkpoint, LoadOptions, Model, Provider } from "@doge-lm/core";
 import { aborted, checked, type Doge, DogeError, type LoadDogeOptions, loadDoge, type Source } from "@doge-lm/core";
-import { type Binary, chooseBinary, unshared } from "./features.ts";
+import { type Binary, chooseBinary, unshared, vectors } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { assertKnownAnswer } from "./known-answer.ts";
@@ -54,8 +54,9 @@ function findWay({ binary, threads, onInstance }: WasmOptions): Way | { readonly
 
 function capabilities({ binary, workers, warnings }: Way): Capabilities {
   const name = binary === "relaxed" ? "wasm relaxed-simd" : "wasm simd128";
+  const wide = vectors.wide ? " revectorized" : "";
   return {
-    device: workers > 1 ? `${name} x${workers}` : name,
+    device: `${name}${workers > 1 ? ` x${workers}` : ""}${wide}`,
     dtypes: ["f32", "q8"],
     trains: false,
     threads: Math.max(1, workers),
@@ -171,7 +172,8 @@ class WasmBackend implements Backend {
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
     const layout = planMemory(config, dtype === "q8", context, room, Math.max(1, this.#workers));
     const shared = this.#workers > 0;
-    const heap = new Heap(layout.heapAt, `A model of ${dtype} weights with room for ${room} tokens`, { shared });
+    const what = `A model of ${dtype} weights with room for ${room} tokens`;
+    const heap = new Heap(layout.pagesAt, what, { shared, most: layout.heapAt });
     const engine = await this.#engine(heap);
     try {
       await loadWeights(heap, layout, checkpoint, signal);

@@ -1,8 +1,8 @@
 // Plans the memory of a model: weights, tables, scratch, pages of keys. The only file that knows addresses; the records it
 // writes for the kernels are those of descriptor.ts.
 //
-//   | module's constants | model | layers | weights | rope | scratch | pages of keys ... | the job of a call ... |
-//   0                    64 KiB                                       layout.pagesAt      layout.heapAt, grows
+//   | module's constants | model | layers | weights | rope | scratch | pages of keys in use | the job of a call ... |
+//   0                    64 KiB                                       layout.pagesAt, grows as they are used
 import { type Config, keyValueWidth, queryWidth } from "@doge-lm/core";
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
@@ -81,6 +81,7 @@ export interface Layout {
   readonly page: PagePlan;
   readonly pagesAt: number;
   readonly pages: number;
+  /** Where the pages end when all of them are in use. */
   readonly heapAt: number;
   readonly scratch: Scratch;
 }
@@ -161,7 +162,7 @@ class Bump {
   }
 }
 
-/** Where everything of a model stands. `layout.heapAt` is the bytes it needs before its first call. */
+/** Where everything of a model stands. It needs `layout.pagesAt` bytes before its first call, and `layout.heapAt` when full. */
 export function planMemory(config: Config, quantized: boolean, context: number, room: number, threads = 1): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);

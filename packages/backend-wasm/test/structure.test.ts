@@ -1,11 +1,13 @@
-// What the two binaries are made of: read from the files themselves, so that a change of the compiler or its flags is noticed.
+// What the four binaries are made of: read from the files themselves, so that a change of the compiler or its flags is noticed.
 import { readFile } from "node:fs/promises";
-import { beforeAll, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import * as descriptor from "../src/descriptor.ts";
 import { type Binary, wasm } from "../src/index.ts";
+import { workerSource } from "../src/worker-source.ts";
+import { checkpoint, prompt } from "./small.ts";
 
-const binaries = ["simd", "relaxed"] satisfies Binary[];
-const read = (binary: Binary) => readFile(new URL(`../build/doge-${binary}.wasm`, import.meta.url));
+const binaries = ["simd", "relaxed", "simd-shared", "relaxed-shared"] as const;
+const read = (binary: (typeof binaries)[number]) => readFile(new URL(`../build/doge-${binary}.wasm`, import.meta.url));
 
 /** The sections of a module: id and body. */
 function sections(bytes: Uint8Array): Map<number, Uint8Array> {
@@ -38,6 +40,15 @@ function count(code: Uint8Array, opcode: number): number {
   }
   return found;
 }
+/** How often an atomic instruction on 32-bit words stands in the code: 0xfe, its number, the alignment of a word. */
+function countAtomic(code: Uint8Array, opcode: number): number {
+  let found = 0;
+  for (let at = 0; at + 2 < code.length; at++) {
+    if (code[at] === 0xfe && code[at + 1] === opcode && code[at + 2] === 2) found++;
+  }
+  return found;
+}
+const [atomicNotify, atomicWait, atomicLoad] = [0x00, 0x01, 0x10];
 const relaxedMadd = 0x105;
 const mul = 0xe6; // f32x4.mul
 const dot = 0xba; // i32x4.dot_i16x8_s
@@ -45,6 +56,7 @@ const dot = 0xba; // i32x4.dot_i16x8_s
 const [sectionGlobals, sectionStart, sectionCode, sectionData] = [6, 8, 10, 11];
 
 describe.each(binaries)("binary %s", (binary) => {
+  const [flavour, shared] = binary.split("-") as [Binary, string | undefined];
   let bytes: Uint8Array<ArrayBuffer>;
   let module: WebAssembly.Module;
   beforeAll(async () => {
@@ -100,16 +112,45 @@ describe.each(binaries)("binary %s", (binary) => {
     const code = sections(bytes).get(sectionCode)!;
     expect(count(code, dot)).toBeGreaterThan(0);
     expect(count(code, mul)).toBeGreaterThan(0);
-    if (binary === "relaxed") expect(count(code, relaxedMadd)).toBeGreaterThan(30);
+    if (flavour === "relaxed") expect(count(code, relaxedMadd)).toBeGreaterThan(30);
     else expect(count(code, relaxedMadd)).toBe(0);
   });
 
+  test("waits in one place, the barrier, and only where memory is shared", () => {
+    const code = sections(bytes).get(sectionCode)!;
+    expect(countAtomic(code, atomicWait)).toBe(shared ? 1 : 0);
+    expect(countAtomic(code, atomicNotify)).toBe(shared ? 1 : 0);
+    if (shared) expect(countAtomic(code, atomicLoad)).toBeGreaterThanOrEqual(3);
+    else expect(countAtomic(code, atomicLoad)).toBe(0);
+  });
+
   test("the provider says which one runs", async () => {
-    const answer = await wasm({ binary }).probe();
+    const answer = await wasm({ binary: flavour, threads: shared ? 2 : 1 }).probe();
     expect(answer).toMatchObject({
       available: true,
-      device: binary === "relaxed" ? "wasm relaxed-simd" : "wasm simd128",
+      device: `${flavour === "relaxed" ? "wasm relaxed-simd" : "wasm simd128"}${shared ? " x2" : ""}`,
     });
+  });
+});
+
+describe("a team", () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  test("leaves the calling thread without an instance: nothing that waits is in its reach", async () => {
+    const made = [vi.spyOn(WebAssembly, "instantiate"), vi.spyOn(WebAssembly, "Instance")];
+    const backend = await wasm({ threads: 2 }).open();
+    const model = await backend.load(checkpoint);
+    expect((await model.forward([{ sequence: model.sequence(), tokens: prompt }]))[0]!.length).toBe(40);
+    await backend.close();
+    for (const spy of made) expect(spy).not.toHaveBeenCalled();
+  });
+
+  test("a worker answers a message with one call of run() or with an instance, and does nothing by itself", () => {
+    expect(workerSource.match(/\brun\(/g)).toHaveLength(1);
+    expect(workerSource.match(/postMessage/g)).toHaveLength(1);
+    expect(workerSource).not.toMatch(/setTimeout|setInterval|while|for \(|import|require|fetch/);
   });
 });
 
