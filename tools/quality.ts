@@ -5,9 +5,9 @@
 
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { type Binary, wasm } from "../packages/backend-wasm/src/index.ts";
 import { type Checkpoint, type DType, type Model, openCheckpoint, readJson } from "../packages/core/src/index.ts";
 import { folder } from "../packages/core/src/node/index.ts";
-import { type Binary, wasm } from "../packages/backend-wasm/src/index.ts";
 
 const at = (path: string) => new URL(`../${path}`, import.meta.url);
 const binaries = ["relaxed", "simd"] satisfies Binary[];
@@ -96,7 +96,10 @@ for (const subject of await subjects()) {
     const backend = await wasm({ binary, threads: 1 }).open();
     let exact: Float32Array[] | undefined;
     for (const dtype of dtypes) {
-      const model = await backend.load(subject.checkpoint, { dtype, context: Math.max(...subject.texts.map((text) => text.length)) });
+      const model = await backend.load(subject.checkpoint, {
+        dtype,
+        context: Math.max(...subject.texts.map((text) => text.length)),
+      });
       const found = await logitsOf(model, subject.texts);
       exact ??= found;
       const { mean, worst, same, perplexity, count } = measure(exact, found, subject);

@@ -5,6 +5,8 @@ import { DogeError } from "@doge-lm/core";
 const PAGE = 65536;
 /** What 32-bit addresses reach. */
 const ADDRESSABLE = 65536 * PAGE;
+/** What a memory grows by at least. */
+const STEP = 16 * PAGE;
 /** For what calls need beside the model: 64 MiB. */
 const SPARE_PAGES = 1024;
 
@@ -43,8 +45,9 @@ export class Heap {
   reserve(bytes: number, what: string): void {
     if (bytes <= this.size) return;
     if (bytes > this.#limit) throw outOfMemory(bytes, what, this.#limit);
+    const end = Math.min(this.#limit, Math.ceil(bytes / STEP) * STEP);
     try {
-      this.memory.grow(Math.ceil((bytes - this.size) / PAGE));
+      this.memory.grow((end - this.size) / PAGE);
     } catch (cause) {
       throw outOfMemory(bytes, what, this.size, cause);
     }

@@ -54,8 +54,9 @@ function findWay({ binary, threads, onInstance }: WasmOptions): Way | { readonly
 
 function capabilities({ binary, workers, warnings }: Way): Capabilities {
   const name = binary === "relaxed" ? "wasm relaxed-simd" : "wasm simd128";
+  const wide = vectors.wide ? " revectorized" : "";
   return {
-    device: workers > 1 ? `${name} x${workers}` : name,
+    device: `${name}${workers > 1 ? ` x${workers}` : ""}${wide}`,
     dtypes: ["f32", "bf16", "q8", "q4"],
     trains: false,
     threads: Math.max(1, workers),
@@ -171,11 +172,13 @@ class WasmBackend implements Backend {
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
     const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers), vectors.wide);
     const shared = this.#workers > 0;
-    const heap = new Heap(layout.heapAt, `A model of ${dtype} weights with room for ${room} tokens`, { shared });
+    const what = `A model of ${dtype} weights with room for ${room} tokens`;
+    const heap = new Heap(layout.pagesAt, what, { shared, most: layout.heapAt });
     const engine = await this.#engine(heap);
     try {
-      const packers = await instantiate(this.#module, heap.memory);
-      await loadWeights(heap, layout, packers, checkpoint, signal);
+      // With a team this is the calling thread's only instance: it packs and is let go, since run() would make it wait.
+      const { pack, packTable } = await instantiate(this.#module, heap.memory);
+      await loadWeights(heap, layout, { pack, packTable }, checkpoint, signal);
       writeAngles(heap.floats.subarray(layout.rope / 4), config, context);
       writeModel(heap, layout);
     } catch (error) {

@@ -49,17 +49,17 @@ const built = {
   relaxedShared: () => new URL("../build/doge-relaxed-shared.wasm", import.meta.url),
 } satisfies Record<BinaryFile, () => URL>;
 
-/** Compile a binary. Errors: "unavailable" when it cannot be had. */
+/** Compile a binary, as `change` makes it of its bytes. Errors: "unavailable" when it cannot be had. */
 export async function compile(
   binary: BinaryFile,
   assets: Assets = {},
   signal?: AbortSignal,
+  change: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> = (bytes) => bytes,
 ): Promise<WebAssembly.Module> {
   const asset = assets[binary] ?? built[binary]();
   try {
-    return await WebAssembly.compile(
-      asset instanceof Uint8Array ? new Uint8Array(asset) : await fetchBytes(asset, signal),
-    );
+    const bytes = asset instanceof Uint8Array ? new Uint8Array(asset) : await fetchBytes(asset, signal);
+    return await WebAssembly.compile(change(bytes));
   } catch (cause) {
     if (signal?.aborted) throw signal.reason;
     const [where, way] =

@@ -60,8 +60,17 @@ export class Job {
   readonly #biasOut: number;
   readonly #valueOut: number;
 
-  /** Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the layers. */
-  constructor(heap: Heap, layout: Layout, routing: Routing, kind: Kind, tasks: readonly Task[], layers = false) {
+  /** From address `from` on. Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the
+   *  layers. */
+  constructor(
+    heap: Heap,
+    layout: Layout,
+    from: number,
+    routing: Routing,
+    kind: Kind,
+    tasks: readonly Task[],
+    layers = false,
+  ) {
     this.#heap = heap;
     this.#layout = layout;
     this.#tasks = tasks;
@@ -70,7 +79,7 @@ export class Job {
     this.#plan = plan;
 
     // Addresses first, so that the memory grows once.
-    let end = layout.heapAt;
+    let end = roundUp(from, 64);
     const take = (bytes: number): number => {
       const address = end;
       end = roundUp(end + bytes, 64);

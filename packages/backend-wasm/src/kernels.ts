@@ -59,8 +59,12 @@ export async function openKernels(
   const choice = chooseBinary(options.binary);
   if ("why" in choice) throw new DogeError("unavailable", choice.why, { scope: "wasm" });
   const { shared = false } = options;
+  return kernelsOf(await compile(shared ? `${choice.binary}Shared` : choice.binary, options.assets), shared);
+}
+
+/** The kernels of a compiled binary. */
+export async function kernelsOf(module: WebAssembly.Module, shared: boolean): Promise<WasmKernels> {
   const heap = new Heap(D.STATIC_BYTES, "The kernels", { shared });
-  const module = await compile(shared ? `${choice.binary}Shared` : choice.binary, options.assets);
   const exports = await instantiate(module, heap.memory);
   return {
     rmsnorm: (x, weight, epsilon) => rmsnorm(new Bench(heap), exports, x, weight, epsilon),

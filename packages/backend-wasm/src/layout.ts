@@ -1,9 +1,10 @@
 // Plans the memory of a model: weights, tables, scratch, pages of keys. The only file that knows addresses; the records it
 // writes for the kernels are those of descriptor.ts.
 //
-//   | module's constants | model | layers | weights | rope | scratch | pages of keys ... | the job of a call ... |
-//   0                    64 KiB                                       layout.pagesAt      layout.heapAt, grows
+//   | module's constants | model | layers | weights | rope | scratch | pages of keys in use | the job of a call ... |
+//   0                    64 KiB                                       layout.pagesAt, grows as they are used
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
+
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 
@@ -91,6 +92,7 @@ export interface Layout {
   readonly page: PagePlan;
   readonly pagesAt: number;
   readonly pages: number;
+  /** Where the pages end when all of them are in use. */
   readonly heapAt: number;
   readonly scratch: Scratch;
 }
@@ -188,8 +190,15 @@ export function panelBytes(dtype: DType, inner: number): number {
 /** Most bytes that a block of rounded inputs takes (assembly/kernels/inputs.ts). */
 export const INPUT_BLOCK_BYTES = D.BLOCK * 2 + 8;
 
-/** Where everything of a model stands. `layout.heapAt` is the bytes it needs before its first call. */
-export function planMemory(config: Config, dtype: DType, context: number, room: number, threads = 1, wide = false): Layout {
+/** Where everything of a model stands. It needs `layout.pagesAt` bytes before its first call, and `layout.heapAt` when full. */
+export function planMemory(
+  config: Config,
+  dtype: DType,
+  context: number,
+  room: number,
+  threads = 1,
+  wide = false,
+): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);

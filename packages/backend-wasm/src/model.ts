@@ -119,7 +119,7 @@ export class WasmModel implements Model {
     try {
       this.#prepare(tasks);
       prepared = true;
-      const job = new Job(heap, layout, this.routing, kind, tasks, inside);
+      const job = new Job(heap, layout, this.#pages.end, this.routing, kind, tasks, inside);
       await this.#run(job, engine, signal, kind);
       for (const { sequence } of tasks) sequence.timeline.evaluatedTo(sequence.length);
       const results = read(job, tasks);
@@ -139,7 +139,7 @@ export class WasmModel implements Model {
     }
   }
 
-  /** Pages for what each row will hold at most. Errors: "no-room", before any is taken. */
+  /** Pages for what each row will hold at most. Errors: "no-room" and "out-of-memory", before any is taken. */
   #prepare(tasks: readonly Task[]): void {
     const ends = tasks.map(({ sequence, count }) => ({
       cache: sequence.cache,
@@ -148,6 +148,7 @@ export class WasmModel implements Model {
     }));
     const pages = ends.reduce((sum, { cache, from, to }) => sum + cache.cost(from, to), 0);
     if (pages > this.#pages.free) throw this.#noRoom(pages * 16, this.#pages.free * 16);
+    this.#pages.reserve(pages);
     for (const { cache, from, to } of ends) cache.prepare(from, to);
   }
 

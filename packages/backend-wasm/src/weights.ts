@@ -18,7 +18,7 @@ export async function loadWeights(
   signal?: AbortSignal,
 ): Promise<void> {
   const { config } = layout;
-  const reader = new Reader(heap, new Packer(heap, exports, layout.heapAt), checkpoint, signal);
+  const reader = new Reader(heap, new Packer(heap, exports, layout.pagesAt), checkpoint, signal);
   await reader.matrix(layout.embedding, ["model.embed_tokens"], [config.vocabSize]);
   for (const [number, layer] of layout.layers.entries())
     await loadLayer(reader, layout, layer, `model.layers.${number}`);

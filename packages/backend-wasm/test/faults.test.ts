@@ -108,6 +108,32 @@ describe("W2 and W5: memory", () => {
     await backend.close();
   });
 
+  test("memory grows with the tokens in use, in steps, and not with the room; what is closed is used again", async () => {
+    let memory: WebAssembly.Memory | undefined;
+    const onInstance = (exports: Exports): Exports => {
+      memory = exports.memory as WebAssembly.Memory;
+      return exports;
+    };
+    const backend = await wasm({ onInstance }).open();
+    const model = await backend.load(checkpoint, { room: 1_000_000 });
+    const megabytes = () => memory!.buffer.byteLength / 2 ** 20;
+    expect(megabytes()).toBeLessThan(2);
+    const use = async (count: number) => {
+      const rows = Array.from({ length: count }, () => ({ sequence: model.sequence(), tokens: prompt }));
+      await model.forward(rows);
+      for (const { sequence } of rows) sequence.close();
+    };
+    await use(1);
+    expect(megabytes()).toBeLessThan(3);
+    await use(3000);
+    const most = megabytes();
+    expect(most).toBeGreaterThan(4);
+    expect(most % 1).toBe(0);
+    await use(3000);
+    expect(megabytes()).toBe(most);
+    await backend.close();
+  });
+
   test("views stay right when the memory grows between calls", async () => {
     const backend = await wasm(alone).open();
     const model = await backend.load(checkpoint, { room: 100_000 });
