@@ -1,7 +1,7 @@
 // The kernels one by one, through @doge-lm/wasm/kernels: each is timed inside, where its WebAssembly export is entered and left, so
 // that what the functions over plain arrays lay out around it does not count.
 import { createHash } from "node:crypto";
-import { defaultSampling, pcg3d } from "@doge-lm/core";
+import { type DType, defaultSampling, pcg3d } from "@doge-lm/core";
 import { openKernels, type WasmKernels } from "@doge-lm/wasm/kernels";
 import { type Ceilings, measureCeilings } from "../apps/cli/src/bench/ceiling.ts";
 import { type KernelResult, origin } from "./results.ts";
@@ -12,7 +12,7 @@ interface Case {
   readonly entry: string;
   readonly bytes: number;
   readonly macs: number;
-  readonly dtype: "f32" | "q8";
+  readonly dtype: DType;
   run(kernels: WasmKernels): Float32Array | number;
 }
 
@@ -20,17 +20,20 @@ function numbers(count: number, seed: number): Float32Array {
   return Float32Array.from({ length: count }, (_, index) => pcg3d(index, seed, 3) / 2 ** 31 - 1);
 }
 
+/** Bytes of a weight as held, with its share of a block's f32 scale. */
+const WEIGHT_BYTES: Readonly<Record<DType, number>> = { f32: 4, bf16: 2, q8: 1.125, q4: 0.625 };
+
 /** The shapes of Doge-60M: hidden 512, intermediate 1024, vocabulary 32768, heads of 128. */
 function cases(): Case[] {
-  const matmul = (dtype: "f32" | "q8", rows: number, inner: number, outer: number): Case => {
+  const matmul = (dtype: DType, rows: number, inner: number, outer: number): Case => {
     const [x, weight] = [numbers(rows * inner, 1), numbers(inner * outer, 2)];
     return {
       kernel: `matmul ${dtype} ${rows} x ${inner} -> ${outer}`,
       entry: "matmul",
-      bytes: inner * outer * (dtype === "f32" ? 4 : 1.125) + 4 * rows * (inner + outer),
+      bytes: inner * outer * WEIGHT_BYTES[dtype] + 4 * rows * (inner + outer),
       macs: rows * inner * outer,
       dtype,
-      run: (kernels) => kernels[dtype === "f32" ? "matmul" : "matmulQ8"](x, weight, null, rows, inner, outer),
+      run: (kernels) => kernels.matmulAs(dtype, false)(x, weight, null, rows, inner, outer),
     };
   };
   const attention = (count: number): Case => {
@@ -58,7 +61,7 @@ function cases(): Case[] {
     run: (kernels) => kernels.draw(logits, new Int32Array(0), 0, sampling),
   });
   return [
-    ...(["f32", "q8"] as const).flatMap((dtype) => [
+    ...(["f32", "bf16", "q8", "q4"] as const).flatMap((dtype) => [
       matmul(dtype, 1, 512, 32768),
       matmul(dtype, 1, 512, 1024),
       matmul(dtype, 8, 512, 32768),

@@ -5,9 +5,17 @@
 //   node tools/packages.ts [--full]     --full: bring the runtimes that are missing, as continuous integration does
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { buildEsbuild, buildVite, buildWebpack, weigh, withViteServer, writeSources } from "./packages/bundles.ts";
+import {
+  buildEsbuild,
+  buildVite,
+  buildWebpack,
+  type PageReport,
+  weigh,
+  withViteServer,
+  writeSources,
+} from "./packages/bundles.ts";
 import { clearPacks, inspect, type Packed, pack, published } from "./packages/pack.ts";
-import { answerOfBuild, answerOfPage, findBrowser, serveModel } from "./packages/page.ts";
+import { answerOfBuild, answerOfPage, findBrowser, STRICT, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
@@ -29,7 +37,7 @@ for (const [name, { manifest }] of packed) {
     const size = project.install(name, packed);
     // The suite itself is imported by a test runner only.
     const entries = Object.keys(manifest.exports ?? {}).filter(
-      (entry) => !/[*]|\.json$|\.wasm$/.test(entry) && !(name === "@doge-lm/conformance" && entry === "."),
+      (entry) => !/[*]|\.json$|\.wasm$|worker\.js$/.test(entry) && !(name === "@doge-lm/conformance" && entry === "."),
     );
     const imports = entries.map((entry) => `import * as _${entries.indexOf(entry)} from "${name}${entry.slice(1)}";`);
     project.write("entries.mjs", imports.join("\n"));
@@ -79,17 +87,26 @@ async function checkWasm(project: Project): Promise<void> {
       built = true;
       return size;
     });
-    await step(`${name}, in a page`, async () => {
-      if (!built) throw new Skipped("it was not built");
-      return expectAnswer(await answerOfBuild(findBrowser(), join(project.folder, folder)));
-    });
+    for (const isolated of [false, true]) {
+      await step(`${name}, in a page ${isolated ? "that is isolated" : "that is not"}`, async () => {
+        if (!built) throw new Skipped("it was not built");
+        const posted = await answerOfBuild(findBrowser(), join(project.folder, folder), isolated);
+        return expectReport(posted, isolated);
+      });
+    }
   }
+  await step("Vite, in an isolated page under a strict policy", async () => {
+    await buildVite(project, "strict.html", "dist-strict");
+    const posted = await answerOfBuild(findBrowser(), join(project.folder, "dist-strict"), true, STRICT);
+    return expectReport(posted, true);
+  });
   await step("Vite, in a page while developing", async () => {
     const browser = findBrowser();
     const { promise, resolve } = Promise.withResolvers<string>();
     const model: Parameters<typeof withViteServer>[1] = (request, response, next) =>
       serveModel(request, response, resolve) || next();
-    return expectAnswer(await withViteServer(project, model, (address) => answerOfPage(browser, address, promise)));
+    const posted = await withViteServer(project, model, (address) => answerOfPage(browser, address, promise));
+    return expectReport(posted, false);
   });
   await step("webpack, for Node", async () => {
     await buildWebpack(project, "node");
@@ -99,6 +116,15 @@ async function checkWasm(project: Project): Promise<void> {
     await buildEsbuild(project, "node");
     return answer(process.execPath, ["dist-esbuild-node/main.mjs"]);
   });
+}
+
+/** @throws unless a page answered, on threads where they can be had, and had its turns meanwhile. */
+function expectReport(posted: string, isolated: boolean): string {
+  const { text, device, threads, turns, gap } = JSON.parse(posted) as PageReport;
+  const most = isolated ? 2 : 1;
+  if (isolated ? threads < most : threads > most) throw new Error(`${threads} threads computed (${device}).`);
+  if (turns < 5) throw new Error(`The page had ${turns} turns while a long text was read.`);
+  return `${expectAnswer(text)} (${device}; ${turns} turns meanwhile, ${gap.toFixed()} ms apart at most)`;
 }
 
 /** The command line in its own project, started by name. */

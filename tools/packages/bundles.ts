@@ -12,9 +12,10 @@ import { kilobytes } from "./steps.ts";
 /** What a page may download before the model: the whole runtime, gzipped. */
 const PAGE_LIMIT = 150_000;
 
-/** Ask the model and give the text to `say`. */
-const ask = (source: string, options: string, say: string): string => `
+/** Ask the model and give the text to `say`; `before` that does something else with it. */
+const ask = (source: string, options: string, say: string, before = ""): string => `
 const doge = await load(${source}, ${options});
+${before}
 const answer = doge.generate([{ role: "user", content: "Hi, how are you doing today?" }], { maxNewTokens: 40, temperature: 0 });
 let text = "";
 for await (const piece of answer) text += piece.text;
@@ -37,13 +38,46 @@ for (const name of ["config.json", "generation_config.json", "model.safetensors"
 }
 ${work}`;
 
+/** What a page found out: its answer, how many threads computed, and how it fared meanwhile. */
+export interface PageReport {
+  readonly text: string;
+  readonly device: string;
+  readonly threads: number;
+  /** How often the page had its turn while a long text was read, and the longest time that it did not, in milliseconds. */
+  readonly turns: number;
+  readonly gap: number;
+}
+
+/** Ask the model for a report; while it reads 4,000 tokens the page counts its turns. */
+const askForReport = (source: string, options: string, say: (report: string) => string): string =>
+  ask(
+    source,
+    options,
+    say("JSON.stringify({ text, device: doge.info().device, threads: doge.info().threads, turns, gap })"),
+    `
+const long = "Once upon a time there was a dog. ".repeat(40);
+await doge.score(long);
+let [turns, gap, last, reading] = [0, 0, performance.now(), true];
+const turn = () => {
+  const now = performance.now();
+  gap = Math.max(gap, now - last);
+  last = now;
+  turns++;
+  if (reading) setTimeout(turn);
+};
+setTimeout(turn);
+for (let time = 0; time < 10; time++) await doge.score(long);
+reading = false;
+`,
+  );
+
 const LOAD = 'import { load } from "@doge-lm/wasm";\n';
 
 /** A worker that answers from the files it is sent, and the page that has it. */
 const WORKER = `${LOAD}
 addEventListener("unhandledrejection", ({ reason }) => postMessage("error: " + reason));
 onmessage = async ({ data: files }) => {
-${ask("files", "{}", "postMessage(text)")}
+${askForReport("files", "{}", (report) => `postMessage(${report})`)}
 };
 `;
 const WITH_WORKER = `
@@ -55,9 +89,15 @@ worker.postMessage(files);
 
 /** esbuild copies no files for new URL(): there, the binaries are imported and handed to load. */
 const BINARIES = `import relaxed from "@doge-lm/wasm/doge-relaxed.wasm";
+import relaxedShared from "@doge-lm/wasm/doge-relaxed-shared.wasm";
 import simd from "@doge-lm/wasm/doge-simd.wasm";
+import simdShared from "@doge-lm/wasm/doge-simd-shared.wasm";
 `;
-const ASSETS = "{ assets: { simd, relaxed } }";
+const ASSETS = "{ assets: { simd, relaxed, simdShared, relaxedShared } }";
+
+/** A page whose policy allows no worker from a Blob has the worker's script as a file of its own. */
+const WORKER_FILE = `import worker from "@doge-lm/wasm/worker.js?url";
+`;
 
 export function writeSources(project: Project): void {
   const html = (program: string): string =>
@@ -65,8 +105,12 @@ export function writeSources(project: Project): void {
   project.write("script.mjs", script());
   project.write("script-assets.mjs", script(BINARIES, ASSETS));
   project.write("index.html", html("page.mjs"));
-  project.write("page.mjs", page(LOAD, ask("files", "{}", "await post(text)")));
-  project.write("page-assets.mjs", page(LOAD + BINARIES, ask("files", ASSETS, "await post(text)")));
+  const post = (report: string) => `await post(${report})`;
+  project.write("page.mjs", page(LOAD, askForReport("files", "{}", post)));
+  project.write("page-assets.mjs", page(LOAD + BINARIES, askForReport("files", ASSETS, post)));
+  project.write("strict.html", html("page-strict.mjs"));
+  const strict = "{ threads: 2, assets: { worker } }";
+  project.write("page-strict.mjs", page(LOAD + WORKER_FILE, askForReport("files", strict, post)));
   project.write("with-worker.html", html("page-with-worker.mjs"));
   project.write("page-with-worker.mjs", page("", WITH_WORKER));
   project.write("worker.mjs", WORKER);
@@ -185,8 +229,8 @@ export function weigh(project: Project, folder: string): string {
     const found = builtin.exec(content.toString());
     if (found !== null) throw new Error(`${folder}/${entry.name} asks for a module of Node: ${found[0]}.`);
   }
-  if (binaries.length !== 2) throw new Error(`${folder} holds ${binaries.length} .wasm files, not both binaries.`);
-  // A page takes one of the two.
+  if (binaries.length !== 4) throw new Error(`${folder} holds ${binaries.length} .wasm files, not the four binaries.`);
+  // A page takes one of the four.
   const all = code + Math.max(...binaries);
   const text = `${kilobytes(code)} of code + ${kilobytes(Math.max(...binaries))} of WebAssembly, gzipped`;
   if (all > PAGE_LIMIT) throw new Error(`A page downloads ${text}: over ${kilobytes(PAGE_LIMIT)}.`);

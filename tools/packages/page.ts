@@ -62,10 +62,25 @@ export async function serveFile(path: string, response: ServerResponse, otherwis
   }
 }
 
-/** Open the page of the build in `folder`; what it posts. @throws when it posts an error, or nothing in time. */
-export async function answerOfBuild(browser: string, folder: string): Promise<string> {
+/** What a page must be sent to share memory between threads. */
+const ISOLATION = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+/** The strictest policy that the package runs under: WebAssembly, and scripts and workers from files of the page's own. */
+export const STRICT = {
+  "content-security-policy":
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; object-src 'none'",
+};
+
+/** Open the page of the build in `folder`, `isolated` or not; what it posts. @throws when it posts an error, or nothing in time. */
+export async function answerOfBuild(
+  browser: string,
+  folder: string,
+  isolated: boolean,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<string> {
   const { promise: answer, resolve } = Promise.withResolvers<string>();
+  const sent = new Headers({ ...(isolated ? ISOLATION : {}), ...headers });
   const server = createServer((request, response) => {
+    response.setHeaders(sent);
     if (serveModel(request, response, resolve)) return;
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
     if (pathname === "/") void serveFile(join(folder, "index.html"), response, INDEX);

@@ -1,4 +1,5 @@
 // doge backends: what can run here, and why the rest cannot.
+import { revectorize } from "@doge-lm/wasm/revectorize";
 import { Command } from "commander";
 import { providers } from "./engine.ts";
 
@@ -8,6 +9,7 @@ export function backendsCommand(): Command {
     .option("--json", "print an array of objects")
     .action(async (flags: { json?: boolean }) => {
       const list = [];
+      await revectorize();
       for (const provider of providers({})) {
         try {
           const { available, ...rest } = await provider.probe();

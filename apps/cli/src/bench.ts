@@ -71,7 +71,7 @@ Examples:
       const { isTTY } = process.stderr;
       const show = (line: string) => isTTY && process.stderr.write(`\r\u001b[K${line}`);
       try {
-        const providers = chosen({ backend, ...(threads === undefined ? {} : { threads }) });
+        const providers = await chosen({ backend, ...(threads === undefined ? {} : { threads }) });
         const result = await bench({ ...rest, moe, routing, providers, tell: show });
         show("");
         process.stdout.write(json ? `${JSON.stringify(result)}\n` : table(result));

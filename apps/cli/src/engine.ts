@@ -14,6 +14,7 @@ import {
 import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
+import { revectorize } from "@doge-lm/wasm/revectorize";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 import { debug } from "./watch.ts";
@@ -23,9 +24,11 @@ export function providers(options: { readonly threads?: number }): Provider[] {
   return [wasm(options.threads === undefined ? {} : { threads: options.threads }), reference()];
 }
 
-/** The backends that `--backend` allows, in the order they are tried. */
-export function chosen(options: Pick<ModelOptions, "backend" | "threads">): Provider[] {
+/** The backends that `--backend` allows, in the order they are tried. The process is this program's own, so V8 is asked for wider
+ *  vectors. */
+export async function chosen(options: Pick<ModelOptions, "backend" | "threads">): Promise<Provider[]> {
   const all = providers(options);
+  if (options.backend === "auto" || options.backend === "wasm") await revectorize();
   if (options.backend === "auto") return all;
   const found = all.filter((provider) => provider.name === options.backend);
   if (found.length > 0) return found;
@@ -43,7 +46,7 @@ export function chosen(options: Pick<ModelOptions, "backend" | "threads">): Prov
 export const source = (options: { readonly model?: string }): string => options.model ?? fileURLToPath(demoModel);
 
 export async function openDoge(options: ModelOptions): Promise<Doge> {
-  const backend = chosen(options);
+  const backend = await chosen(options);
   const files = await openFiles(source(options), options);
   try {
     const doge = await loadDoge(files, { backend, dtype: options.dtype, routing: options.routing });
@@ -67,7 +70,7 @@ export async function openModel(options: ModelOptions): Promise<OpenModel> {
   const files = await openFiles(source(options), options);
   try {
     const checkpoint = await openCheckpoint(files);
-    const { backend } = await choose(chosen(options));
+    const { backend } = await choose(await chosen(options));
     const model = await backend.load(checkpoint, { dtype: options.dtype, routing: options.routing });
     return {
       checkpoint,

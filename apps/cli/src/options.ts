@@ -29,7 +29,7 @@ export function withModel(command: Command): Command {
         "per-token",
       ]),
     )
-    .option("--threads <count>", "threads of the backend", positive);
+    .option("--threads <count>", "threads that compute (default: what suits this machine)", positive);
   return withHub(withNames);
 }
 

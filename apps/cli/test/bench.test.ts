@@ -38,7 +38,8 @@ describe("the command", () => {
     expect(first.samples.prefillMs).toHaveLength(2);
     expect(first.hash).toMatch(/^[0-9a-f]{16}$/);
     expect(second.hash).toBe(first.hash);
-    expect(first.weightBytes).toBe(4 * first.params);
+    // As held: the padding of panels comes on top.
+    expect(first.weightBytes / (4 * first.params)).toBeCloseTo(1, 2);
   });
 
   test("takes rows, experts, dtypes, the reference and folders", () => {

@@ -91,6 +91,16 @@ describe("generate", () => {
     expect(result.timings.decodeTokens).toBe(4);
   });
 
+  test("--threads is how many compute: the same text on each, and no number of them is an error in words", () => {
+    const args = ["generate", "--backend", "wasm", "--prompt", "Hello", "--max-new-tokens", "5", "--json", "--threads"];
+    const [one, two] = ["1", "2"].map((threads) => JSON.parse(good([...args, threads])));
+    expect([one.threads, two.threads]).toEqual([1, 2]);
+    expect(two.device).toMatch(/^wasm .* x2\b/);
+    expect(two.text).toBe(one.text);
+    const { status, err } = doge([...args, "65"]);
+    expect([status, err]).toEqual([1, expect.stringContaining("a whole number from 1 to 64")]);
+  });
+
   test("text from --prompt and from standard input is the same", () => {
     const args = ["generate", "--max-new-tokens", "8"];
     expect(good([...args, "--prompt", "One, two,"])).toBe(good(args, "One, two,"));

@@ -5,6 +5,7 @@ export { draw } from "./kernels/draw";
 export { embed } from "./kernels/embed";
 export { experts } from "./kernels/experts";
 export { matmul } from "./kernels/matmul";
+export { pack, packTable } from "./kernels/pack";
 export { rmsnorm } from "./kernels/rmsnorm";
 export { rope } from "./kernels/rope";
 export { swiglu } from "./kernels/swiglu";

@@ -2,96 +2,60 @@
 // run() may return at any point between two units of work and go on when called again: that is how a long call lets an abort
 // through, while one that fits the budget is a single crossing.
 import {
-  GROUP_BYTES,
-  GROUP_COUNT,
-  GROUP_FROM,
-  GROUP_SPAN,
-  HEAD_ROWS,
-  JOB_FAILED,
-  JOB_FROM,
-  JOB_GROUP,
-  JOB_GROUPS,
-  JOB_GROUPS_AT,
-  JOB_HALF,
-  JOB_HIDDEN_OUT,
-  JOB_KIND,
-  JOB_LAYER,
-  JOB_LOGITS_OUT,
-  JOB_MODEL,
-  JOB_PANEL,
-  JOB_ROWS,
-  JOB_ROWS_AT,
-  JOB_STREAM,
-  JOB_TOKENS_AT,
-  JOB_UPDATE,
-  KIND_FORWARD,
-  KIND_INSPECT,
-  KIND_SAMPLE,
-  KIND_SCORE,
-  MATRIX_PANELS,
-  MODEL_COST_ATTENTION,
-  MODEL_COST_KEY,
-  MODEL_COST_MLP,
-  MODEL_COST_PANEL,
-  MODEL_EPSILON,
-  MODEL_HEAD,
-  MODEL_HEAD_PANELS,
-  MODEL_HIDDEN,
-  MODEL_HIDDEN_STRIDE,
-  MODEL_LAYERS,
-  MODEL_LOGITS,
-  MODEL_LOGITS_STRIDE,
-  MODEL_NORM,
-  MODEL_NORMED,
-  MODEL_QUANTIZED,
-  MODEL_TILE,
-  MODEL_VOCABULARY,
-  PANEL,
-  ROW_ALTERNATIVES,
-  ROW_BYTES,
-  ROW_DRAWN,
-  ROW_IDS_OUT,
-  ROW_LAST,
-  ROW_LEFT,
-  ROW_LOGPROBS_OUT,
-  ROW_POSITION,
-  ROW_SEEN,
-  ROW_STOPPED,
-  ROW_STOPS,
-  ROW_STOPS_AT,
-  ROW_TOP_IDS_OUT,
-  ROW_TOP_LOGPROBS_OUT,
-  STATUS_DONE,
-  STATUS_MORE,
-  STATUS_NUMERICAL,
-  TOKEN_BYTES,
-  TOKEN_ID,
-  TOKEN_OUT,
-  TOKEN_POSITION,
-  TOKEN_ROW,
+  CURSOR_FAILED, CURSOR_FROM, CURSOR_GROUP, CURSOR_GROUPS, CURSOR_HALF, CURSOR_LAYER, CURSOR_PANEL, FEW, GROUP_BYTES, GROUP_COUNT,
+  GROUP_FROM, GROUP_SPAN, HEAD_ROWS, JOB_GROUPS, JOB_GROUPS_AT, JOB_HIDDEN_OUT, JOB_KIND, JOB_LOGITS_OUT, JOB_MODEL, JOB_ROWS,
+  JOB_ROWS_AT, JOB_THREADS, JOB_TOKENS_AT, JOB_UPDATE, KIND_FORWARD, KIND_INSPECT, KIND_SAMPLE, KIND_SCORE, MATRIX_PANELS,
+  MODEL_BYTES, MODEL_COST_ATTENTION, MODEL_COST_KEY, MODEL_COST_MLP, MODEL_COST_PANEL, MODEL_EPSILON, MODEL_HEAD,
+  MODEL_HEAD_PANELS, MODEL_HIDDEN, MODEL_HIDDEN_STRIDE, MODEL_LAYERS, MODEL_LOGITS, MODEL_LOGITS_STRIDE, MODEL_NORM,
+  MODEL_NORMED, MODEL_QUANTIZED, MODEL_QUANTIZED_OWN, MODEL_TILE, MODEL_VOCABULARY, ROW_ALTERNATIVES, ROW_BYTES, ROW_DRAWN,
+  ROW_IDS_OUT, ROW_LAST, ROW_LEFT, ROW_LOGPROBS_OUT, ROW_POSITION, ROW_SEEN, ROW_STOPPED, ROW_STOPS, ROW_STOPS_AT,
+  ROW_TOP_IDS_OUT, ROW_TOP_LOGPROBS_OUT, STATUS_DONE, STATUS_MORE, STATUS_NUMERICAL, TOKEN_BYTES, TOKEN_ID, TOKEN_OUT,
+  TOKEN_POSITION, TOKEN_ROW,
 } from "../src/descriptor";
-import { attentionHalf, embedTile, feedForwardHalf, gateBefore } from "./forward";
+import { attentionHalf, feedForwardHalf, gateBefore, normedOf, prepare, streamOf } from "./forward";
 import { draw, logSumExp, mostLikely, NOTHING, NUMERICAL, sound } from "./kernels/draw";
 import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm } from "./kernels/rmsnorm";
+import { barrier, cursorOf, sharePairs } from "./team";
 
 /**
- * Work on a job until it is done or about `budget` multiply-adds are spent.
+ * Work on a job until it is done or about `budget` multiply-adds are spent. Each of the job's threads calls it, with the same
+ * budget: all return the same.
  *
- * @returns STATUS_DONE, STATUS_MORE (call again), or STATUS_NUMERICAL (JOB_FAILED tells the row)
+ * @returns STATUS_DONE, STATUS_MORE (call again), or STATUS_NUMERICAL (CURSOR_FAILED tells the row)
  */
-export function run(job: usize, budget: f64): i32 {
-  while (load<i32>(job, JOB_GROUP) < load<i32>(job, JOB_GROUPS) || nextStep(job)) {
+export function run(job: usize, thread: i32, budget: f64): i32 {
+  const cursor = cursorOf(job, thread);
+  while (load<i32>(cursor, CURSOR_GROUP) < load<i32>(cursor, CURSOR_GROUPS) || nextStep(job, thread, cursor)) {
     if (budget <= 0) return STATUS_MORE;
-    budget -= unit(job);
-    if (load<i32>(job, JOB_FAILED) >= 0) return STATUS_NUMERICAL;
+    budget -= unit(job, thread, cursor);
+    if (failed(job)) return STATUS_NUMERICAL;
   }
   return STATUS_DONE;
 }
 
-/** The next decoding step, when every token given so far is evaluated: the id last drawn of each row that draws on. */
-function nextStep(job: usize): bool {
+/** Whether any thread has met logits that are no numbers. */
+function failed(job: usize): bool {
+  const threads = load<i32>(job, JOB_THREADS);
+  for (let thread = 0; thread < threads; thread++) {
+    if (load<i32>(cursorOf(job, thread), CURSOR_FAILED) >= 0) return true;
+  }
+  return false;
+}
+
+/** The next decoding step, when every token given so far is evaluated. */
+function nextStep(job: usize, thread: i32, cursor: usize): bool {
   if (load<i32>(job, JOB_KIND) != KIND_SAMPLE) return false;
+  if (thread == 0) planStep(job);
+  barrier(job);
+  const groups = load<i32>(job, JOB_GROUPS);
+  store<i32>(cursor, 0, CURSOR_GROUP);
+  store<i32>(cursor, groups, CURSOR_GROUPS);
+  return groups > 0;
+}
+
+/** Tokens and groups of a decoding step: the id last drawn of each row that draws on. */
+function planStep(job: usize): void {
   const tile = load<i32>(load<usize>(job, JOB_MODEL), MODEL_TILE);
   const tokens = load<usize>(job, JOB_TOKENS_AT);
   const groups = load<usize>(job, JOB_GROUPS_AT);
@@ -114,112 +78,120 @@ function nextStep(job: usize): bool {
     store<i32>(group, 0, GROUP_SPAN);
     made++;
   }
-  store<i32>(job, 0, JOB_GROUP);
   store<i32>(job, made, JOB_GROUPS);
-  return made > 0;
 }
 
-/** One unit: a tile through half a layer, or some panels of the head for a few rows. Returns its cost in multiply-adds. */
-function unit(job: usize): f64 {
-  const model = load<usize>(job, JOB_MODEL);
-  const group = load<usize>(job, JOB_GROUPS_AT) + <usize>load<i32>(job, JOB_GROUP) * GROUP_BYTES;
+/** One unit: a tile through half a layer, or some panels of the head for a few rows. Returns its cost in multiply-adds.
+ *  All threads leave it behind the same barrier. */
+function unit(job: usize, thread: i32, cursor: usize): f64 {
+  const model = load<usize>(job, JOB_MODEL) + <usize>thread * MODEL_BYTES;
+  const group = load<usize>(job, JOB_GROUPS_AT) + <usize>load<i32>(cursor, CURSOR_GROUP) * GROUP_BYTES;
   const tokens = load<usize>(job, JOB_TOKENS_AT) + <usize>load<i32>(group, GROUP_FROM) * TOKEN_BYTES;
   const total = load<i32>(group, GROUP_COUNT);
-  const layer = load<i32>(job, JOB_LAYER);
-  if (layer == load<i32>(model, MODEL_LAYERS)) return head(model, job, tokens, total);
+  const layer = load<i32>(cursor, CURSOR_LAYER);
+  const few = total <= FEW;
+  if (layer == load<i32>(model, MODEL_LAYERS)) return head(model, job, thread, cursor, tokens, total, few);
 
-  const half = load<i32>(job, JOB_HALF);
-  const from = load<i32>(job, JOB_FROM);
+  const half = load<i32>(cursor, CURSOR_HALF);
+  const from = load<i32>(cursor, CURSOR_FROM);
   const count = min(load<i32>(model, MODEL_TILE), total - from);
   let cost: f64;
   if (half == 0) {
-    if (layer == 0) embedTile(model, job, tokens, from, count);
-    attentionHalf(model, job, tokens, layer, from, count);
+    attentionHalf(model, job, thread, tokens, layer, from, count, few);
     const keys = load<i32>(tokens + <usize>(from + count - 1) * TOKEN_BYTES, TOKEN_POSITION) + 1;
     cost = <f64>count * (load<f64>(model, MODEL_COST_ATTENTION) + load<f64>(model, MODEL_COST_KEY) * <f64>keys);
   } else {
-    feedForwardHalf(model, job, layer, from, count, load<i32>(group, GROUP_SPAN) ? total : 0);
+    feedForwardHalf(model, job, thread, layer, from, count, load<i32>(group, GROUP_SPAN) ? total : 0, few);
     cost = <f64>count * load<f64>(model, MODEL_COST_MLP);
   }
   // The other tiles of this half, then the other half, then the next layer.
   if (from + count < total) {
-    store<i32>(job, from + count, JOB_FROM);
+    store<i32>(cursor, from + count, CURSOR_FROM);
   } else {
-    store<i32>(job, 0, JOB_FROM);
-    store<i32>(job, half ^ 1, JOB_HALF);
-    store<i32>(job, layer + half, JOB_LAYER);
+    store<i32>(cursor, 0, CURSOR_FROM);
+    store<i32>(cursor, half ^ 1, CURSOR_HALF);
+    store<i32>(cursor, layer + half, CURSOR_LAYER);
   }
   return cost;
 }
 
 /** Some panels of the head for the next HEAD_ROWS tokens whose logits are needed; then what they are needed for. */
-function head(model: usize, job: usize, tokens: usize, total: i32): f64 {
-  const start = load<i32>(job, JOB_FROM);
+function head(model: usize, job: usize, thread: i32, cursor: usize, tokens: usize, total: i32, few: bool): f64 {
+  const threads = load<i32>(job, JOB_THREADS);
+  const start = load<i32>(cursor, CURSOR_FROM);
   const stride = load<usize>(model, MODEL_HIDDEN_STRIDE);
-  const normed = load<usize>(model, MODEL_NORMED); // (HEAD_ROWS, hidden)
-  const panel = load<i32>(job, JOB_PANEL);
+  const normed = few ? normedOf(model, job, thread, 0, true) : load<usize>(model, MODEL_NORMED); // (HEAD_ROWS, hidden)
+  const panel = load<i32>(cursor, CURSOR_PANEL);
   let rows = 0;
   let next = start;
   for (; next < total && rows < HEAD_ROWS; next++) {
     if (!load<usize>(tokens + <usize>next * TOKEN_BYTES, TOKEN_OUT)) continue;
-    if (panel == 0) {
-      const at = <usize>next * stride;
+    if (panel == 0 && (few || rows % threads == thread)) {
       rmsnorm(
-        normed + <usize>rows * stride,
-        load<usize>(job, JOB_STREAM) + at,
-        gateBefore(model, load<i32>(model, MODEL_LAYERS)),
-        load<usize>(job, JOB_UPDATE) + at,
-        load<usize>(model, MODEL_NORM),
-        1,
-        load<i32>(model, MODEL_HIDDEN),
-        stride,
-        load<f32>(model, MODEL_EPSILON),
+        normed + <usize>rows * stride, streamOf(model, job, thread, next, few),
+        gateBefore(model, load<i32>(model, MODEL_LAYERS)), load<usize>(job, JOB_UPDATE) + <usize>next * stride,
+        load<usize>(model, MODEL_NORM), 1, load<i32>(model, MODEL_HIDDEN), stride, load<f32>(model, MODEL_EPSILON),
       );
     }
     rows++;
   }
-  const panels = load<i32>(model + MODEL_HEAD, MATRIX_PANELS);
+  const matrix = model + MODEL_HEAD;
+  const panels = load<i32>(matrix, MATRIX_PANELS);
   const to = rows == 0 ? panels : min(panels, panel + load<i32>(model, MODEL_HEAD_PANELS));
   const logits = load<usize>(model, MODEL_LOGITS); // (HEAD_ROWS, vocabulary)
   const logitsStride = load<usize>(model, MODEL_LOGITS_STRIDE);
   if (rows > 0) {
+    if (panel == 0) {
+      if (!few) barrier(job);
+      prepare(model, job, thread, few, normed, matrix, rows, stride);
+    }
+    const quantized = few ? load<usize>(model, MODEL_QUANTIZED_OWN) : load<usize>(model, MODEL_QUANTIZED);
     matmulPanels(
-      logits,
-      normed,
-      model + MODEL_HEAD,
-      rows,
-      stride,
-      logitsStride,
-      load<usize>(model, MODEL_QUANTIZED),
-      panel,
-      to,
+      logits, normed, matrix, rows, stride, logitsStride, quantized, panel + sharePairs(to - panel, thread, threads),
+      panel + sharePairs(to - panel, thread + 1, threads),
     );
   }
   const cost = <f64>rows * <f64>(to - panel) * load<f64>(model, MODEL_COST_PANEL);
   if (to < panels) {
-    store<i32>(job, to, JOB_PANEL);
+    store<i32>(cursor, to, CURSOR_PANEL);
     return cost;
   }
-  let row = 0;
-  for (let index = start; index < next; index++) {
-    const token = tokens + <usize>index * TOKEN_BYTES;
-    if (!load<usize>(token, TOKEN_OUT)) continue;
-    if (!use(model, job, token, logits + <usize>row * logitsStride, normed + <usize>row * stride)) {
-      const at = load<usize>(token, TOKEN_ROW) - load<usize>(job, JOB_ROWS_AT);
-      store<i32>(job, <i32>(at / ROW_BYTES), JOB_FAILED);
-      return cost;
-    }
-    row++;
+  if (rows > 0) {
+    barrier(job);
+    useRows(model, job, thread, cursor, tokens, start, next, logits, normed);
+    barrier(job);
   }
-  store<i32>(job, 0, JOB_PANEL);
+  store<i32>(cursor, 0, CURSOR_PANEL);
   if (next < total) {
-    store<i32>(job, next, JOB_FROM);
+    store<i32>(cursor, next, CURSOR_FROM);
   } else {
-    store<i32>(job, 0, JOB_FROM);
-    store<i32>(job, 0, JOB_LAYER);
-    store<i32>(job, load<i32>(job, JOB_GROUP) + 1, JOB_GROUP);
+    store<i32>(cursor, 0, CURSOR_FROM);
+    store<i32>(cursor, 0, CURSOR_LAYER);
+    store<i32>(cursor, load<i32>(cursor, CURSOR_GROUP) + 1, CURSOR_GROUP);
   }
   return cost;
+}
+
+/** The logits of tokens [from, to) to what they are needed for, dealt out by the row. Draws share scratch: they are thread 0's. */
+function useRows(
+  model: usize, job: usize, thread: i32, cursor: usize, tokens: usize, from: i32, to: i32, logits: usize, normed: usize,
+): void {
+  const threads = load<i32>(job, JOB_KIND) == KIND_SAMPLE ? 1 : load<i32>(job, JOB_THREADS);
+  if (thread >= threads) return;
+  const stride = load<usize>(model, MODEL_HIDDEN_STRIDE);
+  const logitsStride = load<usize>(model, MODEL_LOGITS_STRIDE);
+  let row = 0;
+  for (let index = from; index < to; index++) {
+    const token = tokens + <usize>index * TOKEN_BYTES;
+    if (!load<usize>(token, TOKEN_OUT)) continue;
+    const mine = row % threads == thread;
+    const at = row++;
+    if (!mine) continue;
+    if (use(model, job, token, logits + <usize>at * logitsStride, normed + <usize>at * stride)) continue;
+    const place = load<usize>(token, TOKEN_ROW) - load<usize>(job, JOB_ROWS_AT);
+    store<i32>(cursor, <i32>(place / ROW_BYTES), CURSOR_FAILED);
+    return;
+  }
 }
 
 /** What the logits after a token are needed for; false when they are no numbers. */

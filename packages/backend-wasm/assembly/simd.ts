@@ -17,24 +17,33 @@ export function sum(v: v128): f32 {
   );
 }
 
+/** Constants of exp, in memory: V8 builds a constant vector anew at each use, out of three instructions. */
+const EXP = memory.data<f32>([
+  88.3762626647949, -87.3365478515625, 1.44269504088896341, 12582912, 0.693359375, -2.1219444e-4, 1.98756915e-4, 1.3981999507e-3,
+  8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1,
+]);
+
 /** e^x in four lanes within 2 units in the last place; 0 below -87.3, where f32 runs out of normal numbers.
  *  Source: Moshier, Cephes, expf: x = n ln 2 + r, a polynomial in r, n into the exponent. */
+// @ts-ignore: decorator
+@inline
 export function exp(x: v128): v128 {
-  const top = f32x4.splat(88.3762626647949);
-  const low = f32x4.splat(-87.3365478515625);
-  const inside = f32x4.ge(x, low);
-  const clamped = f32x4.max(f32x4.min(x, top), low);
-  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(1.44269504088896341)));
+  const low = v128.load32_splat(EXP, 4);
+  const clamped = f32x4.pmax(f32x4.pmin(x, v128.load32_splat(EXP)), low);
+  // The sum with 1.5 · 2^23 has no room for a fraction: its low bits are the integer n.
+  const magic = v128.load32_splat(EXP, 12);
+  const shifted = madd(clamped, v128.load32_splat(EXP, 8), magic);
+  const n = f32x4.sub(shifted, magic);
   // ln 2 in two parts, the first exact in f32, so that r keeps its bits.
-  let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693359375)));
-  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.12194440e-4)));
-  let p = f32x4.splat(1.9875691500e-4);
-  p = madd(p, r, f32x4.splat(1.3981999507e-3));
-  p = madd(p, r, f32x4.splat(8.3334519073e-3));
-  p = madd(p, r, f32x4.splat(4.1665795894e-2));
-  p = madd(p, r, f32x4.splat(1.6666665459e-1));
-  p = madd(p, r, f32x4.splat(5.0000001201e-1));
-  p = madd(p, f32x4.mul(r, r), f32x4.add(r, f32x4.splat(1)));
-  const exponent = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  return v128.and(f32x4.mul(p, exponent), inside);
+  let r = f32x4.sub(clamped, f32x4.mul(n, v128.load32_splat(EXP, 16)));
+  r = f32x4.sub(r, f32x4.mul(n, v128.load32_splat(EXP, 20)));
+  const one = v128.load32_splat(EXP, 48);
+  let p = madd(v128.load32_splat(EXP, 24), r, v128.load32_splat(EXP, 28));
+  p = madd(p, r, v128.load32_splat(EXP, 32));
+  p = madd(p, r, v128.load32_splat(EXP, 36));
+  p = madd(p, r, v128.load32_splat(EXP, 40));
+  p = madd(p, r, v128.load32_splat(EXP, 44));
+  p = madd(p, f32x4.mul(r, r), f32x4.add(r, one));
+  const power = i32x4.add(i32x4.shl(shifted, 23), one); // 2^n: the bits of 1 with n more in the exponent
+  return v128.andnot(f32x4.mul(p, power), f32x4.lt(x, low));
 }

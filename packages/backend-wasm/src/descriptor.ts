@@ -12,21 +12,31 @@ export const PANEL = 16;
 export const JOURNAL = 64;
 /** Position of a free slot, and what evicted a key that is kept: greater, unsigned, than any position. */
 export const NOBODY = -1;
+/** Query heads, of several tokens, that read a page of keys together. */
+export const ATTENTION_ROWS = 12;
 /** Rows of logits held at a time. */
 export const HEAD_ROWS = 8;
 /** Most alternatives beside a drawn id. */
 export const ALTERNATIVES = 20;
-/** Weights of one row that share a scale under q8. */
+/** Weights of one row that share a scale under q8 and q4. */
 export const BLOCK = 32;
 
+/** How weights are held. */
+export const DTYPE_F32 = 0;
+export const DTYPE_BF16 = 1;
+export const DTYPE_Q8 = 2;
+export const DTYPE_Q4 = 3;
+
 // A matrix in panels of 16 outputs: y = weight · x + bias.
+/** Panels, as the file of their dtype draws them: assembly/kernels/matmul-DTYPE.ts. */
 export const MATRIX_WEIGHTS = 0;
-/** 0: f32 weights (panels, inner, 16). Else q8: i8 weights (panels, inner / 4, 16, 4), f32 scales (panels, inner / 32, 16). */
-export const MATRIX_SCALES = 4;
+export const MATRIX_DTYPE = 4;
 /** f32 (panels, 16), or 0 for none. */
 export const MATRIX_BIAS = 8;
 export const MATRIX_INNER = 12;
 export const MATRIX_PANELS = 16;
+/** 1: tiles for an engine that joins neighbouring vectors to 256 bits. The results are the same. */
+export const MATRIX_WIDE = 20;
 export const MATRIX_BYTES = 32;
 
 // A layer.
@@ -43,13 +53,11 @@ export const LAYER_POST_GATE = 204; //   f32 (hidden)
 export const LAYER_QUERY_NORM = 208; //  f32 (headDim), or 0
 export const LAYER_KEY_NORM = 212; //    f32 (headDim), or 0
 export const LAYER_A = 216; //           f32 (biasHeads)
-export const LAYER_EXPERTS_DOWN = 220; // f32 or i8 (experts, row), or 0
+export const LAYER_EXPERTS_DOWN = 220; // table (assembly/kernels/table.ts), or 0
 export const LAYER_EXPERTS_UP = 224;
-export const LAYER_EXPERTS_DOWN_SCALES = 228; // f32 (experts, blocks), or 0 for f32 experts
-export const LAYER_EXPERTS_UP_SCALES = 232;
 export const LAYER_BYTES = 256;
 
-// The model. Strides are in bytes.
+// The model: a record for each thread, which differ in the scratch that is a thread's own. Strides are in bytes.
 export const MODEL_LAYERS = 0;
 export const MODEL_LAYERS_AT = 4;
 export const MODEL_HIDDEN = 8;
@@ -81,27 +89,33 @@ export const MODEL_COST_MLP = 168;
 export const MODEL_COST_PANEL = 176; //     of a row of logits in a panel of the head
 // Pages of keys: offsets inside one layer's part of a page, in bytes.
 export const MODEL_PAGE_LAYER = 184; //  bytes of one layer in a page
-export const MODEL_PAGE_VALUES = 188; // keys stand at 0: (kvHeads, headDim, 16); values: (kvHeads, 16, valueStride)
+export const MODEL_PAGE_VALUES = 188; // keys stand at 0 (assembly/kernels/attention.ts)
 export const MODEL_PAGE_BIASES = 192; // (biasHeads, 16)
 export const MODEL_PAGE_POSITIONS = 196; // (kvHeads, 16) u32; with a window only
 export const MODEL_PAGE_EVICTED = 200; //  (kvHeads, 16) u32
-export const MODEL_VALUE_STRIDE = 204;
+export const MODEL_VALUE_BYTES = 204; // of the values of a key/value head in a page
 // Scratch of one tile.
 export const MODEL_QKV = 208; //         f32 (tile, heads + 2 · kvHeads, headDim)
 export const MODEL_QKV_STRIDE = 212;
-export const MODEL_DELTA = 216; //       f32 (tile, biasHeads)
+export const MODEL_DELTA = 216; //       f32 (tile, biasHeads); a thread's own
 export const MODEL_DELTA_STRIDE = 220;
 export const MODEL_MIXED = 224; //       f32 (tile, heads, headDim)
 export const MODEL_MIXED_STRIDE = 228;
 export const MODEL_GATE_UP = 232; //     f32 (tile, 2, intermediate)
 export const MODEL_GATE_UP_STRIDE = 236;
-export const MODEL_SCORES = 240; //      f32 (slots)
-export const MODEL_QUANTIZED = 244; //   i16 (tile, inner), then f32 (tile, blocks)
+export const MODEL_SCORES = 240; //      queries, results and scores of ATTENTION_ROWS heads; a thread's own
+export const MODEL_QUANTIZED = 244; //   rounded inputs of a tile (assembly/kernels/inputs.ts)
 export const MODEL_NORMED = 248; //      f32 (HEAD_ROWS, hidden): final norm
 export const MODEL_LOGITS = 252; //      f32 (HEAD_ROWS, vocabulary)
-export const MODEL_CHOICE = 256; //      scratch of the experts' choice
+export const MODEL_CHOICE = 256; //      scratch of the experts' choice; a thread's own
 export const MODEL_HISTOGRAM = 260; //   2048 counts (i32), then 2048 masses (f64)
 export const MODEL_DRAW = 264; //        candidates of a draw: ids i32 (vocabulary), then scores f32 (vocabulary)
+export const MODEL_QUANTIZED_OWN = 268; // as MODEL_QUANTIZED, of FEW rows; a thread's own
+export const MODEL_EXPERTS_DTYPE = 272;
+export const MODEL_PAGE_HEAP = 280; //   (kvHeads, 16) u32 each, with a window only: assembly/kernels/window.ts
+export const MODEL_PAGE_RING = 284;
+export const MODEL_PAGE_MARK = 288;
+export const MODEL_CACHE_BF16 = 276; // 1: keys and values are held in bf16
 export const MODEL_BYTES = 320;
 
 // What is computed in one call: a job. It holds its own progress, so that a call may be cut anywhere and go on later.
@@ -117,20 +131,37 @@ export const JOB_UPDATE = 32; //         f32 (largest group, hidden): what the l
 export const JOB_NORMED = 36; //         f32 (largest group, hidden)
 export const JOB_ROUTER = 40; //         f32 (largest group, 2 · side)
 export const JOB_ROUTER_STRIDE = 44;
-// Progress.
-export const JOB_GROUP = 48;
-export const JOB_LAYER = 52; //          the number of layers: the head
-export const JOB_HALF = 56; //           0 attention, 1 feed-forward
-export const JOB_FROM = 60; //           next token of the group
-export const JOB_PANEL = 64; //          next panel of the head
-export const JOB_FAILED = 68; //         the row whose logits are no numbers
 // What inspect looks at, or 0.
-export const JOB_HIDDEN_OUT = 72; //     f32 (tokens, hidden)
-export const JOB_LOGITS_OUT = 76; //     f32 (tokens, vocabulary)
-export const JOB_BIAS_OUT = 80; //       f32 (layers, tokens, biasHeads)
-export const JOB_VALUE_OUT = 84; //      f32 (layers, tokens, kvHeads · headDim)
-export const JOB_TOKENS = 88;
-export const JOB_BYTES = 96;
+export const JOB_HIDDEN_OUT = 48; //     f32 (tokens, hidden)
+export const JOB_LOGITS_OUT = 52; //     f32 (tokens, vocabulary)
+export const JOB_BIAS_OUT = 56; //       f32 (layers, tokens, biasHeads)
+export const JOB_VALUE_OUT = 60; //      f32 (layers, tokens, kvHeads · headDim)
+export const JOB_TOKENS = 64;
+// The threads that work on it.
+export const JOB_THREADS = 68;
+export const JOB_CURSORS_AT = 72; //     a cursor for each thread
+export const JOB_OWN = 76; //            of thread 0, JOB_OWN_BYTES before that of the next: f32 (FEW, hidden) stream, then normed
+export const JOB_OWN_BYTES = 80;
+export const JOB_SPINS = 84; //          looks at a barrier before a thread sleeps
+// The barrier: its two hot words on cache lines of their own.
+export const JOB_ARRIVED = 128;
+export const JOB_GENERATION = 192;
+export const JOB_SLEEPING = 196;
+export const JOB_BYTES = 256;
+
+/** Rows up to which every thread computes the norms and rounds the inputs of all of them for itself: that costs less than a
+ *  barrier, behind which others would read them. */
+export const FEW = 4;
+
+// Where a thread stands in a job. Every thread takes the same steps.
+export const CURSOR_GROUP = 0;
+export const CURSOR_GROUPS = 4;
+export const CURSOR_LAYER = 8; //        the number of layers: the head
+export const CURSOR_HALF = 12; //        0 attention, 1 feed-forward
+export const CURSOR_FROM = 16; //        next token of the group
+export const CURSOR_PANEL = 20; //       next panel of the head
+export const CURSOR_FAILED = 24; //      the row in which this thread has found logits that are no numbers; -1: none
+export const CURSOR_BYTES = 64; //       a cache line
 
 export const KIND_FORWARD = 0;
 export const KIND_SCORE = 1;

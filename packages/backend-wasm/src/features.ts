@@ -1,8 +1,13 @@
 // What this machine's WebAssembly can do, probed with the smallest modules that need it.
 
+import { haveWorkers } from "./worker.ts";
+
 export type Binary = "simd" | "relaxed";
 
-// Each module is: (module (func (drop (OP (v128.const ...) ...)))), by hand, since probing must not need a compiler.
+/** What revectorize.ts has found: whether V8 makes one vector instruction of two. */
+export const vectors = { wide: false };
+
+// Each module of these is: (module (func (drop (OP (v128.const ...) ...)))), by hand, since probing must not need a compiler.
 const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 const oneFunction = [0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00]; // (type (func)) (func (type 0))
 
@@ -17,6 +22,22 @@ const zero = [0x41, 0x00, 0xfd, 0x11]; // (i32x4.splat (i32.const 0))
 const simdModule = moduleOf([...zero, ...zero, 0xfd, 0xae, 0x01, 0x1a]);
 /** (drop (f32x4.relaxed_madd (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)))) */
 const relaxedModule = moduleOf([...zero, ...zero, ...zero, 0xfd, 0x85, 0x02, 0x1a]);
+
+/** Why several threads cannot share a memory here, or undefined when they can. */
+export function unshared(): string | undefined {
+  if (typeof SharedArrayBuffer !== "function" || globalThis.crossOriginIsolated === false) {
+    return globalThis.crossOriginIsolated === undefined
+      ? "this JavaScript engine has no shared memory"
+      : "this page is not cross-origin isolated: its server has to send the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
+  }
+  if (!haveWorkers()) return "this JavaScript engine has no workers";
+  try {
+    const { buffer } = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+    return buffer instanceof SharedArrayBuffer ? undefined : "this WebAssembly engine has no shared memory";
+  } catch (error) {
+    return `this WebAssembly engine gives no shared memory (${error instanceof Error ? error.message : String(error)})`;
+  }
+}
 
 /** Why WebAssembly cannot run here, or undefined when it can. Some pages forbid it by a content security policy. */
 function forbidden(): string | undefined {

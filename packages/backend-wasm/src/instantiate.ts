@@ -2,19 +2,28 @@
 // one that knows where the binaries are.
 import { instantiate as instantiateModule } from "@assemblyscript/loader";
 import { DogeError } from "@doge-lm/core";
-import type { Binary } from "./features.ts";
 
 /** What the binaries export, beside their memory. */
 export interface Exports extends Record<string, unknown>, KernelExports {
-  /** Work on the job at this address until it is done or about `budget` multiply-adds are spent: a STATUS of descriptor.ts. */
-  run(job: number, budget: number): number;
+  /** Work on the job at this address, as one of its threads, until it is done or about `budget` multiply-adds are spent: a
+   *  STATUS of descriptor.ts. */
+  run(job: number, thread: number, budget: number): number;
 }
 
 /** The kernels over addresses, as assembly/kernels describes them. */
 type KernelExports = {
-  readonly [name in "attention" | "draw" | "embed" | "experts" | "keep" | "matmul" | "rmsnorm" | "rope" | "swiglu"]: (
-    ...numbers: number[]
-  ) => number;
+  readonly [name in
+    | "attention"
+    | "draw"
+    | "embed"
+    | "experts"
+    | "keep"
+    | "matmul"
+    | "pack"
+    | "packTable"
+    | "rmsnorm"
+    | "rope"
+    | "swiglu"]: (...numbers: number[]) => number;
 };
 
 /** Where to find the binaries when they are not beside this package: an address (a relative one begins at the page or worker,
@@ -22,21 +31,35 @@ type KernelExports = {
 export interface Assets {
   readonly simd?: URL | string | Uint8Array | undefined;
   readonly relaxed?: URL | string | Uint8Array | undefined;
+  /** The same for several threads over one memory. */
+  readonly simdShared?: URL | string | Uint8Array | undefined;
+  readonly relaxedShared?: URL | string | Uint8Array | undefined;
+  /** An address of worker.js, for pages whose content security policy forbids workers from a Blob. */
+  readonly worker?: URL | string | undefined;
 }
+
+/** Which of the four binaries. */
+export type BinaryFile = Exclude<keyof Assets, "worker">;
 
 // Written out one by one: bundlers find assets by this very form.
 const built = {
   simd: () => new URL("../build/doge-simd.wasm", import.meta.url),
   relaxed: () => new URL("../build/doge-relaxed.wasm", import.meta.url),
-};
+  simdShared: () => new URL("../build/doge-simd-shared.wasm", import.meta.url),
+  relaxedShared: () => new URL("../build/doge-relaxed-shared.wasm", import.meta.url),
+} satisfies Record<BinaryFile, () => URL>;
 
-/** Compile a binary. Errors: "unavailable" when it cannot be had. */
-export async function compile(binary: Binary, assets: Assets = {}, signal?: AbortSignal): Promise<WebAssembly.Module> {
+/** Compile a binary, as `change` makes it of its bytes. Errors: "unavailable" when it cannot be had. */
+export async function compile(
+  binary: BinaryFile,
+  assets: Assets = {},
+  signal?: AbortSignal,
+  change: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> = (bytes) => bytes,
+): Promise<WebAssembly.Module> {
   const asset = assets[binary] ?? built[binary]();
   try {
-    return await WebAssembly.compile(
-      asset instanceof Uint8Array ? new Uint8Array(asset) : await fetchBytes(asset, signal),
-    );
+    const bytes = asset instanceof Uint8Array ? new Uint8Array(asset) : await fetchBytes(asset, signal);
+    return await WebAssembly.compile(change(bytes));
   } catch (cause) {
     if (signal?.aborted) throw signal.reason;
     const [where, way] =

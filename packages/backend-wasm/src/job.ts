@@ -5,6 +5,7 @@ import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import { type Layout, roundUp } from "./layout.ts";
 import type { WasmSequence } from "./sequence.ts";
+import { spins } from "./threads.ts";
 
 export type Kind = "forward" | "score" | "sample" | "inspect";
 const kinds = {
@@ -52,14 +53,24 @@ export class Job {
   readonly #tasks: readonly Task[];
   readonly #rows: RowPlan[];
   readonly #plan: Plan;
+  readonly #cursors: number;
   /** Logits, scores or hidden states, by kind. */
   readonly #out: number;
   readonly #logitsOut: number;
   readonly #biasOut: number;
   readonly #valueOut: number;
 
-  /** Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the layers. */
-  constructor(heap: Heap, layout: Layout, routing: Routing, kind: Kind, tasks: readonly Task[], layers = false) {
+  /** From address `from` on. Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the
+   *  layers. */
+  constructor(
+    heap: Heap,
+    layout: Layout,
+    from: number,
+    routing: Routing,
+    kind: Kind,
+    tasks: readonly Task[],
+    layers = false,
+  ) {
     this.#heap = heap;
     this.#layout = layout;
     this.#tasks = tasks;
@@ -68,7 +79,7 @@ export class Job {
     this.#plan = plan;
 
     // Addresses first, so that the memory grows once.
-    let end = layout.heapAt;
+    let end = roundUp(from, 64);
     const take = (bytes: number): number => {
       const address = end;
       end = roundUp(end + bytes, 64);
@@ -84,6 +95,9 @@ export class Job {
     const update = take(largest * layout.hiddenStride);
     const normed = take(largest * layout.hiddenStride);
     const router = take(largest * layout.routerStride);
+    const ownBytes = 2 * D.FEW * layout.hiddenStride;
+    const own = take(layout.threads * ownBytes);
+    const cursors = take(layout.threads * D.CURSOR_BYTES);
     const zeroedTo = end;
     this.#rows = tasks.map((task, index): RowPlan => {
       const { count, drawing } = task;
@@ -101,17 +115,17 @@ export class Job {
         stops: take(words(drawing?.sampling.stop.length ?? 0)),
       };
     });
-    const own = tasks.reduce((sum, { sequence, before }) => sum + sequence.length - before, 0);
+    const appended = tasks.reduce((sum, { sequence, before }) => sum + sequence.length - before, 0);
     const total = plan.tokens.length;
     const inspects = kind === "inspect";
     const outBytes = {
       forward: tasks.length * config.vocabSize,
-      score: own,
+      score: appended,
       sample: 0,
-      inspect: own * config.hiddenSize,
+      inspect: appended * config.hiddenSize,
     };
     this.#out = take(words(outBytes[kind]));
-    this.#logitsOut = inspects ? take(words(own * config.vocabSize)) : 0;
+    this.#logitsOut = inspects ? take(words(appended * config.vocabSize)) : 0;
     this.#biasOut = layers ? take(words(config.layers * total * config.biasHeads)) : 0;
     this.#valueOut = layers ? take(words(config.layers * total * keyValueWidth(config))) : 0;
     heap.reserve(end, "This call");
@@ -132,7 +146,17 @@ export class Job {
     word(D.JOB_NORMED, normed);
     word(D.JOB_ROUTER, router);
     word(D.JOB_ROUTER_STRIDE, layout.routerStride);
-    word(D.JOB_FAILED, -1);
+    word(D.JOB_THREADS, layout.threads);
+    word(D.JOB_CURSORS_AT, cursors);
+    word(D.JOB_OWN, own);
+    word(D.JOB_OWN_BYTES, ownBytes);
+    word(D.JOB_SPINS, spins(layout.threads));
+    for (let thread = 0; thread < layout.threads; thread++) {
+      const cursorWord = this.#writer(cursors + thread * D.CURSOR_BYTES);
+      cursorWord(D.CURSOR_GROUPS, plan.groups.length);
+      cursorWord(D.CURSOR_FAILED, -1);
+    }
+    this.#cursors = cursors;
     word(D.JOB_HIDDEN_OUT, inspects ? this.#out : 0);
     word(D.JOB_LOGITS_OUT, this.#logitsOut);
     word(D.JOB_BIAS_OUT, this.#biasOut);
@@ -156,7 +180,11 @@ export class Job {
 
   /** The row whose logits are no numbers. */
   get failed(): number {
-    return this.#heap.words[(this.at + D.JOB_FAILED) / 4]!;
+    const rows = Array.from(
+      { length: this.#layout.threads },
+      (_, thread) => this.#heap.words[(this.#cursors + thread * D.CURSOR_BYTES + D.CURSOR_FAILED) / 4]!,
+    );
+    return Math.min(...rows.filter((row) => row >= 0));
   }
 
   /** After "forward": the logits of each row. */

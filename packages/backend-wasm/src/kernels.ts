@@ -1,15 +1,23 @@
 // The kernels one by one, over plain arrays: for their tests and benchmarks. Every call lays out a small memory of its own.
-import type { Config, Sampling } from "@doge-lm/core";
+import type { Config, DType, Sampling } from "@doge-lm/core";
 import { DogeError } from "@doge-lm/core";
 import * as D from "./descriptor.ts";
 import { type Binary, chooseBinary } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { writeDrawing } from "./job.ts";
-import { type MatrixPlan, planMemory, roundUp, writeMatrix, writeModel } from "./layout.ts";
+import {
+  INPUT_BLOCK_BYTES,
+  type MatrixPlan,
+  panelBytes,
+  planMemory,
+  roundUp,
+  writeMatrix,
+  writeModel,
+} from "./layout.ts";
 import { Pages } from "./pages.ts";
 import { writeAngles } from "./rope.ts";
-import { packF32, packQ8 } from "./weights.ts";
+import { Packer } from "./weights.ts";
 
 type Numbers = Float32Array<ArrayBuffer>;
 
@@ -26,8 +34,8 @@ export interface WasmKernels {
     inner: number,
     outer: number,
   ): Numbers;
-  /** The same, with the weights quantised as core's q8. */
-  matmulQ8: WasmKernels["matmul"];
+  /** The same, with the weights held in another dtype. */
+  matmulAs(dtype: DType, wide: boolean): WasmKernels["matmul"];
   /** x (heads, headDim) turned to `position`, with default RoPE of base theta. */
   rope(x: Float32Array, headDim: number, position: number, theta: number): Numbers;
   /** silu(gate) · up. */
@@ -44,16 +52,27 @@ export interface WasmKernels {
   draw(logits: Float32Array, ids: Int32Array, position: number, sampling: Sampling, allowed?: Uint32Array): number;
 }
 
-/** The kernels of a binary. Errors: "unavailable". */
-export async function openKernels(options: { binary?: Binary; assets?: Assets } = {}): Promise<WasmKernels> {
+/** The kernels of a binary, over a memory that threads may share when it is `shared`. Errors: "unavailable". */
+export async function openKernels(
+  options: { binary?: Binary; shared?: boolean; assets?: Assets } = {},
+): Promise<WasmKernels> {
   const choice = chooseBinary(options.binary);
   if ("why" in choice) throw new DogeError("unavailable", choice.why, { scope: "wasm" });
-  const heap = new Heap(D.STATIC_BYTES, "The kernels");
-  const exports = await instantiate(await compile(choice.binary, options.assets), heap.memory);
+  const { shared = false } = options;
+  return kernelsOf(await compile(shared ? `${choice.binary}Shared` : choice.binary, options.assets), shared);
+}
+
+/** The kernels of a compiled binary. */
+export async function kernelsOf(module: WebAssembly.Module, shared: boolean): Promise<WasmKernels> {
+  const heap = new Heap(D.STATIC_BYTES, "The kernels", { shared });
+  const exports = await instantiate(module, heap.memory);
   return {
     rmsnorm: (x, weight, epsilon) => rmsnorm(new Bench(heap), exports, x, weight, epsilon),
-    matmul: (...matrix) => matmul(new Bench(heap), exports, false, ...matrix),
-    matmulQ8: (...matrix) => matmul(new Bench(heap), exports, true, ...matrix),
+    matmul: (...matrix) => matmul(new Bench(heap), exports, { dtype: "f32", wide: false }, ...matrix),
+    matmulAs:
+      (dtype, wide) =>
+      (...matrix) =>
+        matmul(new Bench(heap), exports, { dtype, wide }, ...matrix),
     rope: (x, headDim, position, theta) => rope(new Bench(heap), exports, x, headDim, position, theta),
     swiglu(gate, up) {
       const bench = new Bench(heap);
@@ -114,7 +133,7 @@ function rmsnorm(bench: Bench, exports: Exports, x: Float32Array, weight: Float3
 function matmul(
   bench: Bench,
   exports: Exports,
-  quantized: boolean,
+  { dtype, wide }: { dtype: DType; wide: boolean },
   x: Float32Array,
   weight: Float32Array,
   bias: Float32Array | null,
@@ -124,17 +143,17 @@ function matmul(
 ): Numbers {
   const panels = Math.ceil(outer / D.PANEL);
   const plan: MatrixPlan = {
-    weights: bench.take(panels * D.PANEL * roundUp(inner, 4) * 4),
-    scales: quantized ? bench.take(panels * D.PANEL * 4 * Math.ceil(inner / D.BLOCK)) : 0,
+    dtype,
+    weights: bench.take(panels * panelBytes(dtype, inner)),
     bias: bias === null ? 0 : bench.put(bias),
     ...{ inner, outer, panels },
   };
   const record = bench.take(D.MATRIX_BYTES);
   const from = bench.put(x, inner);
-  const scratch = bench.take(rows * Math.ceil(inner / D.BLOCK) * (D.BLOCK * 2 + 4));
+  const scratch = bench.take(rows * Math.ceil(inner / D.BLOCK) * INPUT_BLOCK_BYTES);
   const to = bench.take(rows * rowBytes(outer));
-  writeMatrix(bench.heap, record, plan);
-  (quantized ? packQ8 : packF32)(bench.heap, plan, 0, weight);
+  new Packer(bench.heap, exports, bench.take(0)).matrix(plan, 0, weight);
+  writeMatrix(bench.heap, record, plan, wide);
   exports.matmul(to, from, record, rows, rowBytes(inner), rowBytes(outer), scratch);
   return bench.get(to, rows * outer, outer);
 }
@@ -190,7 +209,7 @@ function attention(
   headDim: number,
 ): Numbers {
   const count = bias.length;
-  const layout = planMemory({ ...oneHead, headDim }, false, count, count);
+  const layout = planMemory({ ...oneHead, headDim }, "f32", count, count);
   const lists = layout.heapAt;
   const out = lists + 4 * count;
   const inputs = roundUp(out + (headDim + 4) * 4, 64);
@@ -204,10 +223,10 @@ function attention(
     heap.floats.set(row(keys), inputs / 4);
     heap.floats.set(row(values), inputs / 4 + headDim);
     heap.floats[biasAt / 4] = bias[slot]!;
-    exports.keep(layout.model, 0, lists, 0, slot, inputs, inputs + headDim * 4, biasAt);
+    exports.keep(layout.model, 0, lists, 0, slot, inputs, inputs + headDim * 4, biasAt, 0, 1);
   }
   heap.floats.set(query, inputs / 4);
-  exports.attention(out, inputs, layout.model, 0, lists, 0, count - 1);
+  exports.attention(out, 0, inputs, 0, layout.model, 0, lists, 0, count - 1, 1, 0, 1);
   return heap.floats.slice(out / 4, out / 4 + headDim);
 }
 
@@ -221,7 +240,7 @@ function draw(
   allowed: Uint32Array | undefined,
 ): number {
   const vocabulary = logits.length;
-  const layout = planMemory({ ...oneHead, vocabSize: vocabulary }, false, 1, 1);
+  const layout = planMemory({ ...oneHead, vocabSize: vocabulary }, "f32", 1, 1);
   const record = layout.heapAt;
   const bits = roundUp(vocabulary, 32) / 8;
   const [mask, seen] = [roundUp(record + D.ROW_BYTES, 64), roundUp(record + D.ROW_BYTES, 64) + bits];

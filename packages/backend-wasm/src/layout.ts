@@ -1,21 +1,26 @@
 // Plans the memory of a model: weights, tables, scratch, pages of keys. The only file that knows addresses; the records it
 // writes for the kernels are those of descriptor.ts.
 //
-//   | module's constants | model | layers | weights | rope | scratch | pages of keys ... | the job of a call ... |
-//   0                    64 KiB                                       layout.pagesAt      layout.heapAt, grows
-import { type Config, keyValueWidth, queryWidth } from "@doge-lm/core";
+//   | module's constants | model | layers | weights | rope | scratch | pages of keys in use | the job of a call ... |
+//   0                    64 KiB                                       layout.pagesAt, grows as they are used
+import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
+
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 
 /** Most multiply-adds of one unit of work: about 15 ms, so that an abort is noticed in time. */
-const UNIT = 60e6;
+const UNIT = 200e6;
 /** Pages beyond those the room asks for: sequences that end in the middle of a page need one more each. */
 const SLACK_PAGES = 32;
 
+const DTYPES = { f32: D.DTYPE_F32, bf16: D.DTYPE_BF16, q8: D.DTYPE_Q8, q4: D.DTYPE_Q4 } as const satisfies Record<
+  DType,
+  number
+>;
+
 export interface MatrixPlan {
+  readonly dtype: DType;
   readonly weights: number;
-  /** 0: f32. */
-  readonly scales: number;
   /** 0: none. */
   readonly bias: number;
   readonly inner: number;
@@ -25,9 +30,8 @@ export interface MatrixPlan {
 
 /** A table whose rows are read one at a time: the experts. */
 export interface TablePlan {
-  readonly values: number;
-  /** 0: f32. */
-  readonly scales: number;
+  readonly dtype: number;
+  readonly at: number;
   readonly columns: number;
 }
 
@@ -56,14 +60,25 @@ interface PagePlan {
   readonly biases: number;
   readonly positions: number;
   readonly evicted: number;
-  readonly valueStride: number;
+  /** Bytes of each array that a window needs, positions and evicted the first of five; 0 without one. */
+  readonly meta: number;
+  /** Of the values of a key/value head. */
+  readonly valueBytes: number;
+  /** Whether keys and values are bf16; f32 where the weights are. */
+  readonly half: boolean;
   readonly bytes: number;
 }
 
 export interface Layout {
   readonly config: Config;
   readonly context: number;
-  readonly quantized: boolean;
+  readonly dtype: DType;
+  /** Bytes of all weights as held, padding of panels included. */
+  readonly weightBytes: number;
+  /** Threads that compute together, each with a record of the model and some scratch of its own. */
+  readonly threads: number;
+  /** Whether the engine joins neighbouring vectors to 256 bits: matrices are multiplied in tiles for that. */
+  readonly wide: boolean;
   readonly model: number;
   readonly layersAt: number;
   readonly layers: readonly LayerPlan[];
@@ -79,6 +94,7 @@ export interface Layout {
   readonly page: PagePlan;
   readonly pagesAt: number;
   readonly pages: number;
+  /** Where the pages end when all of them are in use. */
   readonly heapAt: number;
   readonly scratch: Scratch;
 }
@@ -94,12 +110,20 @@ interface Scratch {
   readonly gateUpStride: number;
   readonly scores: number;
   readonly quantized: number;
+  readonly quantizedOwn: number;
   readonly normed: number;
   readonly logits: number;
   readonly logitsStride: number;
   readonly choice: number;
   readonly histogram: number;
   readonly draw: number;
+  /** Bytes from a thread's own scratch to the next thread's. */
+  readonly own: {
+    readonly delta: number;
+    readonly scores: number;
+    readonly quantizedOwn: number;
+    readonly choice: number;
+  };
 }
 
 export const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
@@ -128,12 +152,11 @@ class Bump {
     return this.take(rowBytes(columns));
   }
 
-  matrix(inner: number, outer: number, biased: boolean, quantized: boolean): MatrixPlan {
+  matrix(inner: number, outer: number, biased: boolean, dtype: DType): MatrixPlan {
     const panels = Math.ceil(outer / D.PANEL);
-    const bytes = quantized ? Math.ceil(inner / 4) * 4 : inner * 4;
     return {
-      weights: this.take(panels * D.PANEL * bytes),
-      scales: quantized ? this.take(panels * D.PANEL * 4 * Math.ceil(inner / D.BLOCK)) : 0,
+      dtype,
+      weights: this.take(panels * panelBytes(dtype, inner)),
       bias: biased ? this.take(panels * D.PANEL * 4) : 0,
       inner,
       outer,
@@ -141,58 +164,87 @@ class Bump {
     };
   }
 
-  table(rows: number, columns: number, quantized: boolean): TablePlan {
+  table(rows: number, columns: number, dtype: DType): TablePlan {
     const blocks = Math.ceil(columns / D.BLOCK);
-    return {
-      values: this.take(rows * (quantized ? blocks * D.BLOCK : rowBytes(columns))),
-      scales: quantized ? this.take(rows * blocks * 4) : 0,
-      columns,
-    };
+    const bytes = {
+      f32: rowBytes(columns),
+      bf16: rowBytes(columns) / 2,
+      q8: blocks * (D.BLOCK + 4),
+      q4: blocks * (D.BLOCK / 2 + 4),
+    }[dtype];
+    // A row is read in whole vectors.
+    return { dtype: DTYPES[dtype], at: this.take(rows * bytes + 16), columns };
   }
 }
 
-/** Where everything of a model stands. `layout.heapAt` is the bytes it needs before its first call. */
-export function planMemory(config: Config, quantized: boolean, context: number, room: number): Layout {
+/** Bytes of a panel of 16 outputs. */
+export function panelBytes(dtype: DType, inner: number): number {
+  const blocks = Math.ceil(inner / D.BLOCK);
+  const scales = D.PANEL * 4;
+  return {
+    f32: D.PANEL * inner * 4,
+    bf16: D.PANEL * Math.ceil(inner / 2) * 4,
+    q8: blocks * (D.PANEL * D.BLOCK + scales),
+    q4: blocks * ((D.PANEL * D.BLOCK) / 2 + scales),
+  }[dtype];
+}
+
+/** Most bytes that a block of rounded inputs takes (assembly/kernels/inputs.ts). */
+export const INPUT_BLOCK_BYTES = D.BLOCK * 2 + 8;
+
+/** Where everything of a model stands. It needs `layout.pagesAt` bytes before its first call, and `layout.heapAt` when full. */
+export function planMemory(
+  config: Config,
+  dtype: DType,
+  context: number,
+  room: number,
+  threads = 1,
+  wide = false,
+): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
   const bump = new Bump(D.STATIC_BYTES);
-  const model = bump.take(D.MODEL_BYTES);
+  const model = bump.take(threads * D.MODEL_BYTES);
   const layersAt = bump.take(config.layers * D.LAYER_BYTES);
-  const embedding = bump.matrix(hiddenSize, vocabSize, false, quantized);
+  const weightsAt = bump.at;
+  const embedding = bump.matrix(hiddenSize, vocabSize, false, dtype);
   const layers = Array.from(
     { length: config.layers },
     (): LayerPlan => ({
       inputNorm: bump.vector(hiddenSize),
       inputGate: bump.vector(hiddenSize),
-      qkv: bump.matrix(hiddenSize, queries + 2 * keys, config.attentionBias, quantized),
+      qkv: bump.matrix(hiddenSize, queries + 2 * keys, config.attentionBias, dtype),
       queryNorm: config.qkNorm ? bump.vector(headDim) : 0,
       keyNorm: config.qkNorm ? bump.vector(headDim) : 0,
-      delta: bump.matrix(keys, biasHeads, config.attentionBias, false),
+      delta: bump.matrix(keys, biasHeads, config.attentionBias, "f32"),
       A: bump.vector(biasHeads),
-      output: bump.matrix(queries, hiddenSize, config.attentionBias, quantized),
+      output: bump.matrix(queries, hiddenSize, config.attentionBias, dtype),
       postNorm: bump.vector(hiddenSize),
       postGate: bump.vector(hiddenSize),
-      gateUp: bump.matrix(hiddenSize, 2 * intermediateSize, config.mlpBias, quantized),
-      down: bump.matrix(intermediateSize, hiddenSize, config.mlpBias, quantized),
-      router: experts && bump.matrix(hiddenSize, 2 * experts.side, false, false),
-      expertsDown: experts && bump.table(experts.count, hiddenSize, quantized),
-      expertsUp: experts && bump.table(experts.count, hiddenSize, quantized),
+      gateUp: bump.matrix(hiddenSize, 2 * intermediateSize, config.mlpBias, dtype),
+      down: bump.matrix(intermediateSize, hiddenSize, config.mlpBias, dtype),
+      router: experts && bump.matrix(hiddenSize, 2 * experts.side, false, "f32"),
+      expertsDown: experts && bump.table(experts.count, hiddenSize, dtype),
+      expertsUp: experts && bump.table(experts.count, hiddenSize, dtype),
     }),
   );
   const norm = bump.vector(hiddenSize);
-  const head = config.tied ? embedding : bump.matrix(hiddenSize, vocabSize, false, quantized);
+  const head = config.tied ? embedding : bump.matrix(hiddenSize, vocabSize, false, dtype);
+  const weightBytes = bump.at - weightsAt;
   const rope = bump.take(context * 2 * (headDim >> 1) * 4);
   const tile = tileOf(config, context);
-  const scratch = planScratch(bump, config, context, tile);
-  const page = planPage(config);
+  const scratch = planScratch(bump, config, context, tile, threads);
+  const page = planPage(config, dtype);
   const pagesAt = roundUp(bump.at, 4096);
   const pages = Math.ceil(room / D.PANEL) + SLACK_PAGES;
   return {
     ...{
       config,
       context,
-      quantized,
+      dtype,
+      threads,
+      wide,
       model,
       layersAt,
       layers,
@@ -200,6 +252,7 @@ export function planMemory(config: Config, quantized: boolean, context: number, 
       head,
       norm,
       rope,
+      weightBytes,
       tile,
       scratch,
       page,
@@ -225,13 +278,14 @@ function costs(config: Config): { attention: number; key: number; feedForward: n
   };
 }
 
+/** A multiple of the 6 and the 4 rows that matmul takes at once. */
 function tileOf(config: Config, context: number): number {
   const cost = costs(config);
   const heaviest = Math.max(cost.attention + cost.key * slotsOf(config, context), cost.feedForward);
-  return Math.max(4, Math.min(D.JOURNAL, 4 * Math.floor(UNIT / heaviest / 4)));
+  return Math.max(12, Math.min(12 * Math.floor(D.JOURNAL / 12), 12 * Math.floor(UNIT / heaviest / 12)));
 }
 
-function planScratch(bump: Bump, config: Config, context: number, tile: number): Scratch {
+function planScratch(bump: Bump, config: Config, context: number, tile: number, threads: number): Scratch {
   const { hiddenSize, intermediateSize, experts } = config;
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
@@ -239,60 +293,70 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number):
   const blocks = Math.ceil(Math.max(hiddenSize, intermediateSize, queries) / D.BLOCK);
   const qkvStride = rowBytes(queries + 2 * keys);
   const deltaStride = rowBytes(config.biasHeads);
-  // A head writes up to 3 numbers past its end.
-  const mixedStride = rowBytes(queries + 3);
+  const mixedStride = rowBytes(queries);
   const gateUpStride = rowBytes(2 * intermediateSize);
   const logitsStride = rowBytes(config.vocabSize);
+  const attentionRows = Math.max(D.ATTENTION_ROWS, config.heads / config.kvHeads);
+  const own = {
+    delta: roundUp(tile * deltaStride, 64),
+    scores: attentionRows * (2 * rowBytes(config.headDim) + rowBytes(slotsOf(config, context))),
+    quantizedOwn: roundUp(D.FEW * blocks * INPUT_BLOCK_BYTES, 64),
+    choice:
+      experts === null ? 0 : roundUp((roundUp(hiddenSize, D.BLOCK) + 2 * experts.side + 3 * experts.perToken) * 4, 64),
+  };
   return {
+    own,
     qkv: bump.take(tile * qkvStride),
     qkvStride,
-    delta: bump.take(tile * deltaStride),
+    delta: bump.take(threads * own.delta),
     deltaStride,
     mixed: bump.take(tile * mixedStride),
     mixedStride,
     gateUp: bump.take(tile * gateUpStride),
     gateUpStride,
-    scores: bump.vector(slotsOf(config, context)),
-    quantized: bump.take(rows * blocks * (D.BLOCK * 2 + 4)),
+    scores: bump.take(threads * own.scores),
+    quantized: bump.take(rows * blocks * INPUT_BLOCK_BYTES),
+    quantizedOwn: bump.take(threads * own.quantizedOwn),
     normed: bump.take(D.HEAD_ROWS * rowBytes(hiddenSize)),
     logits: bump.take(D.HEAD_ROWS * logitsStride),
     logitsStride,
-    choice: experts === null ? 0 : bump.take((2 * experts.side + 3 * experts.perToken) * 4),
+    choice: experts === null ? 0 : bump.take(threads * own.choice),
     histogram: bump.take(2048 * 12),
     draw: bump.take(2 * logitsStride),
   };
 }
 
-function planPage(config: Config): PagePlan {
+function planPage(config: Config, dtype: DType): PagePlan {
   const { kvHeads, headDim, biasHeads } = config;
-  const valueStride = roundUp(headDim, 4) * 4;
-  const values = roundUp(kvHeads * headDim * D.PANEL * 4, 64);
-  const biases = values + kvHeads * D.PANEL * valueStride;
+  const half = dtype !== "f32";
+  const keyBytes = (half ? Math.ceil(headDim / 2) : headDim) * D.PANEL * 4;
+  const valueBytes = roundUp(headDim, D.PANEL) * D.PANEL * (half ? 2 : 4);
+  const values = roundUp(kvHeads * keyBytes, 64);
+  const biases = values + kvHeads * valueBytes;
   const positions = biases + biasHeads * D.PANEL * 4;
   const meta = config.window === null ? 0 : kvHeads * D.PANEL * 4;
-  const layerBytes = positions + 2 * meta;
+  const layerBytes = positions + 5 * meta;
   return {
-    ...{ layerBytes, values, biases, positions, evicted: positions + meta, valueStride },
+    ...{ layerBytes, values, biases, positions, evicted: positions + meta, meta, valueBytes, half },
     bytes: layerBytes * config.layers,
   };
 }
 
 /** Writes the record of a matrix. */
-export function writeMatrix({ data }: Heap, at: number, plan: MatrixPlan): void {
+export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan, wide: boolean): void {
   data.setUint32(at + D.MATRIX_WEIGHTS, plan.weights, true);
-  data.setUint32(at + D.MATRIX_SCALES, plan.scales, true);
+  data.setUint32(at + D.MATRIX_DTYPE, DTYPES[plan.dtype], true);
   data.setUint32(at + D.MATRIX_BIAS, plan.bias, true);
   data.setUint32(at + D.MATRIX_INNER, plan.inner, true);
   data.setUint32(at + D.MATRIX_PANELS, plan.panels, true);
+  data.setUint32(at + D.MATRIX_WIDE, wide ? 1 : 0, true);
 }
 
-/** Writes the model's and the layers' records. */
+/** Writes the layers' records, and the model's for each thread. */
 export function writeModel(heap: Heap, layout: Layout): void {
-  const { config, scratch, page } = layout;
-  const { experts } = config;
   const { data } = heap;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan, layout.wide);
   layout.layers.forEach((layer, number) => {
     const at = layout.layersAt + number * D.LAYER_BYTES;
     matrix(at + D.LAYER_QKV, layer.qkv);
@@ -308,13 +372,19 @@ export function writeModel(heap: Heap, layout: Layout): void {
     word(at + D.LAYER_QUERY_NORM, layer.queryNorm);
     word(at + D.LAYER_KEY_NORM, layer.keyNorm);
     word(at + D.LAYER_A, layer.A);
-    word(at + D.LAYER_EXPERTS_DOWN, layer.expertsDown?.values ?? 0);
-    word(at + D.LAYER_EXPERTS_UP, layer.expertsUp?.values ?? 0);
-    word(at + D.LAYER_EXPERTS_DOWN_SCALES, layer.expertsDown?.scales ?? 0);
-    word(at + D.LAYER_EXPERTS_UP_SCALES, layer.expertsUp?.scales ?? 0);
+    word(at + D.LAYER_EXPERTS_DOWN, layer.expertsDown?.at ?? 0);
+    word(at + D.LAYER_EXPERTS_UP, layer.expertsUp?.at ?? 0);
   });
+  for (let thread = 0; thread < layout.threads; thread++) writeThread(heap, layout, thread);
+}
 
-  const at = layout.model;
+/** The record of the model that `thread` reads. */
+function writeThread({ data }: Heap, layout: Layout, thread: number): void {
+  const { config, scratch, page } = layout;
+  const { experts } = config;
+  const word = (at: number, value: number) => data.setUint32(at, value, true);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan, layout.wide);
+  const at = layout.model + thread * D.MODEL_BYTES;
   word(at + D.MODEL_LAYERS, config.layers);
   word(at + D.MODEL_LAYERS_AT, layout.layersAt);
   word(at + D.MODEL_HIDDEN, config.hiddenSize);
@@ -328,6 +398,7 @@ export function writeModel(heap: Heap, layout: Layout): void {
   word(at + D.MODEL_BIAS_HEADS, config.biasHeads);
   word(at + D.MODEL_WINDOW, config.window ?? 0);
   data.setFloat32(at + D.MODEL_EPSILON, config.normEpsilon, true);
+  word(at + D.MODEL_EXPERTS_DTYPE, DTYPES[layout.dtype]);
   word(at + D.MODEL_EXPERTS, experts?.count ?? 0);
   word(at + D.MODEL_PER_TOKEN, experts?.perToken ?? 0);
   word(at + D.MODEL_SIDE, experts?.side ?? 0);
@@ -350,20 +421,25 @@ export function writeModel(heap: Heap, layout: Layout): void {
   word(at + D.MODEL_PAGE_BIASES, page.biases);
   word(at + D.MODEL_PAGE_POSITIONS, page.positions);
   word(at + D.MODEL_PAGE_EVICTED, page.evicted);
-  word(at + D.MODEL_VALUE_STRIDE, page.valueStride);
+  word(at + D.MODEL_PAGE_HEAP, page.evicted + page.meta);
+  word(at + D.MODEL_PAGE_RING, page.evicted + 2 * page.meta);
+  word(at + D.MODEL_PAGE_MARK, page.evicted + 3 * page.meta);
+  word(at + D.MODEL_VALUE_BYTES, page.valueBytes);
+  word(at + D.MODEL_CACHE_BF16, page.half ? 1 : 0);
   word(at + D.MODEL_QKV, scratch.qkv);
   word(at + D.MODEL_QKV_STRIDE, scratch.qkvStride);
-  word(at + D.MODEL_DELTA, scratch.delta);
+  word(at + D.MODEL_DELTA, scratch.delta + thread * scratch.own.delta);
   word(at + D.MODEL_DELTA_STRIDE, scratch.deltaStride);
   word(at + D.MODEL_MIXED, scratch.mixed);
   word(at + D.MODEL_MIXED_STRIDE, scratch.mixedStride);
   word(at + D.MODEL_GATE_UP, scratch.gateUp);
   word(at + D.MODEL_GATE_UP_STRIDE, scratch.gateUpStride);
-  word(at + D.MODEL_SCORES, scratch.scores);
+  word(at + D.MODEL_SCORES, scratch.scores + thread * scratch.own.scores);
   word(at + D.MODEL_QUANTIZED, scratch.quantized);
+  word(at + D.MODEL_QUANTIZED_OWN, scratch.quantizedOwn + thread * scratch.own.quantizedOwn);
   word(at + D.MODEL_NORMED, scratch.normed);
   word(at + D.MODEL_LOGITS, scratch.logits);
-  word(at + D.MODEL_CHOICE, scratch.choice);
+  word(at + D.MODEL_CHOICE, scratch.choice + thread * scratch.own.choice);
   word(at + D.MODEL_HISTOGRAM, scratch.histogram);
   word(at + D.MODEL_DRAW, scratch.draw);
 }

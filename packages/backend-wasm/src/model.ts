@@ -1,11 +1,22 @@
 // Model: the contract's verbs as jobs for the kernels.
 //
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
-import type { Config, Drawn, DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor } from "@doge-lm/core";
+import type {
+  Config,
+  Details,
+  Drawn,
+  DType,
+  Floats,
+  Model,
+  Routing,
+  Row,
+  SampleRow,
+  Sequence,
+  Tensor,
+} from "@doge-lm/core";
 import { DogeError, trace, tracing } from "@doge-lm/core";
 import { STATUS_MORE, STATUS_NUMERICAL } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
-import type { Exports } from "./instantiate.ts";
 import { Job, type Kind, type Task } from "./job.ts";
 import type { Layout } from "./layout.ts";
 import { breathe, Pace } from "./pace.ts";
@@ -13,11 +24,18 @@ import { Pages } from "./pages.ts";
 import { WasmSequence } from "./sequence.ts";
 import { Tally } from "./tally.ts";
 
-/** A loaded model's memory and the code that works on it. */
+/** What computes: an instance on the calling thread, or a team of workers. */
+export interface Engine {
+  /** A slice of the job at an address: a STATUS. Errors: "device-lost". */
+  run(job: number, budget: number): number | Promise<number>;
+  end(): void;
+}
+
+/** A loaded model's memory and what works on it. */
 export interface Resident {
   readonly heap: Heap;
   readonly layout: Layout;
-  readonly exports: Exports;
+  readonly engine: Engine;
 }
 
 export interface ModelOptions {
@@ -31,6 +49,7 @@ export class WasmModel implements Model {
   readonly dtype: DType;
   readonly routing: Routing;
   readonly context: number;
+  readonly details: Details;
   readonly #capacity: number;
   readonly #pages: Pages;
   readonly #tally = new Tally();
@@ -41,6 +60,7 @@ export class WasmModel implements Model {
     const { layout, heap } = resident;
     this.config = layout.config;
     this.context = layout.context;
+    this.details = { kvDtype: layout.page.half ? "bf16" : "f32", weightBytes: layout.weightBytes };
     this.dtype = options.dtype;
     this.routing = options.routing;
     this.#capacity = options.room;
@@ -89,6 +109,7 @@ export class WasmModel implements Model {
   }
 
   close(): void {
+    this.#resident?.engine.end();
     this.#resident = null;
   }
 
@@ -100,7 +121,7 @@ export class WasmModel implements Model {
     read: (job: Job, tasks: readonly Task[]) => T[],
     inside = false,
   ): Promise<T[]> {
-    const { heap, layout, exports } = this.#resident!;
+    const { heap, layout, engine } = this.#resident!;
     const needed = rows.reduce((sum, { tokens, count = 0 }) => sum + tokens.length + count, 0);
     if (needed > this.room) throw this.#noRoom(needed, this.room);
     const before = rows.map(({ sequence }) => {
@@ -112,8 +133,8 @@ export class WasmModel implements Model {
     try {
       this.#prepare(tasks);
       prepared = true;
-      const job = new Job(heap, layout, this.routing, kind, tasks, inside);
-      await this.#run(job, exports, signal, kind);
+      const job = new Job(heap, layout, this.#pages.end, this.routing, kind, tasks, inside);
+      await this.#run(job, engine, signal, kind);
       for (const { sequence } of tasks) sequence.timeline.evaluatedTo(sequence.length);
       const results = read(job, tasks);
       for (const { sequence } of tasks) {
@@ -132,7 +153,7 @@ export class WasmModel implements Model {
     }
   }
 
-  /** Pages for what each row will hold at most. Errors: "no-room", before any is taken. */
+  /** Pages for what each row will hold at most. Errors: "no-room" and "out-of-memory", before any is taken. */
   #prepare(tasks: readonly Task[]): void {
     const ends = tasks.map(({ sequence, count }) => ({
       cache: sequence.cache,
@@ -141,16 +162,17 @@ export class WasmModel implements Model {
     }));
     const pages = ends.reduce((sum, { cache, from, to }) => sum + cache.cost(from, to), 0);
     if (pages > this.#pages.free) throw this.#noRoom(pages * 16, this.#pages.free * 16);
+    this.#pages.reserve(pages);
     for (const { cache, from, to } of ends) cache.prepare(from, to);
   }
 
   /** Work on the job in slices, each short enough for an abort to be noticed in time. */
-  async #run(job: Job, exports: Exports, signal: AbortSignal | undefined, kind: Kind): Promise<void> {
+  async #run(job: Job, engine: Engine, signal: AbortSignal | undefined, kind: Kind): Promise<void> {
     if (job.empty) return;
     for (;;) {
       const { budget } = this.#pace;
       const start = performance.now();
-      const status = enter(exports, job.at, budget);
+      const status = await engine.run(job.at, budget);
       const duration = performance.now() - start;
       if (tracing()) trace({ scope: "wasm", kind: "submit", name: kind, start, duration });
       if (status === STATUS_NUMERICAL) {
@@ -194,17 +216,4 @@ function begin(kind: Kind, row: Row & Partial<SampleRow>): Task {
     ...{ sequence, before, count: draws },
     drawing: sampling && { count: draws, sampling, allowed, alternatives },
   };
-}
-
-/** Into WebAssembly. A trap there leaves its memory in no state to go on with. */
-function enter(exports: Exports, job: number, budget: number): number {
-  try {
-    return exports.run(job, budget);
-  } catch (cause) {
-    throw new DogeError(
-      "device-lost",
-      `The WebAssembly code failed (${cause instanceof Error ? cause.message : String(cause)}): close the backend and open another.`,
-      { scope: "wasm", cause },
-    );
-  }
 }

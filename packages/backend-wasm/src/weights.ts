@@ -1,17 +1,9 @@
 // Streams a checkpoint's tensors into a model's memory, packed for the kernels. One piece of one tensor is held at a time.
-import {
-  type Checkpoint,
-  type Floats,
-  floats,
-  keyValueWidth,
-  quantizeQ8,
-  queryWidth,
-  trace,
-  tracing,
-} from "@doge-lm/core";
-import { BLOCK, PANEL } from "./descriptor.ts";
+import { type Checkpoint, type Floats, floats, keyValueWidth, queryWidth, trace, tracing } from "@doge-lm/core";
+import { MATRIX_BYTES } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
-import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan } from "./layout.ts";
+import type { Exports } from "./instantiate.ts";
+import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan, writeMatrix } from "./layout.ts";
 import { breathe } from "./pace.ts";
 
 /** Longest stretch of packing without letting other work run. */
@@ -21,11 +13,12 @@ const BREATH_MS = 25;
 export async function loadWeights(
   heap: Heap,
   layout: Layout,
+  exports: Packers,
   checkpoint: Checkpoint,
   signal?: AbortSignal,
 ): Promise<void> {
   const { config } = layout;
-  const reader = new Reader(heap, checkpoint, signal);
+  const reader = new Reader(heap, new Packer(heap, exports, layout.pagesAt), checkpoint, signal);
   await reader.matrix(layout.embedding, ["model.embed_tokens"], [config.vocabSize]);
   for (const [number, layer] of layout.layers.entries())
     await loadLayer(reader, layout, layer, `model.layers.${number}`);
@@ -65,12 +58,14 @@ async function loadLayer(reader: Reader, { config }: Layout, layer: LayerPlan, p
 
 class Reader {
   readonly #heap: Heap;
+  readonly #packer: Packer;
   readonly #checkpoint: Checkpoint;
   readonly #signal: AbortSignal | undefined;
   #breathed = performance.now();
 
-  constructor(heap: Heap, checkpoint: Checkpoint, signal: AbortSignal | undefined) {
+  constructor(heap: Heap, packer: Packer, checkpoint: Checkpoint, signal: AbortSignal | undefined) {
     this.#heap = heap;
+    this.#packer = packer;
     this.#checkpoint = checkpoint;
     this.#signal = signal;
   }
@@ -86,8 +81,7 @@ class Reader {
     let first = 0;
     for (const [index, name] of names.entries()) {
       for await (const { row, data } of this.#rows(`${name}.weight`, plan.inner)) {
-        if (plan.scales === 0) packF32(this.#heap, plan, first + row, data);
-        else packQ8(this.#heap, plan, first + row, data);
+        this.#packer.matrix(plan, first + row, data);
       }
       if (plan.bias !== 0) await this.vector(plan.bias + first * 4, `${name}.bias`);
       first += rows[index]!;
@@ -95,25 +89,7 @@ class Reader {
   }
 
   async table(plan: TablePlan, name: string): Promise<void> {
-    const { columns } = plan;
-    for await (const { row, data } of this.#rows(name, columns)) {
-      const count = data.length / columns;
-      if (plan.scales === 0) {
-        const stride = roundUp(columns, PANEL);
-        for (let index = 0; index < count; index++) {
-          const from = data.subarray(index * columns, (index + 1) * columns);
-          this.#heap.floats.set(from, plan.values / 4 + (row + index) * stride);
-        }
-        continue;
-      }
-      const { values, scales } = quantizeQ8(data, columns);
-      const blocks = Math.ceil(columns / BLOCK);
-      for (let index = 0; index < count; index++) {
-        const from = new Uint8Array(values.buffer, index * columns, columns);
-        this.#heap.bytes.set(from, plan.values + (row + index) * blocks * BLOCK);
-      }
-      this.#heap.floats.set(scales, plan.scales / 4 + row * blocks);
-    }
+    for await (const { row, data } of this.#rows(name, plan.columns)) this.#packer.table(plan, row, data);
   }
 
   /** A tensor in core's pieces, with a look at the signal between them even when nothing ever waits for a file. */
@@ -146,34 +122,40 @@ class Reader {
   }
 }
 
-/** Rows from `first` on into f32 (panels, inner, 16). */
-export function packF32(heap: Heap, { weights, inner }: MatrixPlan, first: number, data: Float32Array): void {
-  const { floats: out } = heap;
-  for (let from = 0, row = first; from < data.length; from += inner, row++) {
-    let to = weights / 4 + Math.floor(row / PANEL) * inner * PANEL + (row % PANEL);
-    for (let index = from; index < from + inner; index++) {
-      out[to] = data[index]!;
-      to += PANEL;
-    }
+type Packers = Pick<Exports, "pack" | "packTable">;
+
+/** Hands rows to the kernels that round and pack them, over a stretch of memory that nothing else uses meanwhile. */
+export class Packer {
+  readonly #heap: Heap;
+  readonly #exports: Packers;
+  readonly #at: number;
+
+  constructor(heap: Heap, exports: Packers, at: number) {
+    this.#heap = heap;
+    this.#exports = exports;
+    this.#at = roundUp(at, 64);
+  }
+
+  /** Rows from `first` on of a matrix whose panels hold zeros. */
+  matrix(plan: MatrixPlan, first: number, data: Float32Array): void {
+    const from = this.#hand(data);
+    const record = this.#at + SPARE;
+    writeMatrix(this.#heap, record, plan, false);
+    this.#exports.pack(record, first, data.length / plan.inner, from, this.#at);
+  }
+
+  table({ at, dtype, columns }: TablePlan, first: number, data: Float32Array): void {
+    const from = this.#hand(data);
+    this.#exports.packTable(at, dtype, columns, first, data.length / columns, from, this.#at);
+  }
+
+  #hand(data: Float32Array): number {
+    const from = roundUp(this.#at + SPARE + MATRIX_BYTES, 64);
+    this.#heap.reserve(from + data.byteLength, "Loading");
+    this.#heap.floats.set(data, from / 4);
+    return from;
   }
 }
 
-/** Rows from `first` on into i8 (panels, inner / 4, 16, 4), scales f32 (panels, inner / 32, 16). */
-export function packQ8(heap: Heap, plan: MatrixPlan, first: number, data: Float32Array): void {
-  const { inner } = plan;
-  const { values, scales } = quantizeQ8(data, inner);
-  const { bytes, floats: out } = heap;
-  const quads = Math.ceil(inner / 4);
-  const blocks = Math.ceil(inner / BLOCK);
-  const rows = data.length / inner;
-  for (let index = 0; index < rows; index++) {
-    const panel = Math.floor((first + index) / PANEL);
-    const lane = (first + index) % PANEL;
-    const to = plan.weights + (panel * quads * PANEL + lane) * 4;
-    for (let column = 0; column < inner; column++) {
-      bytes[to + (column >> 2) * PANEL * 4 + (column & 3)] = values[index * inner + column]!;
-    }
-    const scale = plan.scales / 4 + panel * blocks * PANEL + lane;
-    for (let block = 0; block < blocks; block++) out[scale + block * PANEL] = scales[index * blocks + block]!;
-  }
-}
+/** Scratch of the packing kernels. */
+const SPARE = 128;

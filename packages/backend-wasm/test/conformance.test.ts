@@ -1,4 +1,4 @@
-// Both binaries pass the suite that every backend runs.
+// Both binaries for one thread pass the suite that every backend runs.
 import { conformance } from "@doge-lm/conformance";
 import { type Binary, type Exports, wasm } from "../src/index.ts";
 import { openKernels } from "../src/kernels.ts";
@@ -18,7 +18,7 @@ for (const binary of ["simd", "relaxed"] satisfies Binary[]) {
           : value,
       ]),
     ) as Exports;
-  conformance(wasm({ binary }), {
+  conformance(wasm({ binary, threads: 1 }), {
     kernels: await openKernels({ binary }),
     crossings: {
       provider: wasm({ binary, onInstance }),

@@ -1,63 +1,24 @@
 // What happens when the machine does not play along: no SIMD, no memory, a trap, a wrong result, a binary that is not there.
-import { type Config, isDogeError, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+// The rows W1 to W6 of the list of faults, for one thread; faults-threads.test.ts has those of teams.
+import { type Config, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { type Exports, wasm } from "../src/index.ts";
+import { checkpoint, config, fault, prompt } from "./small.ts";
 
-const config: Config = {
-  generation: "legacy",
-  vocabSize: 40,
-  hiddenSize: 16,
-  intermediateSize: 24,
-  layers: 2,
-  heads: 2,
-  kvHeads: 1,
-  headDim: 8,
-  normEpsilon: 1e-6,
-  maxPositions: 64,
-  rope: { type: "default", theta: 10000, factor: 1 },
-  qkNorm: false,
-  biasHeads: 2,
-  window: null,
-  attentionBias: false,
-  mlpBias: false,
-  tied: true,
-  experts: null,
-  bosId: null,
-  eosIds: [],
-  padId: null,
-};
-const checkpoint = memoryCheckpoint(
-  config,
-  new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => {
-      const count = shape.reduce((product, size) => product * size, 1);
-      return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
-    }),
-  ),
-);
-const prompt = Int32Array.of(1, 2, 3);
+/** One thread, on this one. */
+const alone = { threads: 1 } as const;
 
 afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** The DogeError that `work` rejects with. */
-async function fault(work: Promise<unknown>): Promise<{ code: string; message: string }> {
-  const error = await work.then(
-    () => expect.unreachable("It should have been rejected."),
-    (reason: unknown) => reason,
-  );
-  if (!isDogeError(error)) throw error;
-  return error;
-}
-
-describe("engines without what is needed", () => {
+describe("W1: engines without what is needed", () => {
   test("without SIMD it is unavailable, and says since when engines have it", async () => {
     vi.spyOn(WebAssembly, "validate").mockReturnValue(false);
-    const answer = await wasm().probe();
+    const answer = await wasm(alone).probe();
     expect(answer).toMatchObject({ available: false, code: "unavailable" });
     expect(answer.available ? "" : answer.why).toContain("no SIMD");
-    expect((await fault(wasm().open())).code).toBe("unavailable");
+    expect((await fault(wasm(alone).open())).code).toBe("unavailable");
   });
 
   test("without relaxed SIMD the plain binary runs, and the relaxed one is unavailable when asked for", async () => {
@@ -69,13 +30,13 @@ describe("engines without what is needed", () => {
       (isRelaxed ? relaxed : simd)();
       return !isRelaxed && validate(bytes);
     });
-    expect(await wasm().probe()).toMatchObject({ available: true, device: "wasm simd128" });
+    expect(await wasm(alone).probe()).toMatchObject({ available: true, device: "wasm simd128" });
     expect(await wasm({ binary: "relaxed" }).probe()).toMatchObject({ available: false, code: "unavailable" });
     expect(simd).toHaveBeenCalled();
     expect(relaxed).toHaveBeenCalled();
   });
 
-  test("where a page forbids WebAssembly it is unavailable", async () => {
+  test("W3: where a page forbids WebAssembly it is unavailable", async () => {
     vi.spyOn(WebAssembly, "Module").mockImplementation(
       class {
         constructor() {
@@ -83,18 +44,13 @@ describe("engines without what is needed", () => {
         }
       } as never,
     );
-    const answer = await wasm().probe();
+    const answer = await wasm(alone).probe();
     expect(answer.available ? "" : answer.why).toContain("Content Security Policy");
   });
 
-  test("threads asked for and not had are told of", async () => {
-    const answer = await wasm({ binary: "simd", threads: 4 }).probe();
-    expect(answer).toMatchObject({ device: "wasm simd128, 1 thread of 4 asked for" });
-  });
-
-  test("a binary that is not there is told of, with its address", async () => {
+  test("W3: a binary that is not there is told of, with its address", async () => {
     const nowhere = new URL("./nowhere.wasm", import.meta.url);
-    const { code, message } = await fault(wasm({ assets: { simd: nowhere, relaxed: nowhere } }).open());
+    const { code, message } = await fault(wasm({ ...alone, assets: { simd: nowhere, relaxed: nowhere } }).open());
     expect(code).toBe("unavailable");
     expect(message).toContain("nowhere.wasm");
   });
@@ -105,10 +61,10 @@ describe("engines without what is needed", () => {
   });
 });
 
-describe("memory", () => {
+describe("W2 and W5: memory", () => {
   test("a model beyond what 32 bits address is refused with the numbers, before a weight is read", async () => {
     const read = vi.fn(checkpoint.read);
-    const backend = await wasm().open();
+    const backend = await wasm(alone).open();
     const huge = backend.load({ ...checkpoint, config, tensors: checkpoint.tensors, read }, { room: 2 ** 26 });
     const { code, message } = await fault(huge);
     expect(code).toBe("out-of-memory");
@@ -120,7 +76,7 @@ describe("memory", () => {
   });
 
   test("a machine that gives no memory is told of", async () => {
-    const backend = await wasm().open();
+    const backend = await wasm(alone).open();
     const memory = vi.spyOn(WebAssembly, "Memory").mockImplementation(
       class {
         constructor() {
@@ -135,7 +91,7 @@ describe("memory", () => {
   });
 
   test("a call whose results do not fit rejects and changes nothing", async () => {
-    const backend = await wasm().open();
+    const backend = await wasm(alone).open();
     const model = await backend.load(checkpoint, { room: 100_000 });
     const sequence = model.sequence();
     const [before] = await model.forward([{ sequence, tokens: prompt }]);
@@ -152,8 +108,34 @@ describe("memory", () => {
     await backend.close();
   });
 
+  test("memory grows with the tokens in use, in steps, and not with the room; what is closed is used again", async () => {
+    let memory: WebAssembly.Memory | undefined;
+    const onInstance = (exports: Exports): Exports => {
+      memory = exports.memory as WebAssembly.Memory;
+      return exports;
+    };
+    const backend = await wasm({ onInstance }).open();
+    const model = await backend.load(checkpoint, { room: 1_000_000 });
+    const megabytes = () => memory!.buffer.byteLength / 2 ** 20;
+    expect(megabytes()).toBeLessThan(2);
+    const use = async (count: number) => {
+      const rows = Array.from({ length: count }, () => ({ sequence: model.sequence(), tokens: prompt }));
+      await model.forward(rows);
+      for (const { sequence } of rows) sequence.close();
+    };
+    await use(1);
+    expect(megabytes()).toBeLessThan(3);
+    await use(3000);
+    const most = megabytes();
+    expect(most).toBeGreaterThan(4);
+    expect(most % 1).toBe(0);
+    await use(3000);
+    expect(megabytes()).toBe(most);
+    await backend.close();
+  });
+
   test("views stay right when the memory grows between calls", async () => {
-    const backend = await wasm().open();
+    const backend = await wasm(alone).open();
     const model = await backend.load(checkpoint, { room: 100_000 });
     const sequence = model.sequence();
     const [before] = await model.forward([{ sequence, tokens: prompt }]);
@@ -165,13 +147,13 @@ describe("memory", () => {
   });
 });
 
-test("a trap loses the device: every model of the backend says so, and another backend works", async () => {
+test("W4: a trap loses the device: every model of the backend says so, and another backend works", async () => {
   let broken = false;
   const trapping = (exports: Exports): Exports => ({
     ...exports,
-    run(job, budget) {
+    run(job, thread, budget) {
       // An address beyond the memory: a trap of the engine itself.
-      return exports.run(broken ? 0xffff_0000 : job, budget);
+      return exports.run(broken ? 0xffff_0000 : job, thread, budget);
     },
   });
   const backend = await wasm({ onInstance: trapping }).open();
@@ -185,14 +167,14 @@ test("a trap loses the device: every model of the backend says so, and another b
   expect((await fault(backend.load(checkpoint))).code).toBe("device-lost");
   await backend.close();
 
-  const second = await wasm().open();
+  const second = await wasm(alone).open();
   const fresh = await second.load(checkpoint);
   expect((await fresh.forward([{ sequence: fresh.sequence(), tokens: prompt }]))[0]).toEqual(expected);
   await second.close();
 });
 
 test("an abort stops a load even when its checkpoint never waits for anything", async () => {
-  const backend = await wasm().open();
+  const backend = await wasm(alone).open();
   // 16 million weights of a file that is there at once: more than a second of packing.
   const large: Config = { ...config, vocabSize: 250_000, hiddenSize: 64 };
   const tensors = new Map(

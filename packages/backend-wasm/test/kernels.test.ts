@@ -1,5 +1,5 @@
-// What the suite's kernel ring does not ask of matmul: q8, and bits that do not depend on how many rows there are.
-import { dequantizeQ8, quantizeQ8 } from "@doge-lm/core";
+// What the suite's kernel ring does not ask of matmul: every dtype, and bits that do not depend on how many rows there are.
+import { type DType, dequantizeQ4, dequantizeQ8, fromBf16, quantizeQ4, quantizeQ8, toBf16 } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import type { Binary } from "../src/index.ts";
 import { openKernels } from "../src/kernels.ts";
@@ -7,34 +7,77 @@ import { openKernels } from "../src/kernels.ts";
 const numbers = (count: number, seed: number) =>
   Float32Array.from({ length: count }, (_, index) => Math.sin((index + 1) * 12.9898 * seed) * 2);
 
+/** What core holds of weights (outer, inner), as f32. */
+const held: Record<DType, (weight: Float32Array, inner: number) => Float32Array> = {
+  f32: (weight) => weight,
+  bf16: (weight) => fromBf16(toBf16(weight)),
+  q8: (weight, inner) => dequantizeQ8(quantizeQ8(weight, inner), inner),
+  q4: (weight, inner) => dequantizeQ4(quantizeQ4(weight, inner), inner),
+};
+const dtypes = ["f32", "bf16", "q8", "q4"] satisfies DType[];
+
 describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (binary) => {
   const kernels = await openKernels({ binary });
+  // Rounding of the inputs, at most 2 here, with weights of at most 2: to 1 / 32767 of the largest of a block of 32 under q8,
+  // to 1 / 127 under q4 where bytes are multiplied.
+  const step = { f32: 1e-6, bf16: 1e-6, q8: 1e-4, q4: binary === "relaxed" ? 2e-2 : 1e-4 };
 
-  test.each([1, 3, 4, 31, 32, 33, 64, 100])("q8 is the product with core's numbers, inner %i", (inner) => {
-    const [rows, outer] = [3, 37];
-    const [x, weight, bias] = [numbers(rows * inner, 1), numbers(outer * inner, 2), numbers(outer, 3)];
-    const held = dequantizeQ8(quantizeQ8(weight, inner), inner);
-    const found = kernels.matmulQ8(x, weight, bias, rows, inner, outer);
-    for (let row = 0; row < rows; row++) {
-      for (let column = 0; column < outer; column++) {
-        let expected = bias[column]!;
-        for (let index = 0; index < inner; index++) expected += x[row * inner + index]! * held[column * inner + index]!;
-        // Inputs are rounded to 1 / 32767 of the largest of their block of 32, at most 2 here, with weights of at most 2.
-        expect(Math.abs(found[row * outer + column]! - expected)).toBeLessThan(1e-4 * Math.sqrt(inner) + 1e-5);
-      }
-    }
-  });
-
-  test.each(["matmul", "matmulQ8"] as const)("%s gives each row the same bits, alone and in company", (name) => {
-    const [inner, outer] = [75, 70];
-    const [x, weight, bias] = [numbers(9 * inner, 4), numbers(outer * inner, 5), numbers(outer, 6)];
-    const rowOf = (row: number) => x.slice(row * inner, (row + 1) * inner);
-    const alone = Array.from({ length: 9 }, (_, row) => kernels[name](rowOf(row), weight, bias, 1, inner, outer));
-    for (let rows = 1; rows <= 9; rows++) {
-      const together = kernels[name](x.slice(0, rows * inner), weight, bias, rows, inner, outer);
+  describe.each(dtypes)("%s", (dtype) => {
+    test.each([1, 3, 4, 8, 31, 32, 33, 64, 100])("is the product with core's numbers, inner %i", (inner) => {
+      const [rows, outer] = [7, 37];
+      const [x, weight, bias] = [numbers(rows * inner, 1), numbers(outer * inner, 2), numbers(outer, 3)];
+      const exact = held[dtype](weight, inner);
+      const found = kernels.matmulAs(dtype, false)(x, weight, bias, rows, inner, outer);
       for (let row = 0; row < rows; row++) {
-        expect(together.slice(row * outer, (row + 1) * outer)).toEqual(alone[row]);
+        for (let column = 0; column < outer; column++) {
+          let expected = bias[column]!;
+          for (let index = 0; index < inner; index++) {
+            expected += x[row * inner + index]! * exact[column * inner + index]!;
+          }
+          const apart = Math.abs(found[row * outer + column]! - expected);
+          expect(apart).toBeLessThan(step[dtype] * Math.sqrt(inner) + 1e-5);
+        }
       }
-    }
+    });
+
+    test.each([1, 5, 32, 45, 64])("holds core's numbers to the bit, inner %i", (inner) => {
+      const outer = 35;
+      // Ordinary numbers, ties of the rounding, blocks of zeros, of two extremes, and of what underflows.
+      const weight = numbers(outer * inner, 7);
+      for (let column = 0; column < inner; column++) {
+        weight[inner + column] = 0;
+        weight[2 * inner + column] = (column % 2 === 0 ? 8 : -8) * (column % 3 === 0 ? 1 : 1 / 16);
+        weight[3 * inner + column] = (column - 3.5) / 127;
+        weight[4 * inner + column] = 1e-45 * (column % 5);
+      }
+      const exact = held[dtype](weight, inner);
+      // A unit vector reads one column. Its input rounds to 127 or 32767 of its scale 1 / 127 or 1 / 32767: their product may
+      // differ from 1 in the last bit, once for the plain binary's two roundings more.
+      for (let column = 0; column < inner; column++) {
+        const unit = new Float32Array(inner);
+        unit[column] = 1;
+        const found = kernels.matmulAs(dtype, false)(unit, weight, null, 1, inner, outer);
+        for (let row = 0; row < outer; row++) {
+          const expected = exact[row * inner + column]!;
+          expect(Math.abs(found[row]! - expected)).toBeLessThanOrEqual(Math.abs(expected) * 2e-7);
+        }
+      }
+    });
+
+    test("gives each row the same bits, alone and in company, in narrow and in wide tiles", () => {
+      const [inner, outer] = [75, 70];
+      const [x, weight, bias] = [numbers(13 * inner, 4), numbers(outer * inner, 5), numbers(outer, 6)];
+      const rowOf = (row: number) => x.slice(row * inner, (row + 1) * inner);
+      const narrow = kernels.matmulAs(dtype, false);
+      const alone = Array.from({ length: 13 }, (_, row) => narrow(rowOf(row), weight, bias, 1, inner, outer));
+      for (const matmul of [narrow, kernels.matmulAs(dtype, true)]) {
+        for (let rows = 1; rows <= 13; rows++) {
+          const together = matmul(x.slice(0, rows * inner), weight, bias, rows, inner, outer);
+          for (let row = 0; row < rows; row++) {
+            expect(together.slice(row * outer, (row + 1) * outer)).toEqual(alone[row]);
+          }
+        }
+      }
+    });
   });
 });

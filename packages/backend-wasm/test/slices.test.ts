@@ -1,17 +1,10 @@
 // A call may be cut into slices anywhere: the results are the same to the bit, and an abort between two of them leaves every
 // sequence as it was.
-import {
-  type Backend,
-  type Checkpoint,
-  isDogeError,
-  type Model,
-  openCheckpoint,
-  type Routing,
-  type SampleRow,
-} from "@doge-lm/core";
+import { type Backend, type Checkpoint, isDogeError, type Model, openCheckpoint, type Routing } from "@doge-lm/core";
 import { folder } from "@doge-lm/core/node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Exports, wasm } from "../src/index.ts";
+import { everything, ids } from "./everything.ts";
 
 const fixtures = new URL("../../conformance/fixtures/", import.meta.url);
 const cases = [
@@ -27,39 +20,12 @@ let betweenSlices = () => {};
 /** Gives every call into WebAssembly the smallest budget: one unit of work. */
 const smallest = (exports: Exports): Exports => ({
   ...exports,
-  run(job) {
+  run(job, thread) {
     slices++;
     betweenSlices();
-    return exports.run(job, 1);
+    return exports.run(job, thread, 1);
   },
 });
-
-const ids = (length: number, vocabulary: number, seed: number) =>
-  Int32Array.from({ length }, (_, index) => (index * index * 31 + seed * 17) % vocabulary);
-
-/** What every verb gives on fresh sequences, in company. */
-async function everything(model: Model) {
-  const { vocabSize } = model.config;
-  const rows = [70, 1, 9].map((length, seed) => ({
-    sequence: model.sequence(),
-    tokens: ids(length, vocabSize, seed),
-  }));
-  const forward = await model.forward(rows);
-  const score = await model.score(rows);
-  const drawn = await model.sample(
-    rows.map(
-      (row, index): SampleRow => ({
-        ...row,
-        tokens: row.tokens.slice(0, index),
-        count: 5 + index,
-        sampling: { temperature: 0.9, topK: 0, topP: 0.95, minP: 0, repetitionPenalty: 1.1, seed: index, stop: [] },
-        alternatives: 3,
-      }),
-    ),
-  );
-  const inside = await model.inspect(rows.slice(0, 2), ["hidden", "logits", "layers.0.bias", "layers.1.value"]);
-  return { forward, score, drawn, inside };
-}
 
 describe.each(cases)("$fixture, $routing", ({ fixture, routing }) => {
   let backends: Backend[];
@@ -68,7 +34,7 @@ describe.each(cases)("$fixture, $routing", ({ fixture, routing }) => {
   let sliced: Model;
   beforeAll(async () => {
     checkpoint = await openCheckpoint(folder(new URL(fixture, fixtures).pathname));
-    backends = [await wasm().open(), await wasm({ onInstance: smallest }).open()];
+    backends = [await wasm({ threads: 1 }).open(), await wasm({ onInstance: smallest }).open()];
     const options = { context: 240, room: 2000, routing };
     [whole, sliced] = (await Promise.all(backends.map((backend) => backend.load(checkpoint, options)))) as [
       Model,

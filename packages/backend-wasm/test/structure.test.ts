@@ -1,11 +1,13 @@
-// What the two binaries are made of: read from the files themselves, so that a change of the compiler or its flags is noticed.
+// What the four binaries are made of: read from the files themselves, so that a change of the compiler or its flags is noticed.
 import { readFile } from "node:fs/promises";
-import { beforeAll, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import * as descriptor from "../src/descriptor.ts";
 import { type Binary, wasm } from "../src/index.ts";
+import { workerSource } from "../src/worker-source.ts";
+import { checkpoint, prompt } from "./small.ts";
 
-const binaries = ["simd", "relaxed"] satisfies Binary[];
-const read = (binary: Binary) => readFile(new URL(`../build/doge-${binary}.wasm`, import.meta.url));
+const binaries = ["simd", "relaxed", "simd-shared", "relaxed-shared"] as const;
+const read = (binary: (typeof binaries)[number]) => readFile(new URL(`../build/doge-${binary}.wasm`, import.meta.url));
 
 /** The sections of a module: id and body. */
 function sections(bytes: Uint8Array): Map<number, Uint8Array> {
@@ -38,13 +40,24 @@ function count(code: Uint8Array, opcode: number): number {
   }
   return found;
 }
+/** How often an atomic instruction on 32-bit words stands in the code: 0xfe, its number, the alignment of a word. */
+function countAtomic(code: Uint8Array, opcode: number): number {
+  let found = 0;
+  for (let at = 0; at + 2 < code.length; at++) {
+    if (code[at] === 0xfe && code[at + 1] === opcode && code[at + 2] === 2) found++;
+  }
+  return found;
+}
+const [atomicNotify, atomicWait, atomicLoad] = [0x00, 0x01, 0x10];
 const relaxedMadd = 0x105;
 const mul = 0xe6; // f32x4.mul
 const dot = 0xba; // i32x4.dot_i16x8_s
+const relaxedDot = 0x112; // i16x8.relaxed_dot_i8x16_i7x16_s
 
 const [sectionGlobals, sectionStart, sectionCode, sectionData] = [6, 8, 10, 11];
 
 describe.each(binaries)("binary %s", (binary) => {
+  const [flavour, shared] = binary.split("-") as [Binary, string | undefined];
   let bytes: Uint8Array<ArrayBuffer>;
   let module: WebAssembly.Module;
   beforeAll(async () => {
@@ -67,12 +80,14 @@ describe.each(binaries)("binary %s", (binary) => {
       "experts",
       "keep",
       "matmul",
+      "pack",
+      "packTable",
       "rmsnorm",
       "rope",
       "run",
       "swiglu",
     ]);
-    expect(exports.length).toBe(11);
+    expect(exports.length).toBe(13);
   });
 
   test("has no globals and nothing that runs by itself: all state is in memory that TypeScript lays out", () => {
@@ -100,21 +115,56 @@ describe.each(binaries)("binary %s", (binary) => {
     const code = sections(bytes).get(sectionCode)!;
     expect(count(code, dot)).toBeGreaterThan(0);
     expect(count(code, mul)).toBeGreaterThan(0);
-    if (binary === "relaxed") expect(count(code, relaxedMadd)).toBeGreaterThan(30);
-    else expect(count(code, relaxedMadd)).toBe(0);
+    // A tile of 6x8 alone has 12 multiply-adds; the narrow and the wide tiles of q4 and its row have 16, 32 and 8 dots of bytes.
+    const relaxed = flavour === "relaxed";
+    if (!relaxed) expect([count(code, relaxedMadd), count(code, relaxedDot)]).toEqual([0, 0]);
+    else expect([count(code, relaxedMadd) >= 100, count(code, relaxedDot) >= 56]).toEqual([true, true]);
+    // 16-bit dots: q8 takes 16 in the narrow tile for two steps, 16 in the wide one, 8 for a row.
+    expect(count(code, dot)).toBeGreaterThanOrEqual(40);
+  });
+
+  test("waits in one place, the barrier, and only where memory is shared", () => {
+    const code = sections(bytes).get(sectionCode)!;
+    expect(countAtomic(code, atomicWait)).toBe(shared ? 1 : 0);
+    expect(countAtomic(code, atomicNotify)).toBe(shared ? 1 : 0);
+    if (shared) expect(countAtomic(code, atomicLoad)).toBeGreaterThanOrEqual(3);
+    else expect(countAtomic(code, atomicLoad)).toBe(0);
   });
 
   test("the provider says which one runs", async () => {
-    const answer = await wasm({ binary }).probe();
+    const answer = await wasm({ binary: flavour, threads: shared ? 2 : 1 }).probe();
     expect(answer).toMatchObject({
       available: true,
-      device: binary === "relaxed" ? "wasm relaxed-simd" : "wasm simd128",
+      device: `${flavour === "relaxed" ? "wasm relaxed-simd" : "wasm simd128"}${shared ? " x2" : ""}`,
     });
   });
 });
 
+describe("a team", () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  test("leaves the calling thread no instance to compute with: it packs weights, which never waits, and keeps nothing", async () => {
+    const made = [vi.spyOn(WebAssembly, "instantiate"), vi.spyOn(WebAssembly, "Instance")];
+    const backend = await wasm({ threads: 2 }).open();
+    const model = await backend.load(checkpoint);
+    expect(made[0]!.mock.calls.length + made[1]!.mock.calls.length).toBe(2); // the known answer's weights, and these
+    for (const spy of made) spy.mockClear();
+    expect((await model.forward([{ sequence: model.sequence(), tokens: prompt }]))[0]!.length).toBe(40);
+    await backend.close();
+    for (const spy of made) expect(spy).not.toHaveBeenCalled();
+  });
+
+  test("a worker answers a message with one call of run() or with an instance, and does nothing by itself", () => {
+    expect(workerSource.match(/\brun\(/g)).toHaveLength(1);
+    expect(workerSource.match(/postMessage/g)).toHaveLength(1);
+    expect(workerSource).not.toMatch(/setTimeout|setInterval|while|for \(|import|require|fetch/);
+  });
+});
+
 test("the fields of the records do not overlap", () => {
-  const records = ["MATRIX", "LAYER", "MODEL", "JOB", "TOKEN", "GROUP", "ROW"];
+  const records = ["MATRIX", "LAYER", "MODEL", "JOB", "CURSOR", "TOKEN", "GROUP", "ROW"];
   const fields = Object.entries(descriptor) as [string, number][];
   // Fields wider than 32 bits.
   const matrices = ["LAYER_QKV", "LAYER_OUTPUT", "LAYER_DELTA", "LAYER_GATE_UP", "LAYER_DOWN", "LAYER_ROUTER"];

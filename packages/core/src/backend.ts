@@ -21,6 +21,8 @@ export interface Capabilities {
   /** CPU threads that a call uses; none: 1, or not a CPU. */
   readonly threads?: number | undefined;
   readonly details?: Details | undefined;
+  /** What keeps it from its best here, each a whole sentence with the way out. */
+  readonly warnings?: readonly string[] | undefined;
 }
 /** Facts for reports, that no program may need. Of a device: binary ("relaxed"), revectorized, processor ("gpu" where it is not
  *  this machine's CPU). Of a model: kvDtype ("bf16"), weightBytes (what the weights take as held). */

@@ -31,7 +31,8 @@ export interface DogeInfo {
   readonly routing: Routing;
   readonly context: number;
   readonly loadMs: number;
-  /** Whole sentences a person should know: of the model's files, and of backends that failed. */
+  /** Whole sentences a person should know: of the model's files, of backends that failed, and of what keeps this one from
+   *  its best. */
   readonly warnings: readonly string[];
   readonly tried: readonly Tried[];
 }
@@ -82,8 +83,9 @@ export class Doge {
   info(): DogeInfo {
     const { backend, model, info } = this.#parts;
     const { dtype, routing, context } = model;
-    const { device, threads = 1 } = backend.can;
-    return { ...info, backend: backend.name, device, dtype, threads, routing, context };
+    const { device, threads = 1, warnings = [] } = backend.can;
+    const own = { backend: backend.name, device, dtype, threads, routing, context };
+    return { ...info, ...own, warnings: [...info.warnings, ...warnings] };
   }
 
   /** Continue `input`. Nothing runs before it is read or its result is asked for. Generations of one Doge run side by side, as many

@@ -2,11 +2,16 @@
 //
 // A sequence's keys stand in pages of 16 slots. One layer of a page:
 //
-//   keys       f32 (kvHeads, headDim, 16)     turned, so that a vector holds four keys: no sum across a vector
-//   values     f32 (kvHeads, 16, valueStride) valueStride: headDim padded to 4 numbers
+//   keys       f32 (kvHeads, headDim, 16)      turned, so that a vector holds four keys: no sum across a vector
+//   values     f32 (kvHeads, headDim / 16, 16 slots, 16)
 //   biases     f32 (biasHeads, 16)
 //   positions  u32 (kvHeads, 16)              with a window only; NOBODY: free
 //   evicted    u32 (kvHeads, 16)              the position whose token evicted the key; NOBODY: none
+//   heap, ring, mark                           u32 (kvHeads, 16) each, as window.ts has them; with a window only
+//
+// Keys and values are panels as matmul has them (inner: headDim, and the slots), so that its tiles read them. Beside weights that
+// are not f32 they are bf16, panels as in matmul-bf16.ts: two channels of a key to a word, two slots of a value. Biases are f32,
+// made from values that were not rounded.
 //
 // Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
 // position <= i < evicted. Evicted keys stay for JOURNAL more tokens, then the next key takes their slot; so a tile of at most
@@ -14,11 +19,18 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import {
-  JOURNAL, LAYER_A, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
-  MODEL_PAGE_EVICTED, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_SCORES, MODEL_VALUE_STRIDE,
+  ATTENTION_ROWS, JOURNAL, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
+  MODEL_PAGE_EVICTED, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_CACHE_BF16, MODEL_SCORES, MODEL_VALUE_BYTES,
   MODEL_WINDOW, NOBODY, PANEL,
 } from "../../src/descriptor";
 import { exp, madd, sum } from "../simd";
+import { panelBf16 } from "./matmul-bf16";
+import { panelF32 } from "./matmul-f32";
+import { narrowed } from "./pack";
+import { evictLeast, freeSlot } from "./window";
+
+/** Bytes of one number for each slot of a page. */
+const PAGE_ROW: usize = PANEL * 4;
 
 /** ln(1 + e^z), with torch's linear branch above 20. */
 // @ts-ignore: decorator
@@ -35,6 +47,20 @@ export function biases(delta: usize, A: usize, biasHeads: i32): void {
   }
 }
 
+/** To the nearest bf16, ties to even; a NaN stays one. */
+// @ts-ignore: decorator
+@inline
+function bf16(value: f32): u16 {
+  return isNaN<f32>(value) ? 0x7fc0 : narrowed(value);
+}
+
+/** Bytes of the keys of a head in a page. */
+// @ts-ignore: decorator
+@inline
+function keyBytesOf(headDim: i32, half: bool): usize {
+  return <usize>(half ? (headDim + 1) >> 1 : headDim) * PAGE_ROW;
+}
+
 /** Address of one layer of the page of a slot. */
 // @ts-ignore: decorator
 @inline
@@ -43,7 +69,7 @@ function layerOf(pages: usize, slot: i32, offset: usize): usize {
 }
 
 /**
- * Keep the key of one token, for every head of one layer.
+ * Keep the key of one token, for key/value heads [from, to) of one layer.
  *
  * @param reach slots that earlier tokens may stand in, also those a rewind has made later than `position`
  * @param key f32 (kvHeads, headDim), rotated
@@ -52,26 +78,40 @@ function layerOf(pages: usize, slot: i32, offset: usize): usize {
  */
 export function keep(
   model: usize, layer: i32, pages: usize, reach: i32, position: i32, key: usize, value: usize, bias: usize,
+  from: i32, to: i32,
 ): void {
   const kvHeads = load<i32>(model, MODEL_KV_HEADS);
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
   const biasHeads = load<i32>(model, MODEL_BIAS_HEADS);
-  const valueStride = load<usize>(model, MODEL_VALUE_STRIDE);
+  const half = load<i32>(model, MODEL_CACHE_BF16) != 0;
+  const keyBytes = keyBytesOf(headDim, half);
+  const valueBytes = load<usize>(model, MODEL_VALUE_BYTES);
   const values = load<usize>(model, MODEL_PAGE_VALUES);
   const window = load<i32>(model, MODEL_WINDOW);
   const offset = <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
   const pageBiases = load<usize>(model, MODEL_PAGE_BIASES);
   const perHead = biasHeads / kvHeads;
-  for (let head = 0; head < kvHeads; head++) {
+  key += (<usize>from * headDim) << 2;
+  value += (<usize>from * headDim) << 2;
+  for (let head = from; head < to; head++) {
     const slot = window ? freeSlot(model, offset, pages, head, reach, position, window) : position;
     const page = layerOf(pages, slot, offset);
     const lane = <usize>(slot % PANEL);
-    let to = page + <usize>head * headDim * (PANEL * 4) + (lane << 2);
-    for (let index = 0; index < headDim; index++) {
-      store<f32>(to, load<f32>(key + (index << 2)));
-      to += PANEL * 4;
+    const keysTo = page + <usize>head * keyBytes + (lane << 2);
+    const valuesTo = page + values + <usize>head * valueBytes;
+    for (let index: usize = 0; index < <usize>headDim; index++) {
+      const k = load<f32>(key + (index << 2));
+      const v = load<f32>(value + (index << 2));
+      const panel = index / PANEL;
+      const column = (index % PANEL) << 2;
+      if (half) {
+        store<u16>(keysTo + (index >> 1) * PAGE_ROW + ((index & 1) << 1), bf16(k));
+        store<u16>(valuesTo + (panel * PANEL + lane) / 2 * PAGE_ROW + column + ((lane & 1) << 1), bf16(v));
+      } else {
+        store<f32>(keysTo + index * PAGE_ROW, k);
+        store<f32>(valuesTo + (panel * PANEL + lane) * PAGE_ROW + column, v);
+      }
     }
-    memory.copy(page + values + (<usize>head * PANEL + lane) * valueStride, value, <usize>headDim << 2);
     for (let each = 0; each < perHead; each++) {
       const which = <usize>(head * perHead + each);
       store<f32>(page + pageBiases + (which * PANEL + lane) * 4, load<f32>(bias + (which << 2)));
@@ -80,213 +120,140 @@ export function keep(
       const meta = page + (<usize>head * PANEL + lane) * 4;
       store<i32>(meta + load<usize>(model, MODEL_PAGE_POSITIONS), position);
       store<i32>(meta + load<usize>(model, MODEL_PAGE_EVICTED), NOBODY);
-      if (position >= window) evictLeast(model, offset, pages, head, reach, position, window);
+      if (position >= window) evictLeast(model, offset, pages, head, position, window, slot);
     }
     key += <usize>headDim << 2;
     value += <usize>headDim << 2;
   }
 }
 
-/** The slot for the key at `position`: its own while there are fresh ones, else a free one or one the journal has done with. */
-function freeSlot(
-  model: usize, offset: usize, pages: usize, head: i32, reach: i32, position: i32, window: i32,
-): i32 {
-  const positions = load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * (PANEL * 4) + offset;
-  const evicted = load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * (PANEL * 4) + offset;
-  const slots = window + JOURNAL;
-  if (position < slots) {
-    const at = load<usize>(pages + ((position / PANEL) << 2)) + (<usize>(position % PANEL) << 2);
-    if (load<i32>(at + positions) == NOBODY) return position;
-  }
-  const used = min(slots, max(reach, position));
-  for (let slot = 0; slot < used; slot++) {
-    const at = load<usize>(pages + ((slot / PANEL) << 2)) + (<usize>(slot % PANEL) << 2);
-    if (load<i32>(at + positions) == NOBODY) return slot;
-    const by = load<i32>(at + evicted);
-    if (by != NOBODY && by <= position - JOURNAL) return slot;
-  }
-  return unreachable(); // one key is evicted for each one kept beyond the window, so a slot comes free with every token
-}
-
-/** Of the window + 1 keys that the token at `position` would see, drop the least in (bias, position) order. */
-function evictLeast(
-  model: usize, offset: usize, pages: usize, head: i32, reach: i32, position: i32, window: i32,
-): void {
-  const positions = load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * (PANEL * 4) + offset;
-  const evicted = load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * (PANEL * 4) + offset;
-  const pageBiases = load<usize>(model, MODEL_PAGE_BIASES) + <usize>head * (PANEL * 4) + offset;
-  const slots = min(window + JOURNAL, max(reach, position + 1));
-  let least: usize = 0;
-  let leastBias: f32 = 0;
-  let leastPosition = 0;
-  for (let slot = 0; slot < slots; slot++) {
-    const at = load<usize>(pages + ((slot / PANEL) << 2)) + (<usize>(slot % PANEL) << 2);
-    const own = load<i32>(at + positions);
-    if (own == NOBODY || load<i32>(at + evicted) != NOBODY) continue;
-    const bias = load<f32>(at + pageBiases);
-    if (!least || bias < leastBias || (bias == leastBias && own < leastPosition)) {
-      least = at;
-      leastBias = bias;
-      leastPosition = own;
-    }
-  }
-  store<i32>(least + evicted, position);
-}
-
 /**
- * What one token reads from the keys it sees, for every query head of one layer.
+ * What `count` tokens of one sequence, one after the other, read from the keys they see, for the query heads of key/value heads
+ * [from, to) of one layer. All their keys have been kept.
  *
  *   score[h, j] = query[h] · key[j, g] / sqrt(headDim) + bias[j, c]
  *   out[h]      = Σ_j softmax_j(score[h, j]) · value[j, g]
  *
- * with g the key/value head and c the bias head of query head h.
+ * with g the key/value head and c the bias head of query head h. The query heads that share a key/value head, of several tokens,
+ * are rows of one matrix: a page of keys, and of values, is read once for all of them, by the tiles of matmul. What a row gives
+ * does not depend on the rows beside it: slots that it does not see weigh exactly 0.
  *
- * @param out f32 (heads, headDim); up to 12 bytes past its end are overwritten
- * @param query f32 (heads, headDim), rotated
+ * @param out f32 (count, heads, headDim), tokens `outStride` bytes apart
+ * @param query f32 (count, heads, headDim), rotated, tokens `queryStride` bytes apart
+ * @param position of the first token
  */
 export function attention(
-  out: usize, query: usize, model: usize, layer: i32, pages: usize, reach: i32, position: i32,
+  out: usize, outStride: usize, query: usize, queryStride: usize, model: usize, layer: i32, pages: usize, reach: i32,
+  position: i32, count: i32, from: i32, to: i32,
 ): void {
-  const heads = load<i32>(model, MODEL_HEADS);
+  const group = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_KV_HEADS);
+  const most = max(1, ATTENTION_ROWS / group);
+  for (let first = 0; first < count; first += most) {
+    const tokens = min(most, count - first);
+    for (let head = from; head < to; head++) {
+      const at = (<usize>head * group * load<i32>(model, MODEL_HEAD_DIM)) << 2;
+      attendHead(
+        out + <usize>first * outStride + at, outStride, query + <usize>first * queryStride + at, queryStride, model, layer, pages,
+        reach, position + first, tokens, head, group,
+      );
+    }
+  }
+}
+
+/** One key/value head for so few tokens that their query heads are at most ATTENTION_ROWS, or of one token. */
+function attendHead(
+  out: usize, outStride: usize, query: usize, queryStride: usize, model: usize, layer: i32, pages: usize, reach: i32,
+  position: i32, count: i32, head: i32, group: i32,
+): void {
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
-  const group = heads / load<i32>(model, MODEL_KV_HEADS);
-  const shared = heads / load<i32>(model, MODEL_BIAS_HEADS); // query heads that share a bias head
+  const headBytes = <usize>headDim << 2;
   const window = load<i32>(model, MODEL_WINDOW);
   const offset = <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
-  const scores = load<usize>(model, MODEL_SCORES);
-  const masked = window > 0 && position >= window;
-  const slots = masked ? min(window + JOURNAL, max(reach, position + 1)) : position + 1;
-  for (let head = 0; head < heads; head++) {
-    score(scores, query, model, offset, pages, head / group, head / shared, headDim, slots, position, masked);
-    const total = softmax(scores, (slots + PANEL - 1) / PANEL);
-    weigh(out, scores, model, offset, pages, head / group, headDim, slots, total);
-    query += <usize>headDim << 2;
-    out += <usize>headDim << 2;
+  const last = position + count - 1;
+  const masked = window > 0 && last >= window;
+  const slots = masked ? min(window + JOURNAL, max(reach, last + 1)) : last + 1;
+  const used = (slots + PANEL - 1) / PANEL;
+  const rows = count * group;
+  // Scratch: the query heads close together, what they read, and their scores.
+  const width = <usize>((headDim + PANEL - 1) & ~(PANEL - 1)) << 2;
+  const queries = load<usize>(model, MODEL_SCORES);
+  const mixed = queries + <usize>rows * width;
+  const scores = mixed + <usize>rows * width;
+  const stride = <usize>used * PAGE_ROW;
+  for (let row = 0; row < rows; row++) {
+    const source = query + <usize>(row / group) * queryStride + <usize>(row % group) * headBytes;
+    memory.copy(queries + <usize>row * width, source, headBytes);
+  }
+  memory.fill(mixed, 0, <usize>rows * (width + stride)); // the scores stand behind
+  const half = load<i32>(model, MODEL_CACHE_BF16) != 0;
+  const keys = offset + <usize>head * keyBytesOf(headDim, half);
+  for (let page = 0; page < used; page++) {
+    const at = load<usize>(pages + (<usize>page << 2));
+    const to = scores + <usize>page * PAGE_ROW;
+    if (half) panelBf16(to, stride, queries, width, at + keys, PAGE_ROW, headDim, rows);
+    else panelF32(to, stride, queries, width, at + keys, PAGE_ROW, headDim, rows);
+    finish(scores + <usize>page * PAGE_ROW, stride, model, at + offset, page * PANEL, head, group, position, rows, masked);
+  }
+  for (let row = 0; row < rows; row++) softmax(scores + <usize>row * stride, used);
+
+  const valueBytes = load<usize>(model, MODEL_VALUE_BYTES);
+  const values = offset + load<usize>(model, MODEL_PAGE_VALUES) + <usize>head * valueBytes;
+  const panelBytes: usize = half ? (PAGE_ROW * PANEL) / 2 : PAGE_ROW * PANEL;
+  for (let page = 0; page < used; page++) {
+    let at = load<usize>(pages + (<usize>page << 2)) + values;
+    const weights = scores + <usize>page * PAGE_ROW;
+    for (let column: usize = 0; column < width; column += PAGE_ROW) {
+      if (half) panelBf16(mixed + column, width, weights, stride, at, PAGE_ROW, PANEL, rows);
+      else panelF32(mixed + column, width, weights, stride, at, PAGE_ROW, PANEL, rows);
+      at += panelBytes;
+    }
+  }
+  for (let row = 0; row < rows; row++) {
+    const target = out + <usize>(row / group) * outStride + <usize>(row % group) * headBytes;
+    memory.copy(target, mixed + <usize>row * width, headBytes);
   }
 }
 
-/** scores: f32 (slots, padded to 16); -Infinity where the token at `position` does not see the slot. */
-function score(
-  scores: usize, query: usize, model: usize, offset: usize, pages: usize,
-  head: i32, biasHead: i32, headDim: i32, slots: i32, position: i32, masked: bool,
+/** The scores (rows, 16) of one page, from products to what softmax takes: -Infinity where a token does not see a slot. */
+function finish(
+  scores: usize, stride: usize, model: usize, page: usize, slot: i32, head: i32, group: i32, position: i32, rows: i32,
+  masked: bool,
 ): void {
-  const scale = f32x4.splat(<f32>1 / sqrt<f32>(<f32>headDim));
+  const scale = f32x4.splat(<f32>1 / sqrt<f32>(<f32>load<i32>(model, MODEL_HEAD_DIM)));
   const nothing = f32x4.splat(-Infinity);
-  const keys = offset + <usize>head * headDim * (PANEL * 4);
-  const pageBiases = offset + load<usize>(model, MODEL_PAGE_BIASES) + <usize>biasHead * (PANEL * 4);
-  const positions = offset + load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * (PANEL * 4);
-  const evicted = offset + load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * (PANEL * 4);
-  const self = i32x4.splat(position);
-  for (let slot = 0; slot < slots; slot += PANEL) {
-    const page = load<usize>(pages);
-    pages += 4;
-    dot16(scores, query, page + keys, headDim);
-    for (let at: usize = 0; at < <usize>PANEL * 4; at += 16) {
-      let value = madd(v128.load(scores + at), scale, v128.load(page + pageBiases + at));
+  const shared = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_BIAS_HEADS); // query heads that share a bias head
+  const biases = page + load<usize>(model, MODEL_PAGE_BIASES);
+  const positions = page + load<usize>(model, MODEL_PAGE_POSITIONS) + <usize>head * PAGE_ROW;
+  const evicted = page + load<usize>(model, MODEL_PAGE_EVICTED) + <usize>head * PAGE_ROW;
+  for (let row = 0; row < rows; row++) {
+    const bias = biases + <usize>((head * group + row % group) / shared) * PAGE_ROW;
+    const self = i32x4.splat(position + row / group);
+    for (let at: usize = 0; at < PAGE_ROW; at += 16) {
+      const value = madd(v128.load(scores + at), scale, v128.load(bias + at));
       const own = masked
-        ? v128.load(page + positions + at)
+        ? v128.load(positions + at)
         : i32x4.add(i32x4.splat(slot + (<i32>at >> 2)), i32x4(0, 1, 2, 3));
       let seen = i32x4.le_u(own, self);
-      if (masked) seen = v128.and(seen, i32x4.gt_u(v128.load(page + evicted + at), self));
-      value = v128.bitselect(value, nothing, seen);
-      v128.store(scores + at, value);
+      if (masked) seen = v128.and(seen, i32x4.gt_u(v128.load(evicted + at), self));
+      v128.store(scores + at, v128.bitselect(value, nothing, seen));
     }
-    scores += PANEL * 4;
+    scores += stride;
   }
 }
 
-/** out (16) = keys (headDim, 16) · query (headDim). */
-function dot16(out: usize, query: usize, keys: usize, headDim: i32): void {
-  let s0 = f32x4.splat(0);
-  let s1 = s0;
-  let s2 = s0;
-  let s3 = s0;
-  do {
-    const q = v128.load32_splat(query);
-    s0 = madd(q, v128.load(keys), s0);
-    s1 = madd(q, v128.load(keys, 16), s1);
-    s2 = madd(q, v128.load(keys, 32), s2);
-    s3 = madd(q, v128.load(keys, 48), s3);
-    query += 4;
-    keys += PANEL * 4;
-  } while (--headDim);
-  v128.store(out, s0);
-  v128.store(out, s1, 16);
-  v128.store(out, s2, 32);
-  v128.store(out, s3, 48);
-}
-
-/** scores (pages, 16) become e^(score - largest); returns their sum. */
-function softmax(scores: usize, pages: i32): f32 {
-  const end = scores + <usize>pages * (PANEL * 4);
+/** scores (pages, 16) become their softmax. */
+function softmax(scores: usize, pages: i32): void {
+  const end = scores + <usize>pages * PAGE_ROW;
   let highest = f32x4.splat(-Infinity);
-  for (let at = scores; at < end; at += 16) highest = f32x4.max(highest, v128.load(at));
-  highest = f32x4.max(highest, v128.shuffle<i32>(highest, highest, 2, 3, 0, 1));
-  highest = f32x4.max(highest, v128.shuffle<i32>(highest, highest, 1, 0, 3, 2));
+  for (let at = scores; at < end; at += 16) highest = f32x4.pmax(highest, v128.load(at));
+  highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 2, 3, 0, 1));
+  highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 1, 0, 3, 2));
   let total = f32x4.splat(0);
   for (let at = scores; at < end; at += 16) {
     const weight = exp(f32x4.sub(v128.load(at), highest));
     v128.store(at, weight);
     total = f32x4.add(total, weight);
   }
-  return sum(total);
-}
-
-/** out (headDim) = Σ weight · value / total, 16 numbers at a time over all slots, then 4. */
-function weigh(
-  out: usize, weights: usize, model: usize, offset: usize, pages: usize,
-  head: i32, headDim: i32, slots: i32, total: f32,
-): void {
-  const stride = load<usize>(model, MODEL_VALUE_STRIDE);
-  const values = offset + load<usize>(model, MODEL_PAGE_VALUES) + <usize>head * PANEL * stride;
-  const inverse = f32x4.splat(<f32>1 / total);
-  let at: usize = 0;
-  for (; at + 64 <= stride; at += 64) weigh16(out + at, weights, values + at, pages, stride, slots, inverse);
-  for (; at < stride; at += 16) weigh4(out + at, weights, values + at, pages, stride, slots, inverse);
-}
-
-function weigh16(
-  out: usize, weights: usize, values: usize, pages: usize, stride: usize, slots: i32, inverse: v128,
-): void {
-  let s0 = f32x4.splat(0);
-  let s1 = s0;
-  let s2 = s0;
-  let s3 = s0;
-  do {
-    let v = load<usize>(pages) + values;
-    pages += 4;
-    let count = min(slots, PANEL);
-    slots -= count;
-    do {
-      const w = v128.load32_splat(weights);
-      s0 = madd(w, v128.load(v), s0);
-      s1 = madd(w, v128.load(v, 16), s1);
-      s2 = madd(w, v128.load(v, 32), s2);
-      s3 = madd(w, v128.load(v, 48), s3);
-      weights += 4;
-      v += stride;
-    } while (--count);
-  } while (slots > 0);
-  v128.store(out, f32x4.mul(s0, inverse));
-  v128.store(out, f32x4.mul(s1, inverse), 16);
-  v128.store(out, f32x4.mul(s2, inverse), 32);
-  v128.store(out, f32x4.mul(s3, inverse), 48);
-}
-
-function weigh4(
-  out: usize, weights: usize, values: usize, pages: usize, stride: usize, slots: i32, inverse: v128,
-): void {
-  let s0 = f32x4.splat(0);
-  do {
-    let v = load<usize>(pages) + values;
-    pages += 4;
-    let count = min(slots, PANEL);
-    slots -= count;
-    do {
-      s0 = madd(v128.load32_splat(weights), v128.load(v), s0);
-      weights += 4;
-      v += stride;
-    } while (--count);
-  } while (slots > 0);
-  v128.store(out, f32x4.mul(s0, inverse));
+  const inverse = f32x4.splat(<f32>1 / sum(total));
+  for (let at = scores; at < end; at += 16) v128.store(at, f32x4.mul(v128.load(at), inverse));
 }

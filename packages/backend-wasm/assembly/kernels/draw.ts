@@ -4,6 +4,7 @@ import {
   MODEL_DRAW, MODEL_HISTOGRAM, MODEL_VOCABULARY, ROW_ALLOWED, ROW_MIN_P, ROW_PENALTY, ROW_POSITION,
   ROW_SEED, ROW_SEEN, ROW_TEMPERATURE, ROW_TOP_K, ROW_TOP_P,
 } from "../../src/descriptor";
+import { exp } from "../simd";
 
 /** No token may be drawn. */
 export const NOTHING = -1;
@@ -16,24 +17,58 @@ const HIGHEST_NOISE: f64 = 22.9;
 
 /** Whether logits (count) have no NaN and something finite. */
 export function sound(logits: usize, count: i32): bool {
-  let finite = false;
-  for (let id = 0; id < count; id++) {
+  const infinity = f32x4.splat(Infinity);
+  let numbers = i32x4.splat(-1);
+  let finite = i32x4.splat(0);
+  let id = 0;
+  for (; id + 4 <= count; id += 4) {
+    const v = v128.load(logits + (<usize>id << 2));
+    numbers = v128.and(numbers, f32x4.eq(v, v));
+    finite = v128.or(finite, f32x4.lt(f32x4.abs(v), infinity));
+  }
+  let found = v128.any_true(finite);
+  for (; id < count; id++) {
     const logit = load<f32>(logits + (<usize>id << 2));
     if (isNaN<f32>(logit)) return false;
-    if (isFinite<f32>(logit)) finite = true;
+    if (isFinite<f32>(logit)) found = true;
   }
-  return finite;
+  return found && i32x4.all_true(numbers);
 }
 
-/** ln Σ exp(logit), to subtract from a logit for its ln p; NaN unless every logit is below infinity and one is finite. */
+/** ln Σ exp(logit), to subtract from a logit for its ln p; NaN unless every logit is below infinity and one is finite.
+ *  Powers are f32, their sum is f64. */
 export function logSumExp(logits: usize, count: i32): f64 {
   if (!sound(logits, count)) return NaN;
-  let highest = <f32>-Infinity;
-  for (let id = 0; id < count; id++) highest = max(highest, load<f32>(logits + (<usize>id << 2)));
-  if (highest == <f32>Infinity) return NaN;
-  let total: f64 = 0;
-  for (let id = 0; id < count; id++) total += Math.exp(<f64>load<f32>(logits + (<usize>id << 2)) - <f64>highest);
-  return <f64>highest + Math.log(total);
+  const top = largest(logits, count);
+  if (top == <f32>Infinity) return NaN;
+  const best = f32x4.splat(top);
+  let first = f64x2.splat(0);
+  let second = first;
+  let id = 0;
+  for (; id + 4 <= count; id += 4) {
+    const power = exp(f32x4.sub(v128.load(logits + (<usize>id << 2)), best));
+    first = f64x2.add(first, f64x2.promote_low_f32x4(power));
+    second = f64x2.add(second, f64x2.promote_low_f32x4(v128.shuffle<i64>(power, power, 1, 1)));
+  }
+  first = f64x2.add(first, second);
+  let total = f64x2.extract_lane(first, 0) + f64x2.extract_lane(first, 1);
+  for (; id < count; id++) total += Math.exp(<f64>load<f32>(logits + (<usize>id << 2)) - <f64>top);
+  return <f64>top + Math.log(total);
+}
+
+/** The largest of scores (count), which have no NaN. */
+function largest(scores: usize, count: i32): f32 {
+  let found = <f32>-Infinity;
+  let place = 0;
+  if (count >= 4) {
+    let most = v128.load(scores);
+    for (place = 4; place + 4 <= count; place += 4) most = f32x4.pmax(most, v128.load(scores + (<usize>place << 2)));
+    most = f32x4.pmax(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+    most = f32x4.pmax(most, v128.shuffle<i32>(most, most, 1, 0, 3, 2));
+    found = f32x4.extract_lane(most, 0);
+  }
+  for (; place < count; place++) found = max(found, load<f32>(scores + (<usize>place << 2)));
+  return found;
 }
 
 /** The `count` most likely ids and their ln p, most likely first, the lower id first among equals. */
@@ -66,6 +101,8 @@ function bit(mask: usize, id: i32): bool {
 export function draw(logits: usize, model: usize, row: usize): i32 {
   const vocabulary = load<i32>(model, MODEL_VOCABULARY);
   if (!sound(logits, vocabulary)) return NUMERICAL;
+  const greedy = load<f64>(row, ROW_TEMPERATURE) == 0;
+  if (greedy && !load<usize>(row, ROW_ALLOWED) && !load<usize>(row, ROW_SEEN)) return highest(logits, vocabulary);
   // The candidates: ids, ascending, and their scores. Every filter closes them up to those that it keeps.
   const ids = load<usize>(model, MODEL_DRAW);
   const scores = ids + (<usize>vocabulary << 2);
@@ -73,7 +110,7 @@ export function draw(logits: usize, model: usize, row: usize): i32 {
   if (count == 0) return NOTHING;
   const first = highest(scores, count);
   const temperature = load<f64>(row, ROW_TEMPERATURE);
-  if (temperature == 0) return load<i32>(ids + (<usize>first << 2));
+  if (greedy) return load<i32>(ids + (<usize>first << 2));
 
   const best = <f64>load<f32>(scores + (<usize>first << 2));
   const histogram = load<usize>(model, MODEL_HISTOGRAM);
@@ -106,11 +143,12 @@ function candidates(ids: usize, scores: usize, logits: usize, row: usize, vocabu
 
 /** The place of the highest score, the first among equals. */
 function highest(scores: usize, count: i32): i32 {
-  let first = 0;
-  for (let place = 1; place < count; place++) {
-    if (load<f32>(scores + (<usize>place << 2)) > load<f32>(scores + (<usize>first << 2))) first = place;
-  }
-  return first;
+  const most = largest(scores, count);
+  const all = f32x4.splat(most);
+  let place = 0;
+  while (place + 4 <= count && !v128.any_true(f32x4.eq(v128.load(scores + (<usize>place << 2)), all))) place += 4;
+  while (load<f32>(scores + (<usize>place << 2)) != most) place++;
+  return place;
 }
 
 /** e^((score - best) / temperature): exactly 1 for the best, also where that is infinite. */

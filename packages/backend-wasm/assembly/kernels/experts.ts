@@ -2,11 +2,12 @@
 //
 // Source: He, Mixture of a Million Experts (product keys over single-neuron experts); transformers `DogeCDMoE`.
 import {
-  BLOCK, LAYER_EXPERTS_DOWN, LAYER_EXPERTS_DOWN_SCALES, LAYER_EXPERTS_UP, LAYER_EXPERTS_UP_SCALES, MODEL_CHOICE,
-  MODEL_GRID, MODEL_HIDDEN, MODEL_NORMALIZE, MODEL_PER_TOKEN, MODEL_SIDE,
+  BLOCK, LAYER_EXPERTS_DOWN, LAYER_EXPERTS_UP, MODEL_CHOICE, MODEL_EXPERTS_DTYPE, MODEL_GRID, MODEL_HIDDEN,
+  MODEL_NORMALIZE, MODEL_PER_TOKEN, MODEL_SIDE,
 } from "../../src/descriptor";
 import { madd, sum } from "../simd";
 import { silu } from "./swiglu";
+import { rowF32 } from "./table";
 
 /**
  * Add the chosen experts of one token: out += Σ_e softmax(score)_e · silu(down_e · x) · up_e.
@@ -23,8 +24,10 @@ export function experts(out: usize, x: usize, model: usize, layer: usize, halfX:
   const hidden = load<i32>(model, MODEL_HIDDEN);
   const side = load<i32>(model, MODEL_SIDE);
   const perToken = load<i32>(model, MODEL_PER_TOKEN);
-  // Scratch: both halves sorted, ids, scores, then the best pair scores while the cut is sought.
-  const sortedX = load<usize>(model, MODEL_CHOICE);
+  // Scratch: a row of a table, both halves sorted, ids, scores, then the best pair scores while the cut is sought.
+  const dtype = load<i32>(model, MODEL_EXPERTS_DTYPE);
+  const row = load<usize>(model, MODEL_CHOICE);
+  const sortedX = row + (<usize>((hidden + BLOCK - 1) & ~(BLOCK - 1)) << 2);
   const sortedY = sortedX + (<usize>side << 2);
   const ids = sortedY + (<usize>side << 2);
   const scores = ids + (<usize>perToken << 2);
@@ -41,9 +44,9 @@ export function experts(out: usize, x: usize, model: usize, layer: usize, halfX:
   for (let rank = 0; rank < chosen; rank++) {
     const at = <usize>rank << 2;
     const id = load<i32>(ids + at);
-    const dot = down(layer, id, x, hidden);
-    const strength = f32x4.extract_lane(silu(f32x4.splat(dot)), 0) * load<f32>(scores + at);
-    up(out, layer, id, strength, hidden);
+    const product = dot(rowF32(row, load<usize>(layer, LAYER_EXPERTS_DOWN), dtype, hidden, id), x, hidden);
+    const strength = f32x4.extract_lane(silu(f32x4.splat(product)), 0) * load<f32>(scores + at);
+    add(out, rowF32(row, load<usize>(layer, LAYER_EXPERTS_UP), dtype, hidden, id), strength, hidden);
   }
 }
 
@@ -125,64 +128,29 @@ function divide(scores: usize, count: i32, total: f64): void {
   }
 }
 
-/** Rows are padded with zeros to 16 numbers (f32) or to 32 (i8), as x is to 16. */
-function down(layer: usize, id: i32, x: usize, hidden: i32): f32 {
-  const table = load<usize>(layer, LAYER_EXPERTS_DOWN);
-  const scales = load<usize>(layer, LAYER_EXPERTS_DOWN_SCALES);
+/** row · x, both padded with zeros to 16 numbers. */
+function dot(row: usize, x: usize, hidden: i32): f32 {
   let s0 = f32x4.splat(0);
   let s1 = s0;
-  if (!scales) {
-    const bytes = <usize>((hidden + 15) & ~15) << 2;
-    let row = table + <usize>id * bytes;
-    const end = row + bytes;
-    for (; row < end; row += 32) {
-      s0 = madd(v128.load(row), v128.load(x), s0);
-      s1 = madd(v128.load(row, 16), v128.load(x, 16), s1);
-      x += 32;
-    }
-    return sum(f32x4.add(s0, s1));
+  let s2 = s0;
+  let s3 = s0;
+  for (let left = hidden; left > 0; left -= 16) {
+    s0 = madd(v128.load(row), v128.load(x), s0);
+    s1 = madd(v128.load(row, 16), v128.load(x, 16), s1);
+    s2 = madd(v128.load(row, 32), v128.load(x, 32), s2);
+    s3 = madd(v128.load(row, 48), v128.load(x, 48), s3);
+    row += 64;
+    x += 64;
   }
-  const blocks = (hidden + BLOCK - 1) / BLOCK;
-  let row = table + <usize>id * blocks * BLOCK;
-  let scale = scales + <usize>id * blocks * 4;
-  for (let at = 0; at < hidden; at += 4) {
-    s0 = madd(f32x4.mul(four(row), v128.load32_splat(scale)), v128.load(x), s0);
-    x += 16;
-    row += 4;
-    if ((at & (BLOCK - 1)) == BLOCK - 4) scale += 4;
-  }
-  return sum(s0);
+  return sum(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)));
 }
 
-/** out += strength · up[id]. */
-function up(out: usize, layer: usize, id: i32, strength: f32, hidden: i32): void {
-  const table = load<usize>(layer, LAYER_EXPERTS_UP);
-  const scales = load<usize>(layer, LAYER_EXPERTS_UP_SCALES);
+/** out += strength · row. */
+function add(out: usize, row: usize, strength: f32, hidden: i32): void {
   const factor = f32x4.splat(strength);
-  if (!scales) {
-    const bytes = <usize>((hidden + 15) & ~15) << 2;
-    let row = table + <usize>id * bytes;
-    const end = row + bytes;
-    for (; row < end; row += 16) {
-      v128.store(out, madd(factor, v128.load(row), v128.load(out)));
-      out += 16;
-    }
-    return;
-  }
-  const blocks = (hidden + BLOCK - 1) / BLOCK;
-  let row = table + <usize>id * blocks * BLOCK;
-  let scale = scales + <usize>id * blocks * 4;
-  for (let at = 0; at < hidden; at += 4) {
-    v128.store(out, madd(factor, f32x4.mul(four(row), v128.load32_splat(scale)), v128.load(out)));
+  for (let left = hidden; left > 0; left -= 4) {
+    v128.store(out, madd(factor, v128.load(row), v128.load(out)));
     out += 16;
-    row += 4;
-    if ((at & (BLOCK - 1)) == BLOCK - 4) scale += 4;
+    row += 16;
   }
-}
-
-/** Four i8 as f32. */
-// @ts-ignore: decorator
-@inline
-function four(at: usize): v128 {
-  return f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at))));
 }

@@ -2,7 +2,8 @@
 //
 // The budget: a prompt is one call, a chunk of n tokens is one call, whatever n and however many rows; only what was asked for
 // comes back. The backend's package hands over a provider whose WASM exports, GPUQueue or C functions are wrapped by a counter:
-// what a backend reports of itself does not count.
+// what a backend reports of itself does not count. Threads that do the same work together make each call at once, one entry each:
+// such a call counts as one.
 import { defaultSampling, type Model, type Provider } from "@doge-lm/core";
 import { assert, same } from "../assert.ts";
 import { type Check, inRing } from "../check.ts";
@@ -14,7 +15,8 @@ import { tolerances } from "../tolerances.ts";
 /** Counts what crosses between host and device since the last reset. */
 export interface CrossingCounter {
   reset(): void;
-  /** Entries into the device: calls of WASM exports that compute, queue submits, launching C functions. */
+  /** Entries into the device: calls of WASM exports that compute (of each thread, when several compute together), queue submits,
+   *  launching C functions. */
   calls(): number;
   /** Bytes brought back: mapped, copied out, or read from the device's memory. */
   bytesOut?(): number;

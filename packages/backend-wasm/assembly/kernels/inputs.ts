@@ -1,0 +1,124 @@
+// Rounds the inputs of a matmul with integer weights: blocks of 32 integers with one f32 scale each.
+import {
+  BLOCK, DTYPE_Q4, DTYPE_Q8, MATRIX_DTYPE, MATRIX_INNER,
+} from "../../src/descriptor";
+
+/** A block of inputs for q8: i16 (32), f32 scale. */
+const Q8_BYTES: usize = BLOCK * 2 + 4;
+/** A block of inputs for q4. Relaxed: i8 (32), -8 times the sums of inputs 0 1 4 5 ... and of 2 3 6 7 ... (2 i16), f32 scale.
+ *  Plain: i16 (32), in the order 0 2 1 3 4 6 5 7 of each 8, -8 times their sum (i32), f32 scale. */
+const Q4_BYTES: usize = ASC_FEATURE_RELAXED_SIMD ? BLOCK + 8 : BLOCK * 2 + 8;
+
+/** Bytes of a row of inputs for a matrix of this dtype. */
+export function inputStride(dtype: i32, inner: i32): usize {
+  const blocks = <usize>((inner + BLOCK - 1) / BLOCK);
+  return blocks * (dtype == DTYPE_Q8 ? Q8_BYTES : Q4_BYTES);
+}
+
+/**
+ * Rows [from, to) of x as matmulPanels reads them for matrices of this dtype and width: nothing to do for f32 and bf16.
+ *
+ * @param out (rows, blocks) as above, close together
+ * @param x f32 (rows, inner), rows `xStride` bytes apart
+ */
+export function quantizeRows(out: usize, x: usize, matrix: usize, xStride: usize, from: i32, to: i32): void {
+  const dtype = load<i32>(matrix, MATRIX_DTYPE);
+  if (dtype != DTYPE_Q8 && dtype != DTYPE_Q4) return;
+  const inner = load<i32>(matrix, MATRIX_INNER);
+  const stride = inputStride(dtype, inner);
+  for (let row = from; row < to; row++) {
+    let source = x + <usize>row * xStride;
+    let target = out + <usize>row * stride;
+    for (let left = inner; left > 0; left -= BLOCK) {
+      if (dtype == DTYPE_Q8) {
+        inputQ8(target, source, min(left, BLOCK));
+        target += Q8_BYTES;
+      } else {
+        inputQ4(target, source, min(left, BLOCK));
+        target += Q4_BYTES;
+      }
+      source += BLOCK * 4;
+    }
+  }
+}
+
+/** The largest magnitude of x f32 (count), NaN if there is one: as integers the bits of a NaN are the largest. */
+function largestOf(x: usize, count: i32): f32 {
+  let found: i32 = 0;
+  if (count == BLOCK) {
+    let most = f32x4.abs(v128.load(x));
+    for (let at: usize = 16; at < <usize>BLOCK * 4; at += 16) most = i32x4.max_s(most, f32x4.abs(v128.load(x + at)));
+    most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+    most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 1, 0, 3, 2));
+    found = i32x4.extract_lane(most, 0);
+  } else {
+    for (let index = 0; index < count; index++) {
+      found = max(found, reinterpret<i32>(abs(load<f32>(x + (<usize>index << 2)))));
+    }
+  }
+  return reinterpret<f32>(found);
+}
+
+/** x f32 (4) · factor, below 2^22, rounded to integers, ties to even: the sum with 1.5 · 2^23 has no room for a fraction. */
+// @ts-ignore: decorator
+@inline
+function rounded(x: usize, factor: v128): v128 {
+  const magic = f32x4.splat(12582912);
+  return i32x4.sub(f32x4.add(f32x4.mul(v128.load(x), factor), magic), magic);
+}
+
+// @ts-ignore: decorator
+@inline
+function code(x: usize, index: i32, count: i32, factor: f32): i32 {
+  return index < count ? <i32>nearest(load<f32>(x + (<usize>index << 2)) * factor) : 0;
+}
+
+function inputQ8(out: usize, x: usize, count: i32): void {
+  const largest = largestOf(x, count);
+  // A NaN or infinite input must reach the output: its scale carries it there.
+  store<f32>(out, largest / 32767, BLOCK * 2);
+  const factor: f32 = largest > 0 ? <f32>32767 / largest : 0;
+  if (count < BLOCK) {
+    for (let index = 0; index < BLOCK; index++) store<i16>(out + (<usize>index << 1), <i16>code(x, index, count, factor));
+    return;
+  }
+  const factors = f32x4.splat(factor);
+  for (const end = x + BLOCK * 4; x < end; x += 32) {
+    v128.store(out, i16x8.narrow_i32x4_s(rounded(x, factors), rounded(x + 16, factors)));
+    out += 16;
+  }
+}
+
+function inputQ4(out: usize, x: usize, count: i32): void {
+  const most: f32 = ASC_FEATURE_RELAXED_SIMD ? 127 : 32767;
+  const largest = largestOf(x, count);
+  const factor: f32 = largest > 0 ? most / largest : 0;
+  const factors = f32x4.splat(factor);
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    store<f32>(out, largest / most, BLOCK + 4);
+    let sums = i16x8.splat(0); // pairs of inputs, so that even lanes hold one sum and odd lanes the other
+    if (count < BLOCK) {
+      for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
+    } else {
+      for (let at: usize = 0; at < <usize>BLOCK; at += 16) {
+        const low = i16x8.narrow_i32x4_s(rounded(x + (at << 2), factors), rounded(x + (at << 2) + 16, factors));
+        const high = i16x8.narrow_i32x4_s(rounded(x + (at << 2) + 32, factors), rounded(x + (at << 2) + 48, factors));
+        v128.store(out + at, i8x16.narrow_i16x8_s(low, high));
+      }
+    }
+    sums = i16x8.add(i16x8.extadd_pairwise_i8x16_s(v128.load(out)), i16x8.extadd_pairwise_i8x16_s(v128.load(out, 16)));
+    sums = i16x8.add(sums, v128.shuffle<i32>(sums, sums, 2, 3, 0, 1));
+    sums = i16x8.add(sums, v128.shuffle<i32>(sums, sums, 1, 0, 3, 2));
+    store<i32>(out, i32x4.extract_lane(i16x8.shl(i16x8.neg(sums), 3), 0), BLOCK);
+  } else {
+    store<f32>(out, largest / most, BLOCK * 2 + 4);
+    let sum = 0;
+    for (let index = 0; index < BLOCK; index++) {
+      const value = code(x, index, count, factor);
+      sum += value;
+      const place = (index & ~3) | ((index & 1) << 1) | ((index >> 1) & 1);
+      store<i16>(out + (<usize>place << 1), <i16>value);
+    }
+    store<i32>(out, -8 * sum, BLOCK * 2);
+  }
+}

@@ -1,0 +1,249 @@
+// matmul of f32 weights: panels of (inner, 16). These tiles also serve attention, whose pages hold keys as panels and values as
+// rows of any width.
+//
+// Every tile adds to what stands in `out`, one multiply-add for each input in the order of the inputs: the shape of the tile
+// cannot change a bit of the result.
+import { PANEL } from "../../src/descriptor";
+import { madd } from "../simd";
+
+const PANEL_BYTES = PANEL * 4;
+
+/**
+ * out (rows, 16) += x (rows, inner) · w (inner, 16).
+ *
+ * @param w rows of 16 outputs, `step` bytes apart
+ */
+export function panelF32(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32,
+): void {
+  for (; rows >= 6; rows -= 6) {
+    f32Tile6x8(out, outStride, x, xStride, w, step, inner);
+    f32Tile6x8(out + 32, outStride, x, xStride, w + 32, step, inner);
+    out += 6 * outStride;
+    x += 6 * xStride;
+  }
+  for (; rows >= 4; rows -= 4) {
+    f32Tile4x8(out, outStride, x, xStride, w, step, inner);
+    f32Tile4x8(out + 32, outStride, x, xStride, w + 32, step, inner);
+    out += 4 * outStride;
+    x += 4 * xStride;
+  }
+  for (; rows >= 2; rows -= 2) {
+    f32Tile2x16(out, outStride, x, xStride, w, step, inner);
+    out += 2 * outStride;
+    x += 2 * xStride;
+  }
+  if (rows > 0) f32Tile1x16(out, outStride, x, xStride, w, step, inner);
+}
+
+/** One row and the 32 outputs of two panels: eight chains of additions keep the multipliers busy where four would wait for
+ *  themselves. */
+export function twoPanelsF32(out: usize, x: usize, w: usize, v: usize, inner: i32): void {
+  let s0 = v128.load(out);
+  let s1 = v128.load(out, 16);
+  let s2 = v128.load(out, 32);
+  let s3 = v128.load(out, 48);
+  let s4 = v128.load(out, 64);
+  let s5 = v128.load(out, 80);
+  let s6 = v128.load(out, 96);
+  let s7 = v128.load(out, 112);
+  do {
+    const a = v128.load32_splat(x);
+    s0 = madd(a, v128.load(w), s0);
+    s1 = madd(a, v128.load(w, 16), s1);
+    s2 = madd(a, v128.load(w, 32), s2);
+    s3 = madd(a, v128.load(w, 48), s3);
+    s4 = madd(a, v128.load(v), s4);
+    s5 = madd(a, v128.load(v, 16), s5);
+    s6 = madd(a, v128.load(v, 32), s6);
+    s7 = madd(a, v128.load(v, 48), s7);
+    x += 4;
+    w += PANEL_BYTES;
+    v += PANEL_BYTES;
+  } while (--inner);
+  v128.store(out, s0);
+  v128.store(out, s1, 16);
+  v128.store(out, s2, 32);
+  v128.store(out, s3, 48);
+  v128.store(out, s4, 64);
+  v128.store(out, s5, 80);
+  v128.store(out, s6, 96);
+  v128.store(out, s7, 112);
+}
+
+/** Six rows, half a panel: 12 sums, 2 weights and 1 input are the 15 registers of x64. */
+function f32Tile6x8(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
+  let x1 = x + xStride;
+  let x2 = x1 + xStride;
+  let x3 = x2 + xStride;
+  let x4 = x3 + xStride;
+  let x5 = x4 + xStride;
+  const out1 = out + outStride;
+  const out2 = out1 + outStride;
+  const out3 = out2 + outStride;
+  const out4 = out3 + outStride;
+  const out5 = out4 + outStride;
+  let s00 = v128.load(out);
+  let s01 = v128.load(out, 16);
+  let s10 = v128.load(out1);
+  let s11 = v128.load(out1, 16);
+  let s20 = v128.load(out2);
+  let s21 = v128.load(out2, 16);
+  let s30 = v128.load(out3);
+  let s31 = v128.load(out3, 16);
+  let s40 = v128.load(out4);
+  let s41 = v128.load(out4, 16);
+  let s50 = v128.load(out5);
+  let s51 = v128.load(out5, 16);
+  do {
+    const w0 = v128.load(w);
+    const w1 = v128.load(w, 16);
+    let a = v128.load32_splat(x);
+    s00 = madd(a, w0, s00);
+    s01 = madd(a, w1, s01);
+    a = v128.load32_splat(x1);
+    s10 = madd(a, w0, s10);
+    s11 = madd(a, w1, s11);
+    a = v128.load32_splat(x2);
+    s20 = madd(a, w0, s20);
+    s21 = madd(a, w1, s21);
+    a = v128.load32_splat(x3);
+    s30 = madd(a, w0, s30);
+    s31 = madd(a, w1, s31);
+    a = v128.load32_splat(x4);
+    s40 = madd(a, w0, s40);
+    s41 = madd(a, w1, s41);
+    a = v128.load32_splat(x5);
+    s50 = madd(a, w0, s50);
+    s51 = madd(a, w1, s51);
+    x += 4;
+    x1 += 4;
+    x2 += 4;
+    x3 += 4;
+    x4 += 4;
+    x5 += 4;
+    w += step;
+  } while (--inner);
+  v128.store(out, s00);
+  v128.store(out, s01, 16);
+  v128.store(out1, s10);
+  v128.store(out1, s11, 16);
+  v128.store(out2, s20);
+  v128.store(out2, s21, 16);
+  v128.store(out3, s30);
+  v128.store(out3, s31, 16);
+  v128.store(out4, s40);
+  v128.store(out4, s41, 16);
+  v128.store(out5, s50);
+  v128.store(out5, s51, 16);
+}
+
+function f32Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
+  let x1 = x + xStride;
+  let x2 = x1 + xStride;
+  let x3 = x2 + xStride;
+  const out1 = out + outStride;
+  const out2 = out1 + outStride;
+  const out3 = out2 + outStride;
+  let s00 = v128.load(out);
+  let s01 = v128.load(out, 16);
+  let s10 = v128.load(out1);
+  let s11 = v128.load(out1, 16);
+  let s20 = v128.load(out2);
+  let s21 = v128.load(out2, 16);
+  let s30 = v128.load(out3);
+  let s31 = v128.load(out3, 16);
+  do {
+    const w0 = v128.load(w);
+    const w1 = v128.load(w, 16);
+    let a = v128.load32_splat(x);
+    s00 = madd(a, w0, s00);
+    s01 = madd(a, w1, s01);
+    a = v128.load32_splat(x1);
+    s10 = madd(a, w0, s10);
+    s11 = madd(a, w1, s11);
+    a = v128.load32_splat(x2);
+    s20 = madd(a, w0, s20);
+    s21 = madd(a, w1, s21);
+    a = v128.load32_splat(x3);
+    s30 = madd(a, w0, s30);
+    s31 = madd(a, w1, s31);
+    x += 4;
+    x1 += 4;
+    x2 += 4;
+    x3 += 4;
+    w += step;
+  } while (--inner);
+  v128.store(out, s00);
+  v128.store(out, s01, 16);
+  v128.store(out1, s10);
+  v128.store(out1, s11, 16);
+  v128.store(out2, s20);
+  v128.store(out2, s21, 16);
+  v128.store(out3, s30);
+  v128.store(out3, s31, 16);
+}
+
+function f32Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
+  let x1 = x + xStride;
+  const out1 = out + outStride;
+  let s00 = v128.load(out);
+  let s01 = v128.load(out, 16);
+  let s02 = v128.load(out, 32);
+  let s03 = v128.load(out, 48);
+  let s10 = v128.load(out1);
+  let s11 = v128.load(out1, 16);
+  let s12 = v128.load(out1, 32);
+  let s13 = v128.load(out1, 48);
+  do {
+    const w0 = v128.load(w);
+    const w1 = v128.load(w, 16);
+    const w2 = v128.load(w, 32);
+    const w3 = v128.load(w, 48);
+    let a = v128.load32_splat(x);
+    s00 = madd(a, w0, s00);
+    s01 = madd(a, w1, s01);
+    s02 = madd(a, w2, s02);
+    s03 = madd(a, w3, s03);
+    a = v128.load32_splat(x1);
+    s10 = madd(a, w0, s10);
+    s11 = madd(a, w1, s11);
+    s12 = madd(a, w2, s12);
+    s13 = madd(a, w3, s13);
+    x += 4;
+    x1 += 4;
+    w += step;
+  } while (--inner);
+  v128.store(out, s00);
+  v128.store(out, s01, 16);
+  v128.store(out, s02, 32);
+  v128.store(out, s03, 48);
+  v128.store(out1, s10);
+  v128.store(out1, s11, 16);
+  v128.store(out1, s12, 32);
+  v128.store(out1, s13, 48);
+}
+
+function f32Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
+  let s00 = v128.load(out);
+  let s01 = v128.load(out, 16);
+  let s02 = v128.load(out, 32);
+  let s03 = v128.load(out, 48);
+  do {
+    const w0 = v128.load(w);
+    const w1 = v128.load(w, 16);
+    const w2 = v128.load(w, 32);
+    const w3 = v128.load(w, 48);
+    const a = v128.load32_splat(x);
+    s00 = madd(a, w0, s00);
+    s01 = madd(a, w1, s01);
+    s02 = madd(a, w2, s02);
+    s03 = madd(a, w3, s03);
+    x += 4;
+    w += step;
+  } while (--inner);
+  v128.store(out, s00);
+  v128.store(out, s01, 16);
+  v128.store(out, s02, 32);
+  v128.store(out, s03, 48);
+}
