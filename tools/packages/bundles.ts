@@ -95,8 +95,9 @@ import simdShared from "@doge-lm/wasm/doge-simd-shared.wasm";
 `;
 const ASSETS = "{ assets: { simd, relaxed, simdShared, relaxedShared } }";
 
-/** A page whose policy allows no worker from a Blob has the worker's script as a file of its own. */
-const WORKER_FILE = `import worker from "@doge-lm/wasm/worker.js?url";
+/** A page whose policy allows no worker from a Blob has the worker's script as a file of its own; Vite would make so small a file part
+ *  of the code. */
+const WORKER_FILE = `import worker from "@doge-lm/wasm/worker.js?url&no-inline";
 `;
 
 export function writeSources(project: Project): void {

@@ -68,21 +68,21 @@ export function inspect({ tarball, folder, manifest }: Packed): string {
   const bytes = folderSize(folder);
   const limit = LIMITS[name] ?? DEFAULT_LIMIT;
   if (bytes > limit.bytes) throw new Error(`It unpacks to ${bytes} bytes, over ${limit.bytes}: ${limit.why}.`);
-  const files = readdirSync(folder);
+  const present = readdirSync(folder);
   for (const file of ["README.md", "LICENSE", "package.json"]) {
-    if (!files.includes(file)) throw new Error(`It is packed without ${file}.`);
+    if (!present.includes(file)) throw new Error(`It is packed without ${file}.`);
   }
   for (const hook of ["preinstall", "install", "postinstall"]) {
     if (manifest.scripts?.[hook] !== undefined) throw new Error(`It has a script, ${hook}, that runs at install.`);
   }
   tool("publint/src/cli.js", ["--strict", tarball]);
-  // Published as ES modules alone. Binaries are entry points for bundlers, and have no types.
-  const binaries = Object.keys(manifest.exports ?? {}).filter((entry) => entry.endsWith(".wasm"));
+  // Published as ES modules alone. Binaries and the worker's script are entry points for bundlers, and have no types.
+  const files = Object.keys(manifest.exports ?? {}).filter((entry) => /\.wasm$|worker\.js$/.test(entry));
   tool("@arethetypeswrong/cli/dist/index.js", [
     tarball,
     "--profile=esm-only",
     "--no-color",
-    ...(binaries.length === 0 ? [] : ["--exclude-entrypoints", ...binaries]),
+    ...(files.length === 0 ? [] : ["--exclude-entrypoints", ...files]),
   ]);
   return `${kilobytes(statSync(tarball).size)} packed, ${kilobytes(bytes)} unpacked`;
 }

@@ -38,6 +38,9 @@ function nodeWorkers() {
   return process.getBuiltinModule?.("node:worker_threads");
 }
 
+/** A relative address begins at the page or worker, or else at this module, as those of the binaries do. */
+const addressOf = (script: URL | string): URL => new URL(script, globalThis.location?.href ?? import.meta.url);
+
 function startInNode(
   { Worker }: NodeThreads,
   script: URL | string | undefined,
@@ -48,7 +51,7 @@ function startInNode(
   const worker =
     script === undefined
       ? new Worker(workerSource, { ...options, eval: true })
-      : new Worker(new URL(script, import.meta.url), options);
+      : new Worker(addressOf(script), options);
   worker.on("online", () => worker.unref()); // a process ends when its own work is done
   worker.on("message", (answer: Answer) => listener.answered(answer));
   worker.on("messageerror", (error) => listener.lost(error.message));
@@ -71,7 +74,7 @@ function startInPage(script: URL | string | undefined, listener: WorkerListener)
   };
   let worker: Worker;
   try {
-    worker = new globalThis.Worker(own ? address : new URL(address, globalThis.location?.href), { name: "doge" });
+    worker = new globalThis.Worker(own ? address : addressOf(script), { name: "doge" });
   } catch (error) {
     release();
     throw error;
