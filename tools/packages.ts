@@ -10,6 +10,7 @@ import { clearPacks, inspect, type Packed, pack, published } from "./packages/pa
 import { answerOfBuild, answerOfPage, findBrowser, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
+import { checkTokenizer } from "./packages/tokenizer.ts";
 import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
 import { checkTypes } from "./packages/types.ts";
 
@@ -37,6 +38,7 @@ for (const [name, { manifest }] of packed) {
     return `${size}; ${entries.length} entry points import`;
   });
   if (name === "@doge-lm/wasm") await checkWasm(project);
+  if (name === "@doge-lm/tokenizer-fast") await checkTokenizer(project);
   if (name === "@doge-lm/cli") await step("doge, from its package", () => checkCommand(project));
 }
 
@@ -75,7 +77,7 @@ async function checkWasm(project: Project): Promise<void> {
     let built = false;
     await step(`${name}, for a page`, async () => {
       await build();
-      const size = weigh(project, folder);
+      const size = weigh(project, folder, 2);
       built = true;
       return size;
     });

@@ -167,11 +167,19 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "check.ts"), ...args]));
     break;
   }
+  case "tokenizer": {
+    ensureInstalled("all");
+    const [what = "--force", ...rest] = args;
+    const script = what === "benchmark" ? "benchmark.ts" : "crate.ts";
+    const given = what === "benchmark" ? rest : [what, ...rest];
+    process.exit(run(node, [...strip, join(root, "tools", "tokenizer", script), ...given]));
+    break;
+  }
   case "exec": {
     ensureInstalled("all");
     process.exit(run(args[0], args.slice(1)));
     break;
   }
   default:
-    fail(`unknown command ${JSON.stringify(command)}: use cli, test, check, build or exec.`);
+    fail(`unknown command ${JSON.stringify(command)}: use cli, test, check, build, tokenizer or exec.`);
 }

@@ -1,0 +1,116 @@
+// How fast the fast tokenizer is, beside core's own, the library @huggingface/tokenizers and the copying of the text alone: every
+// candidate in turn, medians, one hash for all ids. Prints the table of packages/tokenizer-fast/README.md.
+//
+//   npm run tokenizer -- benchmark       with the tokenizer of DOGE_TOKENIZER_DIR, or else the demo model's
+import { readdirSync, readFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { createTokenizer } from "@doge-lm/core";
+import { createFastTokenizer, trainTokenizer } from "@doge-lm/tokenizer-fast";
+// @ts-expect-error The package's type files import each other without extensions, which NodeNext does not resolve.
+import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { hashOfIds, hashOfTexts } from "../../packages/tokenizer-fast/test/lines.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const ROUNDS = 5;
+/** What the slow candidates encode; the fast one is measured on all of the text too. */
+const SLICE = 300_000;
+const MOST = 4_000_000;
+
+/** English prose of known versions: READMEs and changelogs of the installed packages, without code. */
+function prose(): string {
+  const store = join(root, "node_modules", ".pnpm");
+  const texts = new Set<string>();
+  for (const entry of readdirSync(store).sort()) {
+    for (const scope of names(join(store, entry, "node_modules"))) {
+      for (const folder of scope.startsWith("@") ? names(join(store, entry, "node_modules", scope)).map((name) => join(scope, name)) : [scope]) {
+        for (const file of ["README.md", "CHANGELOG.md"]) {
+          const text = read(join(store, entry, "node_modules", folder, file));
+          texts.add(text.replace(/```[^]*?```|<[^>]*>|https?:\S+|^\s*[|[].*$/gm, ""));
+        }
+      }
+    }
+  }
+  return [...texts].join("\n").slice(0, MOST).toWellFormed();
+}
+function names(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch {
+    return [];
+  }
+}
+function read(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+const folder = process.env.DOGE_TOKENIZER_DIR ?? join(root, "packages", "demo-model");
+const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
+const config = JSON.parse(readFileSync(join(folder, "tokenizer_config.json"), "utf8"));
+const all = prose();
+const slice = all.slice(0, SLICE);
+const lines = all.split("\n");
+
+const startFast = performance.now();
+const fast = await createFastTokenizer(json, config);
+fast.encode("");
+const createMs = performance.now() - startFast;
+const own = createTokenizer(json, config);
+const library = new Library(json, config);
+const sliceIds = fast.encode(slice);
+const allIds = fast.encode(all);
+const space = new Uint8Array(3 * all.length);
+
+interface Candidate {
+  readonly name: string;
+  readonly text: string;
+  readonly work: () => unknown;
+}
+const candidates: readonly Candidate[] = [
+  { name: "encode, fast", text: slice, work: () => fast.encode(slice) },
+  { name: "encode, core", text: slice, work: () => own.encode(slice) },
+  { name: "encode, @huggingface/tokenizers", text: slice, work: () => library.encode(slice).ids },
+  { name: "encode, fast, all of the text", text: all, work: () => fast.encode(all) },
+  { name: "encodeBatch, fast, line by line", text: all, work: () => fast.encodeBatch(lines) },
+  { name: "copying the text as UTF-8 alone", text: all, work: () => new TextEncoder().encodeInto(all, space) },
+  { name: "decode, fast", text: all, work: () => fast.decode(allIds) },
+  { name: "decode, core", text: all, work: () => own.decode(allIds) },
+];
+const hash = hashOfIds([sliceIds]);
+for (const ids of [own.encode(slice), library.encode(slice).ids as number[]]) {
+  if (hashOfIds([ids]) !== hash) throw new Error("The candidates give different ids: there is nothing to compare.");
+}
+if (fast.decode(allIds) !== own.decode(allIds)) throw new Error("The candidates decode to different texts.");
+
+const times = candidates.map((): number[] => []);
+for (let round = 0; round <= ROUNDS; round++) {
+  candidates.forEach(({ work }, index) => {
+    const start = performance.now();
+    work();
+    // The first round warms the compilers up.
+    if (round > 0) times[index]!.push(performance.now() - start);
+  });
+}
+const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
+const speeds = candidates.map(({ text }, index) => Buffer.byteLength(text) / median(times[index]!) / 1000);
+const startTraining = performance.now();
+await trainTokenizer(lines, { vocabSize: 8000 });
+const trainMs = performance.now() - startTraining;
+
+const megabytes = (text: string): string => `${(Buffer.byteLength(text) / 1e6).toFixed(2)} MB`;
+const rate = (speed: number): string => speed.toFixed(speed < 10 ? 2 : speed < 100 ? 1 : 0);
+console.log(`| what | text | MB/s | against @huggingface/tokenizers |\n|---|---|---|---|`);
+candidates.forEach(({ name, text }, index) => {
+  const ratio = name.startsWith("encode") ? `${(speeds[index]! / speeds[2]!).toFixed(1)} ×` : "";
+  console.log(`| ${name} | ${megabytes(text)} | ${rate(speeds[index]!)} | ${ratio} |`);
+});
+console.log(
+  `\n${cpus()[0]!.model}, one thread, Node ${process.versions.node}; medians of ${ROUNDS} rounds, in turn. Vocabulary of ${fast.size} ids. ` +
+    `${sliceIds.length} ids for the ${megabytes(slice)} (${(Buffer.byteLength(slice) / sliceIds.length).toFixed(2)} bytes each), hash ${hash}; text ${hashOfTexts([all])}. ` +
+    `Ready after ${createMs.toFixed(0)} ms. Learning 8,000 ids from ${megabytes(all)} took ${(trainMs / 1000).toFixed(1)} s.`,
+);
