@@ -10,8 +10,8 @@ import { clearPacks, inspect, type Packed, pack, published } from "./packages/pa
 import { answerOfBuild, answerOfPage, findBrowser, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
-import { checkTokenizer } from "./packages/tokenizer.ts";
 import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
+import { checkTokenizer } from "./packages/tokenizer.ts";
 import { checkTypes } from "./packages/types.ts";
 
 const bring = process.argv.includes("--full") || Boolean(process.env.CI);

@@ -23,7 +23,8 @@ const READ = 'import { readFileSync } from "node:fs";';
 const BINARY = 'import wasm from "@doge-lm/tokenizer-fast/tokenizer.wasm";';
 const POST = 'await fetch("answer/", { method: "POST", body: text })';
 const FETCH = 'await (await fetch("model/tokenizer.json")).json()';
-const GUARD = 'addEventListener("unhandledrejection", ({ reason }) => fetch("answer/", { method: "POST", body: "error: " + reason }));';
+const GUARD =
+  'addEventListener("unhandledrejection", ({ reason }) => fetch("answer/", { method: "POST", body: "error: " + reason }));';
 
 export async function checkTokenizer(project: Project): Promise<void> {
   const json = JSON.parse(readFileSync(join(demoModel, "tokenizer.json"), "utf8"));

@@ -1,14 +1,13 @@
 // How fast the fast tokenizer is, beside core's own, the library @huggingface/tokenizers and the copying of the text alone: every
 // candidate in turn, medians, one hash for all ids. Prints the table of packages/tokenizer-fast/README.md.
 //
-//   npm run tokenizer -- benchmark       with the tokenizer of DOGE_TOKENIZER_DIR, or else the demo model's
-import { readdirSync, readFileSync } from "node:fs";
+//   npm run tokenizer -- benchmark [FOLDER]       a folder with a tokenizer; default the demo model's
+import { globSync, readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createTokenizer } from "@doge-lm/core";
 import { createFastTokenizer, trainTokenizer } from "@doge-lm/tokenizer-fast";
-// @ts-expect-error The package's type files import each other without extensions, which NodeNext does not resolve.
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { hashOfIds, hashOfTexts } from "../../packages/tokenizer-fast/test/lines.ts";
 
@@ -18,38 +17,19 @@ const ROUNDS = 5;
 const SLICE = 300_000;
 const MOST = 4_000_000;
 
-/** English prose of known versions: READMEs and changelogs of the installed packages, without code. */
+/** English prose of known versions: READMEs and changelogs of the installed packages, without code, tables and addresses. */
 function prose(): string {
-  const store = join(root, "node_modules", ".pnpm");
   const texts = new Set<string>();
-  for (const entry of readdirSync(store).sort()) {
-    for (const scope of names(join(store, entry, "node_modules"))) {
-      for (const folder of scope.startsWith("@") ? names(join(store, entry, "node_modules", scope)).map((name) => join(scope, name)) : [scope]) {
-        for (const file of ["README.md", "CHANGELOG.md"]) {
-          const text = read(join(store, entry, "node_modules", folder, file));
-          texts.add(text.replace(/```[^]*?```|<[^>]*>|https?:\S+|^\s*[|[].*$/gm, ""));
-        }
-      }
-    }
+  for (const file of globSync("*/node_modules/{*,@*/*}/{README,CHANGELOG}.md", {
+    cwd: join(root, "node_modules", ".pnpm"),
+  }).sort()) {
+    const text = readFileSync(join(root, "node_modules", ".pnpm", file), "utf8");
+    texts.add(text.replace(/```[\s\S]*?```|<[^>]*>|https?:\S+|^\s*[|[].*$/gm, ""));
   }
   return [...texts].join("\n").slice(0, MOST).toWellFormed();
 }
-function names(folder: string): string[] {
-  try {
-    return readdirSync(folder).sort();
-  } catch {
-    return [];
-  }
-}
-function read(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
-}
 
-const folder = process.env.DOGE_TOKENIZER_DIR ?? join(root, "packages", "demo-model");
+const [folder = join(root, "packages", "demo-model")] = process.argv.slice(2);
 const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
 const config = JSON.parse(readFileSync(join(folder, "tokenizer_config.json"), "utf8"));
 const all = prose();

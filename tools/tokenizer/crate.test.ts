@@ -14,7 +14,11 @@ const cargo = spawnSync("cargo", ["--version"]).status === 0;
 describe.runIf(cargo)(`the tokenizer's crate${cargo ? "" : " (skipped: there is no cargo)"}`, () => {
   test("passes its own tests", { timeout: 900_000 }, () => {
     const env = { ...process.env, CARGO_TARGET_DIR: join(root, ".cache", "cargo"), NO_COLOR: "1" };
-    const { status, stdout, stderr } = spawnSync("cargo", ["test", "--locked", "--lib"], { cwd: crate, env, encoding: "utf8" });
+    const { status, stdout, stderr } = spawnSync("cargo", ["test", "--locked", "--lib"], {
+      cwd: crate,
+      env,
+      encoding: "utf8",
+    });
     expect(status, stdout + stderr).toBe(0);
     expect(stdout).toMatch(/test result: ok\. [1-9]\d* passed; 0 failed/);
   });

@@ -89,7 +89,11 @@ function build(): void {
   mkdirSync(wasm, { recursive: true });
   copyFileSync(join(out, "doge_tokenizer_bg.wasm"), binary);
   const rustc = prints("rustc", ["--version"]).trim();
-  const record = { sources: hashOfSources(crate), binary: digest(readFileSync(binary)), builtWith: `${rustc}, wasm-pack ${WASM_PACK}` };
+  const record = {
+    sources: hashOfSources(crate),
+    binary: digest(readFileSync(binary)),
+    builtWith: `${rustc}, wasm-pack ${WASM_PACK}`,
+  };
   writeFileSync(stamp, `${JSON.stringify(record, null, 2)}\n`);
 }
 
@@ -100,7 +104,9 @@ if (found === null && !asked("--force")) {
   console.log(`The tokenizer's binary belongs to the crate's sources (${hashOfSources(crate).slice(0, 16)}).`);
 } else if (asked("--force") || (asked("--build") && process.env.CI)) {
   build();
-  console.log(`The tokenizer's binary was built${found === null ? "" : `, because ${found}`}: commit packages/tokenizer-fast/wasm.`);
+  console.log(
+    `The tokenizer's binary was built${found === null ? "" : `, because ${found}`}: commit packages/tokenizer-fast/wasm.`,
+  );
 } else {
   console.log(`The tokenizer's binary is stale: ${found}. Build it with \`npm run tokenizer\`, and commit it.`);
   process.exitCode = 1;

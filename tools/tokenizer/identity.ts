@@ -7,7 +7,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createFastTokenizer } from "@doge-lm/tokenizer-fast";
-// @ts-expect-error The package's type files import each other without extensions, which NodeNext does not resolve.
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { around, hashOfIds, hashOfTexts, idList, line } from "../../packages/tokenizer-fast/test/lines.ts";
 import { startOracle } from "./oracle.ts";
@@ -23,7 +22,8 @@ const TRAININGS = [
 ];
 
 const [python, folder, count = "1000000"] = process.argv.slice(2);
-if (python === undefined || folder === undefined) throw new Error("Usage: identity.ts PYTHON FOLDER [LINES] | PYTHON --goldens");
+if (python === undefined || folder === undefined)
+  throw new Error("Usage: identity.ts PYTHON FOLDER [LINES] | PYTHON --goldens");
 if (folder === "--goldens") await writeGoldens(python);
 else await compare(python, folder, Number(count));
 
@@ -72,7 +72,8 @@ async function compare(python: string, folder: string, lines: number): Promise<v
         if (mine !== wanted[index]!.join()) {
           if (different++ < 10) console.log(`differs from the Rust library: ${JSON.stringify(text)}`);
         }
-        if (mine !== library.encode(wellFormed[index]!).ids.join()) {
+        // It is slow: every tenth text.
+        if (total % 10 === 0 && mine !== library.encode(wellFormed[index]!).ids.join()) {
           if (differentToLibrary++ < 20) console.log(`differs from @huggingface/tokenizers: ${JSON.stringify(text)}`);
         }
       });
@@ -80,7 +81,7 @@ async function compare(python: string, folder: string, lines: number): Promise<v
     }
     console.log(
       `${name}: ${total} texts, ${ids} ids, ${different} differ from the Rust library, ` +
-        `${differentToLibrary} from @huggingface/tokenizers; hash ${hashOfTexts(hashes)}`,
+        `and of every tenth ${differentToLibrary} from @huggingface/tokenizers; hash ${hashOfTexts(hashes)}`,
     );
     wrong += different;
   }

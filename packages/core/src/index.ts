@@ -53,7 +53,7 @@ export {
   validateSampling,
 } from "./sampling.ts";
 export * from "./session.ts";
-export { gpt2Pattern, llama3Pattern, type SplitPattern } from "./split-patterns.ts";
+export { llama3Pattern, type SplitPattern } from "./split-patterns.ts";
 export * from "./stop.ts";
 export * from "./streamer.ts";
 export * from "./task.ts";

@@ -1,5 +1,5 @@
 // A new vocabulary from texts, as a tokenizer.json: the merges are those that the Rust library's BpeTrainer learns.
-import { byteSymbols, createTokenizer, gpt2Pattern, llama3Pattern } from "@doge-lm/core";
+import { byteSymbols, createTokenizer, llama3Pattern } from "@doge-lm/core";
 import { type Asset, compile, fault } from "./binary.ts";
 import { CROSSING, PATTERNS } from "./engine.ts";
 import { Instance } from "./instance.ts";

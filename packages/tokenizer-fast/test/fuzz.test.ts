@@ -16,7 +16,22 @@ const good = () => expect([...fast.encode(sample)]).toEqual(wanted);
 const piece = fc.oneof(
   fc.string({ unit: "binary", maxLength: 12 }),
   fc.constantFrom(...fast.special.keys()),
-  fc.constantFrom("<|", "|>", "'S", "'ſ", " ", "\n", "\r\n", "\u0085", "\ufeff", "\ud800", "\udc00", "a".repeat(70), "中".repeat(30), "123456"),
+  fc.constantFrom(
+    "<|",
+    "|>",
+    "'S",
+    "'ſ",
+    " ",
+    "\n",
+    "\r\n",
+    "\u0085",
+    "\ufeff",
+    "\ud800",
+    "\udc00",
+    "a".repeat(70),
+    "中".repeat(30),
+    "123456",
+  ),
 );
 const text = fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join(""));
 
@@ -40,7 +55,10 @@ fuzz(
 fuzz(
   "ids, whole and in a stream",
   300,
-  fc.tuple(fc.array(fc.oneof(fc.nat(fast.size - 1), fc.integer({ min: 256, max: 511 })), { maxLength: 40 }), fc.boolean()),
+  fc.tuple(
+    fc.array(fc.oneof(fc.nat(fast.size - 1), fc.integer({ min: 256, max: 511 })), { maxLength: 40 }),
+    fc.boolean(),
+  ),
   ([ids, skipSpecial]) => {
     const whole = slow.decode(ids, { skipSpecial });
     expect(fast.decode(ids, { skipSpecial })).toBe(whole);

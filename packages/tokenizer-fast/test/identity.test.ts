@@ -10,7 +10,8 @@ const read = (address: string): string => readFileSync(new URL(address, import.m
 const json = JSON.parse(read("../../demo-model/tokenizer.json"));
 const fast = await createFastTokenizer(json);
 const goldens = JSON.parse(read("fixtures/goldens.json")) as { encoded: string[]; decoded: string[] };
-const lines = (from: number, count: number): string[] => Array.from({ length: count }, (_, index) => line(from + index));
+const lines = (from: number, count: number): string[] =>
+  Array.from({ length: count }, (_, index) => line(from + index));
 
 describe("the Rust library", () => {
   test.each(goldens.encoded.map((golden, block) => [block, golden]))("lines, block %i", (block, golden) => {
@@ -44,7 +45,8 @@ describe("core's tokenizer", () => {
     for (const [, code] of `${letters}${numbers}`.matchAll(/\\u\{([0-9a-f]+)\}/g)) {
       for (const near of [-1, 0, 1]) edges.add(Number.parseInt(code!, 16) + near);
     }
-    for (let code = 0; code < 0x3100; code++) if (new RegExp(`[${spaces}]`, "u").test(String.fromCodePoint(code))) edges.add(code);
+    for (let code = 0; code < 0x3100; code++)
+      if (new RegExp(`[${spaces}]`, "u").test(String.fromCodePoint(code))) edges.add(code);
     expect(edges.size).toBeGreaterThan(2000);
     const texts = [...edges].filter((code) => code < 0xd800 || code > 0xdfff).map(around);
     const { ids, ends } = fast.encodeBatch(texts);

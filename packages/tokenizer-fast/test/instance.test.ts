@@ -14,7 +14,9 @@ async function counted(work: () => Promise<void>): Promise<Record<string, number
   const calls: Record<string, number> = {};
   const Real = WebAssembly.Instance;
   vi.stubGlobal("WebAssembly", {
-    ...Object.fromEntries(Object.getOwnPropertyNames(WebAssembly).map((name) => [name, Reflect.get(WebAssembly, name)])),
+    ...Object.fromEntries(
+      Object.getOwnPropertyNames(WebAssembly).map((name) => [name, Reflect.get(WebAssembly, name)]),
+    ),
     Instance: class {
       readonly exports: object;
       constructor(module: WebAssembly.Module) {
@@ -122,7 +124,16 @@ describe("the binary", () => {
   test("imports nothing, and exports what is described", () => {
     expect(WebAssembly.Module.imports(module)).toEqual([]);
     const names = WebAssembly.Module.exports(module).map(({ name }) => name);
-    const functions = ["begin_counts", "build", "decode", "encode", "feed_counts", "learn", "reserve_bytes", "reserve_words"];
+    const functions = [
+      "begin_counts",
+      "build",
+      "decode",
+      "encode",
+      "feed_counts",
+      "learn",
+      "reserve_bytes",
+      "reserve_words",
+    ];
     expect(names.filter((name) => !name.startsWith("__")).sort()).toEqual([...functions, "memory"].sort());
   });
 

@@ -61,7 +61,8 @@ const PIECES: readonly ((draw: Draw) => string)[] = [
     const from = draw(special.length);
     return special.slice(from, from + 1 + draw(special.length));
   },
-  (draw) => `\n${" ".repeat(draw(12))}${pick(draw, ["if (x != null) {", "return a[i] += 0x1F;", "// TODO", "def f(self):"])}`,
+  (draw) =>
+    `\n${" ".repeat(draw(12))}${pick(draw, ["if (x != null) {", "return a[i] += 0x1F;", "// TODO", "def f(self):"])}`,
   (draw) => `https://${pick(draw, WORDS)}.org/${pick(draw, WORDS)}?q=${draw(100000)}&r=%20`,
   (draw) => pick(draw, [..."ab =-.\n é中"]).repeat(2 + draw(60)),
   (draw) => String.fromCharCode(0xd800 + draw(0x800)),

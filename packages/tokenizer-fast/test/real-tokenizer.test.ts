@@ -2,4 +2,4 @@
 import { createFastTokenizer } from "@doge-lm/tokenizer-fast";
 import { realTokenizerSuite } from "../../core/test/text/real-tokenizer-suite.ts";
 
-realTokenizerSuite(createFastTokenizer);
+realTokenizerSuite(createFastTokenizer, process.env.DOGE_TOKENIZER_DIR);

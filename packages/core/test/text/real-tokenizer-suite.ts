@@ -5,12 +5,9 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { chatTemplate, encodeChat, renderChat, type Tokenizer, type TokenizerFactory } from "../../src/index.ts";
 
-const folder = process.env.DOGE_TOKENIZER_DIR;
-
-const absent = folder ? "" : " (skipped: DOGE_TOKENIZER_DIR names no folder with tokenizer.json and cases.json)";
-
-/** Registers the tests for the tokenizer that `create` makes. */
-export function realTokenizerSuite(create: TokenizerFactory): void {
+/** Registers the tests for the tokenizer that `create` makes from the files in `folder`. */
+export function realTokenizerSuite(create: TokenizerFactory, folder: string | undefined): void {
+  const absent = folder ? "" : " (skipped: DOGE_TOKENIZER_DIR names no folder with tokenizer.json and cases.json)";
   describe.runIf(folder)(`the published tokenizer${absent}`, () => {
     let tokenizer: Tokenizer;
     let template: string | null;

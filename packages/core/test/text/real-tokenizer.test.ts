@@ -2,4 +2,4 @@
 import { createTokenizer } from "../../src/index.ts";
 import { realTokenizerSuite } from "./real-tokenizer-suite.ts";
 
-realTokenizerSuite(createTokenizer);
+realTokenizerSuite(createTokenizer, process.env.DOGE_TOKENIZER_DIR);
