@@ -75,6 +75,7 @@ beforeAll(async () => {
     ["reference", "backend-reference"],
     ["conformance", "conformance"],
     ["demo-model", "demo-model"],
+    ["tokenizer-fast", "tokenizer-fast"],
   ] as const) {
     await link(join(root, "packages", target), "node_modules", "@doge-lm", name);
   }
