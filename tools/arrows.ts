@@ -13,6 +13,7 @@ const ARROWS: Record<string, readonly string[]> = {
   "packages/backend-wasm": ["core", "wasm"],
   "packages/conformance": ["core", "demo-model"],
   "packages/demo-model": [],
+  "packages/tokenizer-fast": ["core", "tokenizer-fast"],
   "apps/cli": ["core", "reference", "wasm", "demo-model"],
 };
 /** Tests: the witnesses a package may be compared with. */

@@ -20,6 +20,7 @@ const STEPS: readonly Step[] = [
   { name: "import arrows", command: script("arrows.ts") },
   { name: "documentation links", command: script("docs.ts") },
   { name: "unused files, exports and dependencies (knip)", command: [bin("knip")] },
+  { name: "the tokenizer's binary and its sources", command: script("tokenizer/crate.ts"), tells: true },
   {
     name: "build of packed packages (turbo)",
     command: [bin("turbo"), "run", "build", "--filter=!@doge-lm/docs", "--output-logs=errors-only"],

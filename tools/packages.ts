@@ -19,6 +19,7 @@ import { answerOfBuild, answerOfPage, findBrowser, STRICT, serveModel } from "./
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
+import { checkTokenizer } from "./packages/tokenizer.ts";
 import { checkTypes } from "./packages/types.ts";
 
 const bring = process.argv.includes("--full") || Boolean(process.env.CI);
@@ -45,6 +46,7 @@ for (const [name, { manifest }] of packed) {
     return `${size}; ${entries.length} entry points import`;
   });
   if (name === "@doge-lm/wasm") await checkWasm(project);
+  if (name === "@doge-lm/tokenizer-fast") await checkTokenizer(project);
   if (name === "@doge-lm/cli") await step("doge, from its package", () => checkCommand(project));
 }
 
@@ -83,7 +85,7 @@ async function checkWasm(project: Project): Promise<void> {
     let built = false;
     await step(`${name}, for a page`, async () => {
       await build();
-      const size = weigh(project, folder);
+      const size = weigh(project, folder, 4);
       built = true;
       return size;
     });

@@ -134,7 +134,7 @@ no reason to be robust to that.
 | --- | ---: | --- | --- | ---: | ---: | ---: | ---: |
 ${lines.join("\n")}
 
-The suite holds every backend to bounds on the mean: [tolerances](../packages/conformance/src/tolerances.ts), \`klDemo\` and
+The suite holds every backend to bounds on the mean (\`packages/conformance/src/tolerances.ts\`): \`klDemo\` and
 \`klActivations\`.
 `,
 );

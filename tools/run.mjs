@@ -190,6 +190,14 @@ switch (command) {
     process.exit(run(node, [...strip, "--expose-gc", join(root, "tools", "soak.ts"), ...args]));
     break;
   }
+  case "tokenizer": {
+    ensureInstalled("all");
+    const [what = "--force", ...rest] = args;
+    const script = what === "benchmark" ? "benchmark.ts" : "crate.ts";
+    const given = what === "benchmark" ? rest : [what, ...rest];
+    process.exit(run(node, [...strip, join(root, "tools", "tokenizer", script), ...given]));
+    break;
+  }
   case "exec": {
     ensureInstalled("all");
     process.exit(run(args[0], args.slice(1)));
@@ -197,6 +205,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak, tokenizer or exec.`,
     );
 }

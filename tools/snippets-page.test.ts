@@ -98,6 +98,9 @@ async function open(folder: string): Promise<string> {
 
 function answer(request: IncomingMessage, response: ServerResponse, folder: string, say: (text: string) => void): void {
   const { pathname } = new URL(request.url ?? "/", "http://localhost");
+  // Isolated, so that threads may share memory.
+  response.setHeader("cross-origin-opener-policy", "same-origin");
+  response.setHeader("cross-origin-embedder-policy", "require-corp");
   if (pathname === "/answer/") {
     let body = "";
     request.setEncoding("utf8").on("data", (part: string) => {
@@ -116,6 +119,10 @@ function answer(request: IncomingMessage, response: ServerResponse, folder: stri
     request.pipe(onward);
   } else if (pathname.startsWith("/models/doge/")) {
     void serveFile(join(demo, pathname.slice("/models/doge/".length)), response);
+  } else if (/^\/tokenizer(_config)?\.json$/.test(pathname)) {
+    void serveFile(join(demo, pathname), response);
+  } else if (pathname === "/scripts/worker.js") {
+    void serveFile(join(root, "packages/backend-wasm/build/worker.js"), response);
   } else {
     void serveFile(join(folder, pathname === "/" ? "index.html" : pathname), response);
   }
@@ -163,7 +170,7 @@ async function buildWithEsbuild(folder: string): Promise<string> {
 
 describe(`code blocks for pages${absence}`, () => {
   test("there are some", () => {
-    expect([programs.size > 3, builders.length, vite !== undefined, suites.length]).toEqual([true, 1, true, 2]);
+    expect([programs.size > 4, builders.length, vite !== undefined, suites.length]).toEqual([true, 2, true, 2]);
   });
 
   test.skipIf(browser === undefined).each([...programs])("%s runs", { timeout }, async (section, parts) => {
@@ -173,7 +180,7 @@ describe(`code blocks for pages${absence}`, () => {
   });
 
   test.skipIf(browser === undefined).each(builders)("$where runs", { timeout }, async (block) => {
-    const folder = await writeProgram("program-esbuild", [block]);
+    const folder = await writeProgram(`program-esbuild-${builders.indexOf(block)}`, [block]);
     expect(await open(await buildWithEsbuild(folder))).toMatch(/^done:/);
   });
 });

@@ -213,9 +213,9 @@ export async function buildEsbuild(project: Project, target: "web" | "node"): Pr
   if (warnings.length > 0) throw new Error((await esbuild.formatMessages(warnings, { kind: "warning" })).join("\n"));
 }
 
-/** What a page of the build in `folder` downloads. @throws when that is too much, when a binary is missing, or when a module
- *  of Node is asked for. */
-export function weigh(project: Project, folder: string): string {
+/** What a page of the build in `folder` downloads. @throws when that is too much, when not all `wanted` binaries are there, or
+ *  when a module of Node is asked for. */
+export function weigh(project: Project, folder: string, wanted: number): string {
   let code = 0;
   const binaries: number[] = [];
   for (const entry of readdirSync(join(project.folder, folder), { recursive: true, withFileTypes: true })) {
@@ -230,8 +230,8 @@ export function weigh(project: Project, folder: string): string {
     const found = builtin.exec(content.toString());
     if (found !== null) throw new Error(`${folder}/${entry.name} asks for a module of Node: ${found[0]}.`);
   }
-  if (binaries.length !== 4) throw new Error(`${folder} holds ${binaries.length} .wasm files, not the four binaries.`);
-  // A page takes one of the four.
+  if (binaries.length !== wanted) throw new Error(`${folder} holds ${binaries.length} .wasm files, not ${wanted}.`);
+  // Of a backend's binaries a page takes one.
   const all = code + Math.max(...binaries);
   const text = `${kilobytes(code)} of code + ${kilobytes(Math.max(...binaries))} of WebAssembly, gzipped`;
   if (all > PAGE_LIMIT) throw new Error(`A page downloads ${text}: over ${kilobytes(PAGE_LIMIT)}.`);

@@ -8,6 +8,10 @@ const packs = join(root, ".cache", "packs");
 /** Bytes that a published package may unpack to, with the reason. */
 const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> = {
   "@doge-lm/demo-model": { bytes: 4_000_000, why: "the bundled model is a taste, not a download" },
+  "@doge-lm/tokenizer-fast": {
+    bytes: 300_000,
+    why: "a page loads it for its speed: it must not cost the time it saves",
+  },
   "@doge-lm/conformance": { bytes: 4_000_000, why: "fixtures and goldens travel with the suite" },
 };
 const DEFAULT_LIMIT = { bytes: 1_000_000, why: "install size is a feature: 3 MB for a backend with all it depends on" };

@@ -68,6 +68,7 @@ export class Place {
       ["reference", "backend-reference"],
       ["conformance", "conformance"],
       ["demo-model", "demo-model"],
+      ["tokenizer-fast", "tokenizer-fast"],
     ] as const) {
       await place.link(join(root, "packages", target), "node_modules", "@doge-lm", name);
     }

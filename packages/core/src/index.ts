@@ -1,6 +1,7 @@
 // The public face of @doge-lm/core: platform-free; files and caches are in ./node and ./browser.
 export type * from "./backend.ts";
 // Text: tokenizer, streaming decode, chat templates.
+export { byteSymbols } from "./byte-level.ts";
 export {
   type ChatOptions,
   chatTemplate,
@@ -53,12 +54,21 @@ export {
 } from "./sampling.ts";
 export * from "./scheduler.ts";
 export * from "./session.ts";
+export { llama3Pattern, type SplitPattern } from "./split-patterns.ts";
 export * from "./stop.ts";
 export * from "./streamer.ts";
 export * from "./task.ts";
 export type { TextStream } from "./text-stream.ts";
 export * from "./timeline.ts";
-export { createTokenizer, type DecodeOptions, type EncodeOptions, type Tokenizer } from "./tokenizer.ts";
+export {
+  createTokenizer,
+  type DecodeOptions,
+  type EncodeOptions,
+  type Tokenizer,
+  type TokenizerFactory,
+} from "./tokenizer.ts";
+export type { TokenizerEngine } from "./tokenizer-engine.ts";
+export type { AddedToken, TokenizerParts } from "./tokenizer-json.ts";
 export * from "./trace.ts";
 export type * from "./training.ts";
 export { floats, memoryCheckpoint, quantizable, readTensor, tensorShapes } from "./weights.ts";

@@ -11,7 +11,7 @@ import { type GenerationDefaults, readGenerationConfig } from "./generation-conf
 import type { HubOptions, Progress } from "./hub/options.ts";
 import type { Json } from "./json.ts";
 import { openCheckpoint } from "./open.ts";
-import { createTokenizer, type Tokenizer } from "./tokenizer.ts";
+import { createTokenizer, type Tokenizer, type TokenizerFactory } from "./tokenizer.ts";
 
 /** A folder, a hub's name ("owner/name"), a browser's files, or files by name; or Files of one's own, which the caller closes. */
 export type Source = string | readonly File[] | { readonly [name: string]: Blob | Uint8Array } | Files;
@@ -22,13 +22,26 @@ export interface LoadDogeOptions extends LoadOptions, Omit<HubOptions, "weights"
   readonly backend: Provider | readonly Provider[];
   /** Generations that run at once and share their calls, at most; the others wait. Default 16; each needs `room`. */
   readonly rows?: number | undefined;
+  /** What makes the tokenizer from the model's files; default `createTokenizer`. */
+  readonly tokenizer?: TokenizerFactory | undefined;
 }
 
 /** Load the Doge in `source`. A folder with config.json and weights alone works with ids; it then has no tokenizer.
  *  Errors: those of fetching a hub's model and of opening files, of the backend's open and load, "tokenizer-invalid", "unavailable", "aborted". */
 export async function loadDoge(source: Source, options: LoadDogeOptions): Promise<Doge> {
   const start = performance.now();
-  const { backend: providers, onProgress, revision, endpoint, token, cacheDir, offline, rows, ...load } = options;
+  const {
+    backend: providers,
+    onProgress,
+    revision,
+    endpoint,
+    token,
+    cacheDir,
+    offline,
+    rows,
+    tokenizer,
+    ...load
+  } = options;
   if (providers === undefined) {
     throw new DogeError("invalid-argument", "backend is undefined; it must be a provider or a list of providers.");
   }
@@ -42,7 +55,7 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
   try {
     const counted = counter(files, onProgress);
     const checkpoint = await openCheckpoint(counted.files, { signal });
-    const text = await readTextFiles(files, signal);
+    const text = await readTextFiles(files, tokenizer, signal);
     const chosen = await choose(Array.isArray(providers) ? providers : [providers as Provider], signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
@@ -84,6 +97,7 @@ function faults(tried: readonly Tried[]): string[] {
 
 async function readTextFiles(
   files: Files,
+  create: TokenizerFactory = createTokenizer,
   signal: AbortSignal | undefined,
 ): Promise<{
   tokenizer: Tokenizer | null;
@@ -102,7 +116,7 @@ async function readTextFiles(
     ? await readText(files, "chat_template.jinja", undefined, signal)
     : null;
   return {
-    tokenizer: tokenizerJson === undefined ? null : createTokenizer(tokenizerJson, tokenizerConfig),
+    tokenizer: tokenizerJson === undefined ? null : await create(tokenizerJson, tokenizerConfig),
     chatTemplate: chatTemplate({ jinja, tokenizerConfig, json: await json("chat_template.json") }),
     defaults,
     warnings,

@@ -2,10 +2,10 @@
 // either one that is known to give the ids of the Rust library, or an error that names it.
 import { byteOfSymbol, byteSymbols } from "./byte-level.ts";
 import { DogeError } from "./errors.ts";
-import { gpt2Pattern, splitPattern } from "./split-patterns.ts";
+import { gpt2Pattern, type SplitPattern, splitPattern } from "./split-patterns.ts";
 
 /** A string that becomes one id wherever it stands in a text whose special strings are parsed. */
-interface AddedToken {
+export interface AddedToken {
   readonly content: string;
   readonly id: number;
   /** Left out by a decode that skips special tokens. */
@@ -21,7 +21,7 @@ export interface TokenizerParts {
   readonly merges: readonly (readonly [string, string])[];
   readonly ignoreMerges: boolean;
   /** Applied one after the other, each to the pieces of the one before. */
-  readonly patterns: readonly RegExp[];
+  readonly patterns: readonly SplitPattern[];
   /** Ids that the post-processor puts around a single text. */
   readonly prefix: readonly number[];
   readonly suffix: readonly number[];
@@ -116,6 +116,8 @@ function readAdded(value: unknown, vocabulary: { readonly [token: string]: numbe
     only(token, at, ["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"]);
     const { id, content, special } = token;
     if (typeof content !== "string" || content === "") refuse(`${at}.content`, content, "a string that is not empty");
+    // In UTF-8 it would be another string: U+FFFD in place of the half character.
+    if (!content.isWellFormed()) refuse(`${at}.content`, content, "a string without lone surrogates");
     // White space at an edge could not be told from the text around it, nor kept from being trimmed by a chat template.
     if (content.trim() !== content) refuse(`${at}.content`, content, "a string without white space at its ends");
     if (typeof id !== "number") refuse(`${at}.id`, id, "a whole number");
@@ -182,8 +184,8 @@ function readMerges(
   });
 }
 
-function readPreTokenizer(value: unknown): RegExp[] {
-  const patterns: RegExp[] = [];
+function readPreTokenizer(value: unknown): SplitPattern[] {
+  const patterns: SplitPattern[] = [];
   const components = flatten(value, "pre_tokenizer", "pretokenizers");
   components.forEach(({ component, at }, index) => {
     const last = index === components.length - 1;

@@ -1,12 +1,9 @@
-// Text to ids and back, by a tokenizer.json. The merging is @huggingface/tokenizers'; around it stand the strict reading
-// of the file, word patterns that do not depend on the engine, special strings that can be switched off, and decoding.
-// @ts-expect-error The package's type files import each other without extensions, which NodeNext does not resolve.
-import { BPE } from "@huggingface/tokenizers";
+// Text to ids and back, by a tokenizer.json: the strict reading of the file and the checks of every call. The work itself is
+// an engine's: JavaScript's own (tokenizer-engine.ts), or one that is handed in.
 import type { Tokens } from "./backend.ts";
-import { toByteSymbols } from "./byte-level.ts";
 import { DogeError } from "./errors.ts";
-import { splitSpecial } from "./special-strings.ts";
 import { type TextStream, textStream, utf8Decoder } from "./text-stream.ts";
+import { javascriptEngine, type TokenizerEngine } from "./tokenizer-engine.ts";
 import { readTokenizerJson, type TokenizerParts } from "./tokenizer-json.ts";
 
 export interface EncodeOptions {
@@ -40,19 +37,27 @@ export interface Tokenizer {
   stream(options?: DecodeOptions): TextStream;
 }
 
+/** Makes the tokenizer of a model: `createTokenizer`, or another with the same checks. */
+export type TokenizerFactory = (tokenizerJson: unknown, tokenizerConfig?: unknown) => Tokenizer | Promise<Tokenizer>;
+
 /**
  * A tokenizer from the parsed tokenizer.json and, where there is one, tokenizer_config.json, which names the bos and eos
- * tokens. Throws "tokenizer-invalid" naming the entry that is wrong or not supported.
+ * tokens. `engine` makes what does the work, from the checked file. Throws "tokenizer-invalid" naming the entry that is wrong
+ * or not supported.
  */
-export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknown): Tokenizer {
+export function createTokenizer(
+  tokenizerJson: unknown,
+  tokenizerConfig?: unknown,
+  engine: (parts: TokenizerParts) => TokenizerEngine = javascriptEngine,
+): Tokenizer {
   const parts = readTokenizerJson(tokenizerJson);
   const special = new Map(parts.added.map((token) => [token.content, token.id]));
   const roles = readRoles(tokenizerConfig, special);
-  const skipped = new Uint8Array(parts.size);
-  for (const token of parts.added) if (token.special) skipped[token.id] = 1;
-  const encodePlain = plainEncoder(parts);
-  const bytesOf = (skipSpecial: boolean) => (ids: ArrayLike<number>) =>
-    idsToBytes(parts, ids, skipSpecial ? skipped : null);
+  const { encode, bytes } = engine(parts);
+  const bytesOf = (skipSpecial: boolean) => (ids: ArrayLike<number>) => {
+    checkIds(ids, parts.size);
+    return bytes(ids, skipSpecial);
+  };
   const idOf = (role: string): number | null => special.get(roles.get(role) ?? "") ?? null;
 
   return {
@@ -65,55 +70,21 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig?: unknow
       if (typeof text !== "string") {
         throw new DogeError("invalid-argument", `The text to encode is ${typeof text}, not a string.`);
       }
-      const ids: number[] = addSpecial ? [...parts.prefix] : [];
-      const pieces = parseSpecial ? splitSpecial(text.toWellFormed(), special) : [text.toWellFormed()];
-      pieces.forEach((piece, index) => {
-        if (index % 2 === 1) ids.push(special.get(piece)!);
-        else encodePlain(piece, ids);
-      });
-      if (addSpecial) ids.push(...parts.suffix);
-      return Int32Array.from(ids);
+      return encode(text, addSpecial, parseSpecial);
     },
     decode: (ids, { skipSpecial = true } = {}) => utf8Decoder().decode(bytesOf(skipSpecial)(ids)),
     stream: ({ skipSpecial = true } = {}) => textStream(bytesOf(skipSpecial)),
   };
 }
 
-/** Appends the ids of a text without special strings. */
-function plainEncoder(parts: TokenizerParts): (text: string, ids: number[]) => void {
-  const bpe: { encode(words: string[]): string[]; tokens_to_ids: Map<string, number> } = new BPE({
-    type: "BPE",
-    vocab: parts.vocabulary,
-    merges: parts.merges,
-    ignore_merges: parts.ignoreMerges,
-  });
-  // With `ignore_merges` a word that stands in the vocabulary is taken whole: an added token must not be such a word.
-  for (const token of parts.added) bpe.tokens_to_ids.delete(token.content);
-  return (text, ids) => {
-    let words = text === "" ? [] : [text];
-    for (const pattern of parts.patterns) words = words.flatMap((word) => word.match(pattern) ?? []);
-    for (const token of bpe.encode(words.map(toByteSymbols))) ids.push(bpe.tokens_to_ids.get(token)!);
-  };
-}
-
-function idsToBytes(parts: TokenizerParts, ids: ArrayLike<number>, skipped: Uint8Array | null): Uint8Array {
-  const { bytes, offsets, size } = parts;
-  let length = 0;
+/** "invalid-token" for the first id that is none of `size`. */
+function checkIds(ids: ArrayLike<number>, size: number): void {
   for (let index = 0; index < ids.length; index++) {
     const id = ids[index]!;
     if (!Number.isInteger(id) || id < 0 || id >= size) {
       throw new DogeError("invalid-token", `Id ${id} at place ${index} is not in the vocabulary of ${size}.`);
     }
-    if (skipped?.[id] !== 1) length += offsets[id + 1]! - offsets[id]!;
   }
-  const text = new Uint8Array(length);
-  let end = 0;
-  for (let index = 0; index < ids.length; index++) {
-    const id = ids[index]!;
-    if (skipped?.[id] === 1) continue;
-    for (let at = offsets[id]!; at < offsets[id + 1]!; at++) text[end++] = bytes[at]!;
-  }
-  return text;
 }
 
 /** bos_token and its like from tokenizer_config.json; older files write them as objects with a `content`. */

@@ -1,9 +1,10 @@
 // loadDoge: files to a Doge, with progress, defaults and a choice of backends.
 import { describe, expect, it } from "vitest";
 import { readGenerationConfig } from "../../src/generation-config.ts";
-import type { Progress, Provider } from "../../src/index.ts";
+import type { Progress, Provider, TokenizerFactory } from "../../src/index.ts";
 import { isDogeError, loadDoge, tensorShapes } from "../../src/index.ts";
 import { config, MockBackend, mockProvider } from "./mock.ts";
+import { mockTokenizer } from "./text.ts";
 
 const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
 
@@ -54,6 +55,19 @@ function reading(): { raw: MockBackend; provider: Provider } {
 }
 
 describe("loadDoge", () => {
+  it("takes a tokenizer from the factory it is given", async () => {
+    const made: unknown[] = [];
+    const tokenizer: TokenizerFactory = async (file, settings) => {
+      made.push([file, settings]);
+      return mockTokenizer();
+    };
+    const files = { ...folder(), "tokenizer.json": json({ own: 1 }), "tokenizer_config.json": json({ own: 2 }) };
+    const doge = await loadDoge(files, { backend: reading().provider, tokenizer });
+    expect(made).toEqual([[{ own: 1 }, { own: 2 }]]);
+    expect(doge.tokenizer?.size).toBe(38);
+    await doge.close();
+  });
+
   it("opens a folder of config and weights alone, with progress, for ids", async () => {
     const seen: Progress[] = [];
     const files = folder();
