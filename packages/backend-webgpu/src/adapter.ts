@@ -1,0 +1,96 @@
+// Finds a GPU: the browser's or the runtime's own WebGPU, or in Node the optional package `webgpu` (Dawn). Touches nothing until
+// asked.
+import { DogeError } from "@doge-lm/core";
+
+export interface Found {
+  readonly adapter: GPUAdapter;
+  readonly languageFeatures: ReadonlySet<string>;
+  readonly software: boolean;
+  /** "NVIDIA H200", "SwiftShader (software)". */
+  readonly name: string;
+}
+/** Why there is none. */
+export interface Absent {
+  readonly why: string;
+}
+
+/** Dawn's instance in Node must stay reachable: collected in the middle of a call it takes the process down. */
+const held = globalThis as { __dogeWebgpu?: GPU };
+let dawn: Promise<GPU | Absent> | undefined;
+
+/** Dawn, from the optional package `webgpu`. */
+async function openDawn(): Promise<GPU | Absent> {
+  // In a variable, so that no bundler looks for a package that is not there.
+  const name = "webgpu";
+  let module: { create(options: string[]): GPU; globals: object };
+  try {
+    module = await import(/* @vite-ignore */ /* webpackIgnore: true */ name);
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ERR_MODULE_NOT_FOUND") {
+      return { why: `The package webgpu (Dawn) is here and does not start: ${(error as Error).message}` };
+    }
+    return { why: "This runtime has no WebGPU of its own: in Node, `npm install webgpu` brings one (Dawn)." };
+  }
+  held.__dogeWebgpu = module.create([]);
+  return held.__dogeWebgpu;
+}
+
+/** A WebGPU implementation given by the caller, this runtime's, or Dawn. */
+async function findGpu(given: GPU | undefined): Promise<GPU | Absent> {
+  if (given !== undefined) return given;
+  const own = (globalThis.navigator as Navigator | undefined)?.gpu;
+  if (own !== undefined) return own;
+  if (typeof process === "undefined") {
+    return { why: "This browser has no WebGPU, or not on this page: it needs https or localhost." };
+  }
+  dawn ??= openDawn();
+  return dawn;
+}
+
+export async function findAdapter(options: { readonly gpu?: GPU | undefined; readonly software: boolean }): Promise<Found | Absent> {
+  const gpu = await findGpu(options.gpu);
+  if ("why" in gpu) return gpu;
+  let adapter: GPUAdapter | null;
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    // Some implementations have a software adapter that they only give when asked for it.
+    if (adapter === null && options.software) adapter = await gpu.requestAdapter({ forceFallbackAdapter: true });
+  } catch (error) {
+    return { why: `WebGPU is here and gives no adapter: ${(error as Error).message}` };
+  }
+  if (adapter === null) {
+    return { why: "WebGPU is here, but no GPU: the driver is missing (in Node: Vulkan, Metal or Direct3D 12) or blocked." };
+  }
+  const { info } = adapter;
+  const name = info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(" ") || "a GPU";
+  const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software|basic render/i.test(name);
+  if (software && !options.software) {
+    return {
+      why: `The only adapter is ${name}, which computes on the CPU: the WebAssembly backend is faster there. Ask for it with webgpu({ software: true }) or --backend webgpu.`,
+    };
+  }
+  return {
+    adapter,
+    languageFeatures: gpu.wgslLanguageFeatures ?? new Set<string>(),
+    software,
+    name: software ? `${name} (software)` : name,
+  };
+}
+
+/** A device with the adapter's own limits: the default ones are lower than what models need. */
+export async function openDevice({ adapter, name }: Found, limit: number | undefined): Promise<GPUDevice> {
+  const { limits } = adapter;
+  const most = (name: keyof GPUSupportedLimits & string): number => Number(limits[name]);
+  try {
+    return await adapter.requestDevice({
+      label: "doge",
+      requiredFeatures: adapter.features.has("subgroups") ? ["subgroups" as GPUFeatureName] : [],
+      requiredLimits: {
+        maxBufferSize: most("maxBufferSize"),
+        maxStorageBufferBindingSize: Math.min(limit ?? Number.POSITIVE_INFINITY, most("maxStorageBufferBindingSize")),
+      },
+    });
+  } catch (cause) {
+    throw new DogeError("unavailable", `${name} gives no device: ${(cause as Error).message}`, { scope: "webgpu", cause });
+  }
+}
