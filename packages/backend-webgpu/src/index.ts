@@ -9,7 +9,7 @@ import { assertKnownAnswer } from "./known-answer.ts";
 import { headRows, Machine } from "./machine.ts";
 import { GpuModel } from "./model.ts";
 import { Pages } from "./pages.ts";
-import { compile, pageBytes } from "./program.ts";
+import { pageBytes, Pipelines } from "./program.ts";
 import { chooseVariant, describeVariant, type Variant } from "./variant.ts";
 import { fillWeights, makeWeights } from "./weights.ts";
 
@@ -106,7 +106,8 @@ class WebgpuBackend implements Backend {
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
     const pages = new Pages(config, room, PAGE);
     const page = pageBytes(config);
-    const compiling = compile(gpu, config, dtype);
+    const pipelines = new Pipelines(gpu, config, dtype);
+    const compiling = pipelines.compile();
     compiling.catch(() => {});
     const buffers: GPUBuffer[] = [];
     const made = await gpu.allocate(`A model of ${dtype} weights with room for ${room} tokens`, (register) => {
@@ -128,7 +129,7 @@ class WebgpuBackend implements Backend {
     try {
       gpu.device.queue.writeBuffer(made.angles, 0, anglesOf(config, context));
       await fillWeights(gpu, made.weights, checkpoint, signal);
-      const pipelines = await compiling;
+      await compiling;
       const machine = new Machine({ gpu, config, dtype, pipelines, buffers, ...made });
       const { tokensPerSubmit } = this.#options;
       return new GpuModel(machine, pages, { dtype, routing, context, room, tokensPerSubmit });

@@ -148,6 +148,16 @@ export class Job {
     return this.#step[step]!;
   }
 
+  /** What the program needs behind the head. */
+  get ending(): string | null {
+    if (this.#kind === "sample") return this.#drawers.length > 0 ? this.#drawing : null;
+    return this.#kind === "score" ? "score" : this.#kind === "inspect" ? "rmsnorm" : null;
+  }
+
+  get #drawing(): string {
+    return `draw${this.#filtered ? " filtered" : ""}${this.width > 1 ? " told" : ""}`;
+  }
+
   get rows(): number {
     return this.#tasks.length;
   }
@@ -384,8 +394,8 @@ export class Job {
         const { program, logits, staging, activations, groups } = machine;
         encoder.pass.matmul(program.head, groups.read, dispatch, rows);
         if (this.#kind === "sample") this.#draw(encoder.pass, dispatch, rows);
-        if (this.#kind === "score") encoder.pass.units(program.score, groups.score, dispatch, rows);
-        if (this.#kind === "inspect") encoder.pass.run(program.hidden, groups.read, dispatch, Math.ceil(count / 32));
+        if (this.#kind === "score") encoder.pass.units(program.occasional("score"), groups.score, dispatch, rows);
+        if (this.#kind === "inspect") encoder.pass.run(program.occasional("rmsnorm"), groups.read, dispatch, Math.ceil(count / 32));
         asked.forEach(({ place, to }, row) => {
           if (this.#kind === "forward") encoder.copy(logits, row * vocabSize * 4, staging[0]!, to! * vocabSize * 4, vocabSize * 4);
           if (this.#kind !== "inspect") return;
@@ -404,7 +414,7 @@ export class Job {
 
   #draw(pass: Pass, dispatch: number, rows: number): void {
     const { program, groups } = this.#machine;
-    pass.units(program.draw(this.#filtered, this.width > 1), groups.draw, dispatch, rows);
+    pass.units(program.occasional(this.#drawing), groups.draw, dispatch, rows);
   }
 
   /** One decoding step, of groups of the rows that draw. */
@@ -447,22 +457,20 @@ export class Job {
   /** Pages that are copied, and keys that are forgotten, before anything is written. */
   pageWork(work: { copies: readonly (readonly [number, number])[]; resets: readonly (readonly [number, number])[] }): Unit | null {
     if (work.copies.length === 0 && work.resets.length === 0) return null;
-    const { caches, config } = this.#machine;
-    const bytes = pageBytes(config);
-    const list = this.memory.list(work.resets.flat());
-    const dispatch = this.memory.dispatch({ list, listed: work.resets.length });
+    const { config } = this.#machine;
+    const threads = Math.max(pageBytes(config).keys / 16, pageBytes(config).values / 4, pageBytes(config).meta / 4);
+    const copies = waves(work.copies).map((wave) => ({
+      dispatch: this.memory.dispatch({ list: this.memory.list(wave.flat()) }),
+      pages: wave.length,
+    }));
+    const resets = this.memory.dispatch({ list: this.memory.list(work.resets.flat()) });
     return {
       cost: DISPATCH_COST,
-      encode: (encoder) => {
-        for (const { keys, values, meta } of caches) {
-          for (const [from, to] of work.copies) {
-            encoder.copy(keys, from * bytes.keys, keys, to * bytes.keys, bytes.keys);
-            encoder.copy(values, from * bytes.values, values, to * bytes.values, bytes.values);
-            encoder.copy(meta, from * bytes.meta, meta, to * bytes.meta, bytes.meta);
-          }
-        }
-        for (const { reset } of this.#machine.program.layers) {
-          if (reset !== null) encoder.pass.run(reset, this.#machine.groups.read, dispatch, work.resets.length);
+      encode: ({ pass }) => {
+        const { program, groups } = this.#machine;
+        for (const { copy, reset } of program.layers) {
+          for (const { dispatch, pages } of copies) pass.run(copy, groups.read, dispatch, Math.ceil(threads / 64), pages);
+          if (reset !== null) pass.run(reset, groups.read, resets, work.resets.length);
         }
       },
     };
@@ -479,6 +487,21 @@ export class Job {
     const { hiddenSize, vocabSize } = this.#machine.config;
     return 2 * DISPATCH_COST + rows * vocabSize * (hiddenSize + 50);
   }
+}
+
+/** Copies in the order they were asked for, cut where one writes a page that an earlier one reads or writes. */
+function waves(copies: readonly (readonly [number, number])[]): (readonly [number, number])[][] {
+  const all: (readonly [number, number])[][] = [];
+  let touched = new Set<number>();
+  for (const [from, to] of copies) {
+    if (all.length === 0 || touched.has(to) || all.at(-1)!.some(([, earlier]) => earlier === from)) {
+      all.push([]);
+      touched = new Set();
+    }
+    all.at(-1)!.push([from, to]);
+    touched.add(from).add(to);
+  }
+  return all;
 }
 
 /** Tokens whose keys are kept before any of them attends. */

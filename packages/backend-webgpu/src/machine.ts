@@ -1,8 +1,8 @@
 // What a loaded model keeps on the device, and the buffers that its calls share: they grow between calls, never within one.
 import type { Config, DType } from "@doge-lm/core";
-import type { Gpu, Pipeline } from "./device.ts";
+import type { Gpu } from "./device.ts";
 import { USAGE } from "./device.ts";
-import { type Activations, type LayerCache, makeActivations, Program, type ProgramParts, widestActivation } from "./program.ts";
+import { type Activations, type LayerCache, makeActivations, type Pipelines, Program, type ProgramParts, widestActivation } from "./program.ts";
 import type { Weights } from "./weights.ts";
 
 /** Tokens that go through the layers together, unless they are routed together. */
@@ -15,7 +15,7 @@ export interface MachineParts {
   readonly config: Config;
   readonly dtype: DType;
   readonly weights: Weights;
-  readonly pipelines: Record<string, Pipeline>;
+  readonly pipelines: Pipelines;
   readonly caches: readonly LayerCache[];
   readonly angles: GPUBuffer;
   readonly logits: GPUBuffer;

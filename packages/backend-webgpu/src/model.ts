@@ -229,6 +229,7 @@ export class GpuModel implements Model {
       staging,
       ring,
     });
+    if (job.ending !== null) await machine.program.need(job.ending);
     machine.write(job.memory.words, job.memory.grids);
     return pages === null ? [...job.units] : [pages, ...job.units];
   }

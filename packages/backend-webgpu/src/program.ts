@@ -2,13 +2,13 @@
 // loop only names them.
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu, Pipeline } from "./device.ts";
-import { attention, type AttentionPart, PAGE, reset } from "./kernels/attention.ts";
+import { attention, type AttentionPart, copy, PAGE, reset } from "./kernels/attention.ts";
 import { draw, score } from "./kernels/draw.ts";
 import { embed } from "./kernels/embed.ts";
 import { choose, down, sort, up } from "./kernels/experts.ts";
 import { formats } from "./kernels/formats.ts";
 import { type Kernel, unitsToGroups } from "./kernels/kernel.ts";
-import { type Ending, matmul, outputsPerGroup } from "./kernels/matmul.ts";
+import { matmul, outputsPerGroup } from "./kernels/matmul.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
 import type { Matrix } from "./matrix.ts";
 import { strideOf, type Weights } from "./weights.ts";
@@ -24,6 +24,7 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   const kernels: Record<string, Kernel> = {
     embed: embed(format),
     rmsnorm,
+    copy,
     keep: attention(variant, "keep", widest),
     attend: attention(variant, "attend", widest),
     step: attention(variant, "step", widest),
@@ -50,11 +51,42 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   return kernels;
 }
 
-/** Compile every kernel of a model, all at once. */
-export async function compile(gpu: Gpu, config: Config, dtype: DType): Promise<Record<string, Pipeline>> {
-  const kernels = Object.entries(kernelsOf(gpu, config, dtype));
-  const pipelines = await gpu.alive(Promise.all(kernels.map(([, kernel]) => gpu.pipeline(kernel))));
-  return Object.fromEntries(kernels.map(([name], index) => [name, pipelines[index]!]));
+/** Kernels that not every text needs. A software adapter, which takes a quarter of a second for each, compiles them when they
+ *  are first asked for; any other at load, with the rest. */
+const OCCASIONAL: readonly string[] = ["score", "draw filtered", "draw told", "draw filtered told", "rmsnorm"];
+
+/** A model's pipelines, by what the program calls them. */
+export class Pipelines {
+  readonly #gpu: Gpu;
+  readonly #kernels: Record<string, Kernel>;
+  readonly #ready = new Map<string, Pipeline>();
+
+  constructor(gpu: Gpu, config: Config, dtype: DType) {
+    this.#gpu = gpu;
+    this.#kernels = kernelsOf(gpu, config, dtype);
+  }
+
+  /** Compile all that every text needs, at once. */
+  compile(): Promise<void> {
+    const names = Object.keys(this.#kernels);
+    return this.need(names.filter((name) => !this.#gpu.variant.serial || !OCCASIONAL.includes(name)));
+  }
+
+  async need(names: readonly string[]): Promise<void> {
+    const missing = names.filter((name) => !this.#ready.has(name));
+    if (missing.length === 0) return;
+    const made = await this.#gpu.alive(Promise.all(missing.map((name) => this.#gpu.pipeline(this.#kernels[name]!))));
+    missing.forEach((name, index) => this.#ready.set(name, made[index]!));
+  }
+
+  has(name: string): boolean {
+    return name in this.#kernels;
+  }
+
+  /** One that was needed before. */
+  get(name: string): Pipeline {
+    return this.#ready.get(name)!;
+  }
 }
 
 /** A dispatch without its counts. */
@@ -73,6 +105,7 @@ interface BoundLayer {
   readonly qkv: readonly BoundMatmul[];
   readonly attention: Readonly<Record<AttentionPart, Bound>>;
   readonly reset: Bound | null;
+  readonly copy: Bound;
   readonly output: readonly BoundMatmul[];
   readonly gated: readonly BoundMatmul[];
   readonly down: readonly BoundMatmul[];
@@ -151,7 +184,7 @@ export interface ProgramParts {
   readonly gpu: Gpu;
   readonly config: Config;
   readonly weights: Weights;
-  readonly pipelines: Record<string, Pipeline>;
+  readonly pipelines: Pipelines;
   readonly caches: readonly LayerCache[];
   readonly angles: GPUBuffer;
   readonly logits: GPUBuffer;
@@ -164,17 +197,15 @@ export class Program {
   readonly layers: readonly BoundLayer[];
   readonly embed: readonly Bound[];
   readonly head: readonly BoundMatmul[];
-  readonly hidden: Bound;
-  readonly score: Bound;
-  readonly #draws: Readonly<Record<string, Bound>>;
+  readonly #occasional = new Map<string, Bound>();
+  readonly #vocabulary: GPUBuffer;
   readonly #parts: ProgramParts;
   readonly #uniforms: GPUBuffer[] = [];
 
   constructor(parts: ProgramParts) {
     const { config, weights, activations, logits, gpu } = parts;
     this.#parts = parts;
-    const { hiddenSize, normEpsilon } = config;
-    const epsilon = bits(normEpsilon);
+    const { hiddenSize } = config;
     this.embed = weights.embedding.parts.map((part) => {
       const shape = [weights.embedding.quads, strideOf(hiddenSize) / 4, part.first, part.rows];
       const scales = part.scales === null ? [] : [part.scales];
@@ -184,20 +215,30 @@ export class Program {
       ...{ x: activations.stream, xStride: hiddenSize, result: logits, resultStride: config.vocabSize },
       ...{ vectors: weights.norm, normAt: 0 },
     });
-    this.hidden = this.#bind("rmsnorm", [
-      ...[activations.stream, weights.norm, activations.hidden],
-      this.#uniform([hiddenSize, strideOf(hiddenSize), 0, epsilon]),
-    ]);
-    const vocabulary = this.#uniform([config.vocabSize]);
-    this.score = this.#bind("score", [logits, vocabulary]);
-    const draws = ["draw", "draw filtered", "draw told", "draw filtered told"];
-    this.#draws = Object.fromEntries(draws.map((name) => [name, this.#bind(name, [logits, vocabulary])]));
+    this.#vocabulary = this.#uniform([config.vocabSize]);
     this.layers = weights.layers.map((_, layer) => this.#layer(layer));
     gpu.assertAlive();
   }
 
-  draw(filtered: boolean, told: boolean): Bound {
-    return this.#draws[`draw${filtered ? " filtered" : ""}${told ? " told" : ""}`]!;
+  /** A dispatch behind the head: "draw", "draw filtered", "draw told", "draw filtered told", "score", or "rmsnorm" for hidden
+   *  states. Bound when a call first needs it, before that call begins. */
+  async need(name: string): Promise<void> {
+    if (this.#occasional.has(name)) return;
+    const { pipelines, weights, activations, logits, config } = this.#parts;
+    await pipelines.need([name]);
+    const { hiddenSize } = config;
+    const buffers =
+      name === "rmsnorm"
+        ? [
+            ...[activations.stream, weights.norm, activations.hidden],
+            this.#uniform([hiddenSize, strideOf(hiddenSize), 0, bits(config.normEpsilon)]),
+          ]
+        : [logits, this.#vocabulary];
+    this.#occasional.set(name, this.#bind(name, buffers));
+  }
+
+  occasional(name: string): Bound {
+    return this.#occasional.get(name)!;
   }
 
   /** Gives back what it made for itself. */
@@ -213,6 +254,7 @@ export class Program {
     const { vectors } = own;
     const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
     const cache = caches[layer]!;
+    const page = pageBytes(config);
     const epsilon = bits(normEpsilon);
     const shape = this.#uniform([
       ...[heads, kvHeads, headDim, biasHeads, qkvStride(config), config.window ?? 0, config.qkNorm ? 1 : 0, epsilon],
@@ -231,7 +273,11 @@ export class Program {
         attend: this.#bind("attend", [...keys, mixed]),
         step: this.#bind("step", [...keys, mixed]),
       },
-      reset: pipelines.reset === undefined ? null : this.#bind("reset", [cache.meta, this.#uniform([kvHeads, biasHeads])]),
+      reset: !pipelines.has("reset") ? null : this.#bind("reset", [cache.meta, this.#uniform([kvHeads, biasHeads])]),
+      copy: this.#bind("copy", [
+        ...[cache.keys, cache.values, cache.meta],
+        this.#uniform([page.keys / 16, page.values / 4, page.meta / 4]),
+      ]),
       output: this.#matmul("residual", own.output, own.output, {
         ...{ x: mixed, xStride: queryWidth(config), result: stream, resultStride: hiddenSize },
         ...{ vectors, gateAt: at("input_residual"), biasAt: at("self_attn.o_proj.bias"), biased: config.attentionBias },
@@ -266,7 +312,7 @@ export class Program {
       router: this.#matmul("router", tables.router, tables.router, {
         ...{ x: stream, xStride: hiddenSize, result: router, resultStride: 2 * side, padded: true, vectors, normAt },
       }),
-      sort: pipelines.sort === undefined ? null : this.#bind("sort", [router, shape(tables.down, 0, 0)]),
+      sort: !pipelines.has("sort") ? null : this.#bind("sort", [router, shape(tables.down, 0, 0)]),
       choose: this.#bind("choose", [router, chosen, shape(tables.down, 0, 0)]),
       down: tables.down.parts.map((part) =>
         this.#bind("experts down", [
@@ -327,7 +373,7 @@ export class Program {
   }
 
   #bind(name: string, buffers: readonly GPUBuffer[]): Bound {
-    const { pipeline, layouts } = this.#parts.pipelines[name]!;
+    const { pipeline, layouts } = this.#parts.pipelines.get(name);
     return { pipeline, group: this.#parts.gpu.group(layouts[0], buffers) };
   }
 
@@ -369,4 +415,3 @@ export class Pass {
     this.run(bound, call, dispatch, unitsToGroups(this.#gpu.variant, units));
   }
 }
-export type { Ending };

@@ -352,3 +352,28 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) sl
 }
 `,
 };
+
+/** Copies pages, for a sequence that is about to write where others read. List entries: from, to. One thread for a word, a row
+ *  of workgroups for each page. (A device does not copy within one buffer by itself.) */
+export const copy: Kernel = {
+  name: "attention copy",
+  bindings: ["write", "write", "write", "uniform"],
+  call: ["read"],
+  code: /* wgsl */ `${PRELUDE}
+struct Shape { keys: u32, values: u32, meta_: u32 } // elements of a page
+@group(0) @binding(0) var<storage, read_write> keys: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> values: array<f32>;
+@group(0) @binding(2) var<storage, read_write> meta_: array<u32>;
+@group(0) @binding(3) var<uniform> shape: Shape;
+@group(1) @binding(1) var<storage, read> call: array<u32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) place: vec3u) {
+  let source = call[grid.list + place.y * 2u];
+  let goal = call[grid.list + place.y * 2u + 1u];
+  let i = place.x;
+  if (i < shape.keys) { keys[goal * shape.keys + i] = keys[source * shape.keys + i]; }
+  if (i < shape.values) { values[goal * shape.values + i] = values[source * shape.values + i]; }
+  if (i < shape.meta_) { meta_[goal * shape.meta_ + i] = meta_[source * shape.meta_ + i]; }
+}
+`,
+};
