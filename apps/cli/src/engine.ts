@@ -14,17 +14,23 @@ import {
 import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
+import { webgpu } from "@doge-lm/webgpu";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 
-/** Every backend of this program, the preferred first. */
-export function providers(options: { readonly threads?: number }): Provider[] {
-  return [wasm(options.threads === undefined ? {} : { threads: options.threads }), reference()];
+/** Every backend of this program, the preferred first. WebGPU stands behind the CPU until it has been measured on hardware; a
+ *  GPU that is none is taken only when `asked` for by name. */
+export function providers(options: { readonly threads?: number }, asked?: string): Provider[] {
+  return [
+    wasm(options.threads === undefined ? {} : { threads: options.threads }),
+    webgpu({ software: asked === "webgpu" }),
+    reference(),
+  ];
 }
 
 /** The backends that `--backend` allows, in the order they are tried. */
 function chosen(options: Pick<ModelOptions, "backend" | "threads">): Provider[] {
-  const all = providers(options);
+  const all = providers(options, options.backend);
   if (options.backend === "auto") return all;
   const found = all.filter((provider) => provider.name === options.backend);
   if (found.length > 0) return found;

@@ -8,18 +8,20 @@ export interface Found {
   readonly software: boolean;
   /** "NVIDIA H200", "SwiftShader (software)". */
   readonly name: string;
+  /** Nothing of it is used any more. Node does not end before that. */
+  release(): void;
 }
 /** Why there is none. */
 export interface Absent {
   readonly why: string;
 }
 
-/** Dawn's instance in Node must stay reachable: collected in the middle of a call it takes the process down. */
-const held = globalThis as { __dogeWebgpu?: GPU };
-let dawn: Promise<GPU | Absent> | undefined;
+/** Dawn's instance in Node. It must stay reachable while it is used: collected in the middle of a call it takes the process down.
+ *  And it must be let go afterwards, or the process does not end. */
+const held = globalThis as { __dogeWebgpu?: { readonly gpu: GPU; users: number } | undefined };
 
 /** Dawn, from the optional package `webgpu`. */
-async function openDawn(): Promise<GPU | Absent> {
+async function openDawn(): Promise<{ gpu: GPU; release: () => void } | Absent> {
   // In a variable, so that no bundler looks for a package that is not there.
   const name = "webgpu";
   let module: { create(options: string[]): GPU; globals: object };
@@ -31,30 +33,53 @@ async function openDawn(): Promise<GPU | Absent> {
     }
     return { why: "This runtime has no WebGPU of its own: in Node, `npm install webgpu` brings one (Dawn)." };
   }
-  held.__dogeWebgpu = module.create([]);
-  return held.__dogeWebgpu;
+  held.__dogeWebgpu ??= { gpu: module.create([]), users: 0 };
+  const instance = held.__dogeWebgpu;
+  instance.users++;
+  const release = () => {
+    if (--instance.users === 0) held.__dogeWebgpu = undefined;
+  };
+  return { gpu: instance.gpu, release };
 }
 
 /** A WebGPU implementation given by the caller, this runtime's, or Dawn. */
-async function findGpu(given: GPU | undefined): Promise<GPU | Absent> {
-  if (given !== undefined) return given;
+async function findGpu(given: GPU | undefined): Promise<{ gpu: GPU; release: () => void } | Absent> {
+  const release = () => {};
+  if (given !== undefined) return { gpu: given, release };
   const own = (globalThis.navigator as Navigator | undefined)?.gpu;
-  if (own !== undefined) return own;
+  if (own !== undefined) return { gpu: own, release };
   if (typeof process === "undefined") {
     return { why: "This browser has no WebGPU, or not on this page: it needs https or localhost." };
   }
-  dawn ??= openDawn();
-  return dawn;
+  return openDawn();
 }
 
-export async function findAdapter(options: { readonly gpu?: GPU | undefined; readonly software: boolean }): Promise<Found | Absent> {
-  const gpu = await findGpu(options.gpu);
-  if ("why" in gpu) return gpu;
+/** An adapter, and with it what keeps it alive: release() it. */
+export async function findAdapter(options: {
+  readonly gpu?: GPU | undefined;
+  readonly software: boolean;
+}): Promise<Found | Absent> {
+  const found = await findGpu(options.gpu);
+  if ("why" in found) return found;
+  const adapter = await findIn(found.gpu, options.software);
+  if ("why" in adapter) {
+    found.release();
+    return adapter;
+  }
+  let released = false;
+  const release = () => {
+    if (!released) found.release();
+    released = true;
+  };
+  return { ...adapter, release };
+}
+
+async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"> | Absent> {
   let adapter: GPUAdapter | null;
   try {
     adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
     // Some implementations have a software adapter that they only give when asked for it.
-    if (adapter === null && options.software) adapter = await gpu.requestAdapter({ forceFallbackAdapter: true });
+    if (adapter === null && allowed) adapter = await gpu.requestAdapter({ forceFallbackAdapter: true });
   } catch (error) {
     return { why: `WebGPU is here and gives no adapter: ${(error as Error).message}` };
   }
@@ -64,7 +89,7 @@ export async function findAdapter(options: { readonly gpu?: GPU | undefined; rea
   const { info } = adapter;
   const name = info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(" ") || "a GPU";
   const software = info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software|basic render/i.test(name);
-  if (software && !options.software) {
+  if (software && !allowed) {
     return {
       why: `The only adapter is ${name}, which computes on the CPU: the WebAssembly backend is faster there. Ask for it with webgpu({ software: true }) or --backend webgpu.`,
     };

@@ -1,6 +1,15 @@
 // @doge-lm/webgpu: Doge on any GPU that WebGPU reaches, in a browser or, with Dawn, in Node.
 import type { Availability, Backend, Capabilities, Checkpoint, LoadOptions, Model, Provider } from "@doge-lm/core";
-import { aborted, checked, type Doge, DogeError, type LoadDogeOptions, loadDoge, type Source } from "@doge-lm/core";
+import {
+  aborted,
+  checked,
+  type Doge,
+  DogeError,
+  type LoadDogeOptions,
+  loadDoge,
+  recovering,
+  type Source,
+} from "@doge-lm/core";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { anglesOf } from "./angles.ts";
 import { Gpu } from "./device.ts";
@@ -41,23 +50,26 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
     async probe(): Promise<Availability> {
       const found = await find();
       if ("why" in found) return { available: false, code: "unavailable", why: found.why };
+      found.release();
       return { available: true, ...capabilitiesOf(found, options) };
     },
     async open(signal?: AbortSignal): Promise<Backend> {
       if (signal?.aborted) throw aborted(signal, "webgpu");
       const found = await find();
       if ("why" in found) throw new DogeError("unavailable", found.why, { scope: "webgpu" });
-      const device = await openDevice(found, options.bindingLimit);
-      const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options));
-      const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options);
+      let device: GPUDevice | undefined;
       try {
+        device = await openDevice(found, options.bindingLimit);
+        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options));
+        const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
         await assertKnownAnswer(backend);
         if (signal?.aborted) throw aborted(signal, "webgpu");
+        return checked(backend);
       } catch (error) {
-        device.destroy();
+        device?.destroy();
+        found.release();
         throw error;
       }
-      return checked(backend);
     },
   };
 }
@@ -78,10 +90,12 @@ export type WebgpuLoadOptions = Omit<LoadDogeOptions, "backend"> &
   Partial<Pick<LoadDogeOptions, "backend">> &
   WebgpuOptions;
 
-/** Load the Doge in `source` (a folder, a browser's files, or files by name) on this backend. Errors: loadDoge's. */
+/** Load the Doge in `source` (a folder, a browser's files, or files by name) on this backend. A device that is lost is replaced
+ *  at most twice in five minutes. Errors: loadDoge's. */
 export function load(source: Source, options: WebgpuLoadOptions = {}): Promise<Doge> {
   const { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice, ...rest } = options;
-  return loadDoge(source, { backend: webgpu({ software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice }), ...rest });
+  const own = { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice };
+  return loadDoge(source, { backend: recovering(webgpu(own)), ...rest });
 }
 
 class WebgpuBackend implements Backend {
@@ -90,7 +104,10 @@ class WebgpuBackend implements Backend {
   readonly #gpu: Gpu;
   readonly #options: WebgpuOptions;
 
-  constructor(gpu: Gpu, can: Capabilities, options: WebgpuOptions) {
+  readonly #release: () => void;
+
+  constructor(gpu: Gpu, can: Capabilities, options: WebgpuOptions, release: () => void) {
+    this.#release = release;
     this.#gpu = gpu;
     this.can = can;
     this.#options = options;
@@ -141,6 +158,7 @@ class WebgpuBackend implements Backend {
 
   async close(): Promise<void> {
     this.#gpu.device.destroy();
+    this.#release();
   }
 }
 
