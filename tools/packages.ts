@@ -5,7 +5,15 @@
 //   node tools/packages.ts [--full]     --full: bring the runtimes that are missing, as continuous integration does
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { buildEsbuild, buildVite, buildWebpack, weigh, withViteServer, writeSources } from "./packages/bundles.ts";
+import {
+  buildEsbuild,
+  buildVite,
+  buildWebpack,
+  weigh,
+  weighBeside,
+  withViteServer,
+  writeSources,
+} from "./packages/bundles.ts";
 import { clearPacks, inspect, type Packed, pack, published } from "./packages/pack.ts";
 import { answerOfBuild, answerOfPage, findBrowser, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
@@ -37,6 +45,8 @@ for (const [name, { manifest }] of packed) {
     return `${size}; ${entries.length} entry points import`;
   });
   if (name === "@doge-lm/wasm") await checkWasm(project);
+  if (name === "@doge-lm/webgpu")
+    await step("@doge-lm/webgpu, bundled beside core", () => weighBeside(project, name, 60_000));
   if (name === "@doge-lm/cli") await step("doge, from its package", () => checkCommand(project));
 }
 

@@ -72,6 +72,7 @@ beforeAll(async () => {
   for (const [name, target] of [
     ["core", "core"],
     ["wasm", "backend-wasm"],
+    ["webgpu", "backend-webgpu"],
     ["reference", "backend-reference"],
     ["conformance", "conformance"],
     ["demo-model", "demo-model"],

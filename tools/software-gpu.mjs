@@ -13,7 +13,8 @@ const WANTED = ["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.js
 /** Variables with which a new process finds SwiftShader beside the GPUs of the machine (a real one is preferred), or why it
  *  cannot be had here. */
 export function softwareGpu() {
-  if (process.platform !== "linux" || process.arch !== "x64") return { why: "SwiftShader is brought for Linux on x64 only" };
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return { why: "SwiftShader is brought for Linux on x64 only" };
   if (!existsSync(folder)) {
     if (!existsSync(archive)) return { why: "the development tools, which bring SwiftShader, are not installed" };
     unpack();
@@ -36,7 +37,8 @@ function unpack() {
   for (let at = 0; at + 512 <= tar.length && tar[at] !== 0; ) {
     const name = tar.toString("utf8", at, at + 100).replace(/\0.*$/s, "");
     const size = Number.parseInt(tar.toString("latin1", at + 124, at + 136), 8);
-    if (WANTED.includes(name)) writeFileSync(join(half, name), tar.subarray(at + 512, at + 512 + size), { mode: 0o755 });
+    if (WANTED.includes(name))
+      writeFileSync(join(half, name), tar.subarray(at + 512, at + 512 + size), { mode: 0o755 });
     at += 512 + Math.ceil(size / 512) * 512;
   }
   mkdirSync(dirname(folder), { recursive: true });

@@ -84,7 +84,9 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
     return { why: `WebGPU is here and gives no adapter: ${(error as Error).message}` };
   }
   if (adapter === null) {
-    return { why: "WebGPU is here, but no GPU: the driver is missing (in Node: Vulkan, Metal or Direct3D 12) or blocked." };
+    return {
+      why: "WebGPU is here, but no GPU: the driver is missing (in Node: Vulkan, Metal or Direct3D 12) or blocked.",
+    };
   }
   const { info } = adapter;
   const name = info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(" ") || "a GPU";
@@ -103,7 +105,7 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
 }
 
 /** A device with the adapter's own limits: the default ones are lower than what models need. */
-export async function openDevice({ adapter, name }: Found, limit: number | undefined): Promise<GPUDevice> {
+export async function openDevice({ adapter, name }: Found): Promise<GPUDevice> {
   const { limits } = adapter;
   const most = (name: keyof GPUSupportedLimits & string): number => Number(limits[name]);
   try {
@@ -112,10 +114,13 @@ export async function openDevice({ adapter, name }: Found, limit: number | undef
       requiredFeatures: adapter.features.has("subgroups") ? ["subgroups" as GPUFeatureName] : [],
       requiredLimits: {
         maxBufferSize: most("maxBufferSize"),
-        maxStorageBufferBindingSize: Math.min(limit ?? Number.POSITIVE_INFINITY, most("maxStorageBufferBindingSize")),
+        maxStorageBufferBindingSize: most("maxStorageBufferBindingSize"),
       },
     });
   } catch (cause) {
-    throw new DogeError("unavailable", `${name} gives no device: ${(cause as Error).message}`, { scope: "webgpu", cause });
+    throw new DogeError("unavailable", `${name} gives no device: ${(cause as Error).message}`, {
+      scope: "webgpu",
+      cause,
+    });
   }
 }

@@ -35,35 +35,32 @@ export class DeviceLoss extends Error {
 export class Gpu {
   readonly device: GPUDevice;
   readonly variant: Variant;
-  readonly #lost: Promise<never>;
+  /** Bytes of a buffer that a kernel may see at once. */
+  readonly bindingLimit: number;
+  /** Those who wait for the device, to be told of its loss. */
+  readonly #waiting = new Set<(loss: DogeError) => void>();
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #loss: DogeError | undefined;
 
-  constructor(device: GPUDevice, variant: Variant) {
+  constructor(device: GPUDevice, variant: Variant, bindingLimit = Number.POSITIVE_INFINITY) {
+    this.bindingLimit = Math.min(bindingLimit, device.limits.maxStorageBufferBindingSize);
     this.device = device;
     this.variant = variant;
-    this.#lost = new Promise((_, reject) => {
-      const lose = (loss: DeviceLoss) => {
-        this.#loss ??= new DogeError(
-          "device-lost",
-          `The GPU device is gone (${loss.reason}: ${loss.message || "the driver gives no reason"}): close the backend and open another.`,
-          { scope: "webgpu", cause: loss },
-        );
-        reject(this.#loss);
-      };
-      void device.lost.then(({ reason, message }) => lose(new DeviceLoss(reason, message)));
-      // Nothing that this package asks of a device is wrong: a refusal means that its results are not to be relied on.
-      device.addEventListener("uncapturederror", (event) => {
-        event.preventDefault();
-        lose(new DeviceLoss("unknown", `an uncaptured error: ${event.error.message}`));
-      });
+    const lose = (loss: DeviceLoss) => {
+      this.#loss ??= new DogeError(
+        "device-lost",
+        `The GPU device is gone (${loss.reason}: ${loss.message || "the driver gives no reason"}): close the backend and open another.`,
+        { scope: "webgpu", cause: loss },
+      );
+      for (const tell of this.#waiting) tell(this.#loss);
+    };
+    void device.lost.then(({ reason, message }) => lose(new DeviceLoss(reason, message)));
+    // Nothing that this package asks of a device is wrong: a refusal means that its results are not to be relied on.
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      lose(new DeviceLoss("unknown", `an uncaptured error: ${event.error.message}`));
     });
-    this.#lost.catch(() => {});
-  }
-
-  get limits(): GPUSupportedLimits {
-    return this.device.limits;
   }
 
   /** @throws DogeError "device-lost" when the device is gone. */
@@ -73,8 +70,11 @@ export class Gpu {
 
   /** What `work` gives, or "device-lost" should that come first or be the reason why it failed. */
   async alive<T>(work: Promise<T>): Promise<T> {
+    const { promise: lost, reject } = Promise.withResolvers<never>();
+    this.#waiting.add(reject);
     try {
-      const result = await Promise.race([work, this.#lost]);
+      this.assertAlive();
+      const result = await Promise.race([work, lost]);
       this.assertAlive();
       return result;
     } catch (error) {
@@ -83,6 +83,8 @@ export class Gpu {
       await Promise.resolve();
       this.assertAlive();
       throw error;
+    } finally {
+      this.#waiting.delete(reject);
     }
   }
 
@@ -109,7 +111,9 @@ export class Gpu {
       return { name, pipeline, layouts };
     } catch (cause) {
       this.assertAlive();
-      const told = (await module.getCompilationInfo()).messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`);
+      const told = (await module.getCompilationInfo()).messages.map(
+        ({ lineNum, message }) => `line ${lineNum}: ${message}`,
+      );
       throw new DogeError(
         "unavailable",
         `This GPU's compiler refuses the kernel "${name}": ${told.join("; ") || String(cause)}`,
@@ -172,7 +176,7 @@ export class Gpu {
   }
 
   buffer(label: string, bytes: number, usage: number): GPUBuffer {
-    const { maxBufferSize } = this.limits;
+    const { maxBufferSize } = this.device.limits;
     const size = Math.max(16, Math.ceil(bytes / 16) * 16);
     if (size > maxBufferSize) {
       throw new DogeError(
@@ -186,7 +190,7 @@ export class Gpu {
 
   /** A buffer that a kernel binds as a whole. */
   storage(label: string, bytes: number): GPUBuffer {
-    const { maxStorageBufferBindingSize: most } = this.limits;
+    const { bindingLimit: most } = this;
     if (bytes > most) {
       throw new DogeError(
         "out-of-memory",

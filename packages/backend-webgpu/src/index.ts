@@ -1,5 +1,5 @@
 // @doge-lm/webgpu: Doge on any GPU that WebGPU reaches, in a browser or, with Dawn, in Node.
-import type { Availability, Backend, Capabilities, Checkpoint, LoadOptions, Model, Provider } from "@doge-lm/core";
+import type { Availability, Backend, Capabilities, Provider } from "@doge-lm/core";
 import {
   aborted,
   checked,
@@ -11,16 +11,10 @@ import {
   type Source,
 } from "@doge-lm/core";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
-import { anglesOf } from "./angles.ts";
+import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
-import { PAGE, WIDEST_HEAD } from "./kernels/attention.ts";
 import { assertKnownAnswer } from "./known-answer.ts";
-import { headRows, Machine } from "./machine.ts";
-import { GpuModel } from "./model.ts";
-import { Pages } from "./pages.ts";
-import { pageBytes, Pipelines } from "./program.ts";
 import { chooseVariant, describeVariant, type Variant } from "./variant.ts";
-import { fillWeights, makeWeights } from "./weights.ts";
 
 export type * from "@doge-lm/core";
 export { DogeError, isDogeError } from "@doge-lm/core";
@@ -59,8 +53,8 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
       if ("why" in found) throw new DogeError("unavailable", found.why, { scope: "webgpu" });
       let device: GPUDevice | undefined;
       try {
-        device = await openDevice(found, options.bindingLimit);
-        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options));
+        device = await openDevice(found);
+        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options), options.bindingLimit);
         const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
         await assertKnownAnswer(backend);
         if (signal?.aborted) throw aborted(signal, "webgpu");
@@ -96,91 +90,4 @@ export function load(source: Source, options: WebgpuLoadOptions = {}): Promise<D
   const { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice, ...rest } = options;
   const own = { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice };
   return loadDoge(source, { backend: recovering(webgpu(own)), ...rest });
-}
-
-class WebgpuBackend implements Backend {
-  readonly name = "webgpu";
-  readonly can: Capabilities;
-  readonly #gpu: Gpu;
-  readonly #options: WebgpuOptions;
-
-  readonly #release: () => void;
-
-  constructor(gpu: Gpu, can: Capabilities, options: WebgpuOptions, release: () => void) {
-    this.#release = release;
-    this.#gpu = gpu;
-    this.can = can;
-    this.#options = options;
-  }
-
-  /** A model has buffers of its own; pipelines are shared, and compiled while the weights arrive. */
-  async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
-    const { config } = checkpoint;
-    const { dtype = "f32", context = config.maxPositions, room = context, signal } = options;
-    const gpu = this.#gpu;
-    if (signal?.aborted) throw aborted(signal, "webgpu");
-    refuse(checkpoint, room, context);
-    const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
-    const pages = new Pages(config, room, PAGE);
-    const page = pageBytes(config);
-    const pipelines = new Pipelines(gpu, config, dtype);
-    const compiling = pipelines.compile();
-    compiling.catch(() => {});
-    const buffers: GPUBuffer[] = [];
-    const made = await gpu.allocate(`A model of ${dtype} weights with room for ${room} tokens`, (register) => {
-      const own = (buffer: GPUBuffer) => {
-        buffers.push(register(buffer));
-        return buffer;
-      };
-      return {
-        weights: makeWeights(gpu, own, config, dtype),
-        angles: own(gpu.storage("The table of angles", context * config.headDim * 4)),
-        logits: own(gpu.storage("logits", headRows(gpu, config) * config.vocabSize * 4)),
-        caches: Array.from({ length: config.layers }, () => ({
-          keys: own(gpu.storage("The keys of a layer", pages.count * page.keys)),
-          values: own(gpu.storage("The values of a layer", pages.count * page.values)),
-          meta: own(gpu.storage("The biases of a layer", pages.count * page.meta)),
-        })),
-      };
-    });
-    try {
-      gpu.device.queue.writeBuffer(made.angles, 0, anglesOf(config, context));
-      await fillWeights(gpu, made.weights, checkpoint, signal);
-      await compiling;
-      const machine = new Machine({ gpu, config, dtype, pipelines, buffers, ...made });
-      const { tokensPerSubmit } = this.#options;
-      return new GpuModel(machine, pages, { dtype, routing, context, room, tokensPerSubmit });
-    } catch (error) {
-      for (const buffer of buffers) buffer.destroy();
-      throw error;
-    }
-  }
-
-  async close(): Promise<void> {
-    this.#gpu.device.destroy();
-    this.#release();
-  }
-}
-
-/** What this backend cannot hold. */
-function refuse({ config }: Checkpoint, room: number, context: number): void {
-  if (config.window !== null && config.biasHeads !== config.kvHeads) {
-    throw new DogeError(
-      "unsupported-layout",
-      `A keep window of ${config.window} needs one bias per key/value head: the checkpoint has ${config.biasHeads} biases for ${config.kvHeads} heads.`,
-      { scope: "webgpu" },
-    );
-  }
-  if (config.headDim > WIDEST_HEAD) {
-    throw new DogeError("unsupported", `Heads of ${config.headDim} are wider than the ${WIDEST_HEAD} that the kernels hold.`, {
-      scope: "webgpu",
-    });
-  }
-  if (room < context) {
-    throw new DogeError(
-      "invalid-argument",
-      `room is ${room} tokens, less than one context of ${context}: leave it out or ask for more.`,
-      { scope: "webgpu" },
-    );
-  }
 }

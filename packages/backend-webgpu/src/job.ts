@@ -1,6 +1,6 @@
 // A job: what one call of the contract computes, as units of work that are written into submits. It lays out the memory of the
 // call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
-import { type Drawn, keyValueWidth, queryWidth, type Routing, type SampleRow } from "@doge-lm/core";
+import { keyValueWidth, queryWidth, type Routing, type SampleRow } from "@doge-lm/core";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { JOURNAL } from "./kernels/attention.ts";
 import { DRAWN } from "./kernels/draw.ts";
@@ -58,6 +58,9 @@ export class Encoder {
     this.#machine.gpu.device.queue.submit([this.#encoder.finish()]);
   }
 }
+
+/** Tokens whose keys are kept together where none is evicted: more would be too many workgroups for one dispatch. */
+const PLAIN_TILE = 1024;
 
 interface Token {
   readonly id: number;
@@ -119,7 +122,13 @@ export class Job {
     const logits = this.own * config.vocabSize;
     const bias = layers ? config.layers * this.own * config.biasHeads : 0;
     const value = layers ? config.layers * this.own * keyValueWidth(config) : 0;
-    this.inside = { hidden: 0, logits: hidden, bias: hidden + logits, value: hidden + logits + bias, count: hidden + logits + bias + value };
+    this.inside = {
+      hidden: 0,
+      logits: hidden,
+      bias: hidden + logits,
+      value: hidden + logits + bias,
+      count: hidden + logits + bias + value,
+    };
 
     this.#drawers = tasks.flatMap(({ count }, index) => (count > 0 ? [index] : []));
     this.#groups = this.#plan(routing);
@@ -135,7 +144,8 @@ export class Job {
       this.memory.set(this.#rowOf(task) + ROW.token, at);
     });
     this.#prepareUnits();
-    if (this.#drawers.length > 0) for (let step = 0; step < steps; step++) this.#step.push(this.#stepUnits(decodeAt, step));
+    if (this.#drawers.length > 0)
+      for (let step = 0; step < steps; step++) this.#step.push(this.#stepUnits(decodeAt, step));
   }
 
   /** Up to the logits that follow what was given; draws come first in the first step. */
@@ -164,11 +174,7 @@ export class Job {
 
   /** Most tokens of a group. */
   get largest(): number {
-    return Math.max(
-      Math.min(this.#machine.group, this.#drawers.length),
-      ...this.#groups.map(({ count }) => count),
-      1,
-    );
+    return Math.max(Math.min(this.#machine.group, this.#drawers.length), ...this.#groups.map(({ count }) => count), 1);
   }
 
   /** Bytes of results: of `steps` draws, or of scores. */
@@ -256,7 +262,9 @@ export class Job {
         if (wanted[index] !== undefined) asked.push({ place: index - from, token: index, to: wanted[index] });
       }
       for (let at = 0; at < asked.length; at += this.#machine.headRows) {
-        this.#units.push(this.#headUnit(asked.slice(at, at + this.#machine.headRows), first + from * TOKEN_WORDS, count, from));
+        this.#units.push(
+          this.#headUnit(asked.slice(at, at + this.#machine.headRows), first + from * TOKEN_WORDS, count),
+        );
       }
     }
   }
@@ -269,7 +277,10 @@ export class Job {
     const all = this.memory.dispatch(common);
     const tokens = this.tokens.slice(from, from + count);
     const tiles = this.#tiles(common, tokens);
-    const cost = this.#layerCost(tokens.reduce((sum, { position }) => sum + position + 1, 0), count);
+    const cost = this.#layerCost(
+      tokens.reduce((sum, { position }) => sum + position + 1, 0),
+      count,
+    );
     const units: Unit[] = [
       {
         cost: DISPATCH_COST,
@@ -279,7 +290,7 @@ export class Job {
     for (let layer = 0; layer < config.layers; layer++) {
       units.push({
         cost,
-        encode: (encoder) => this.#layer(encoder, layer, all, count, tiles, span, from),
+        encode: (encoder) => this.#layer(encoder, layer, all, count, tiles, from),
       });
     }
     return units;
@@ -288,12 +299,13 @@ export class Job {
   /** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend". */
   #tiles(common: Partial<Dispatch>, tokens: readonly Token[]): readonly Tile[] {
     const rows = new Set(tokens.map(({ task }) => task));
-    if (rows.size === tokens.length) return [{ part: "step", dispatch: this.memory.dispatch(common), count: tokens.length, stretches: 0 }];
+    if (rows.size === tokens.length)
+      return [{ part: "step", dispatch: this.memory.dispatch(common), count: tokens.length, stretches: 0 }];
     const plain = (task: number) => {
       const { sequence, count } = this.#tasks[task]!;
       return sequence.cache.isPlain(sequence.length + count);
     };
-    const most = tokens.every(({ task }) => plain(task)) ? tokens.length : JOURNAL;
+    const most = tokens.every(({ task }) => plain(task)) ? PLAIN_TILE : JOURNAL;
     const tiles: Tile[] = [];
     for (let from = 0; from < tokens.length; from += most) {
       const part = tokens.slice(from, from + most);
@@ -306,7 +318,13 @@ export class Job {
       const list = this.memory.list(stretches);
       const dispatch = this.memory.dispatch({
         ...common,
-        ...{ count: part.length, first: common.first! + from * TOKEN_WORDS, base: from, list, listed: stretches.length / 2 },
+        ...{
+          count: part.length,
+          first: common.first! + from * TOKEN_WORDS,
+          base: from,
+          list,
+          listed: stretches.length / 2,
+        },
       });
       tiles.push({ part: "tile", dispatch, count: part.length, stretches: stretches.length / 2 });
     }
@@ -319,7 +337,14 @@ export class Job {
     }
   }
 
-  #layer(encoder: Encoder, number: number, dispatch: number, count: number, tiles: readonly Tile[], span: boolean, from: number | null): void {
+  #layer(
+    encoder: Encoder,
+    number: number,
+    dispatch: number,
+    count: number,
+    tiles: readonly Tile[],
+    from: number | null,
+  ): void {
     const { program, groups, config } = this.#machine;
     const { pass } = encoder;
     const call = groups.read;
@@ -339,7 +364,8 @@ export class Job {
       pass.matmul(layer.experts.router, call, dispatch, count);
       if (layer.experts.sort !== null) pass.run(layer.experts.sort, call, dispatch, Math.ceil((2 * count) / 32));
       pass.run(layer.experts.choose, call, dispatch, Math.ceil(count / 32));
-      for (const part of layer.experts.down) pass.run(part, call, dispatch, Math.ceil(config.experts!.perToken / 32), count);
+      for (const part of layer.experts.down)
+        pass.run(part, call, dispatch, Math.ceil(config.experts!.perToken / 32), count);
     }
     pass.matmul(layer.down, call, dispatch, count);
     if (layer.experts !== null) {
@@ -347,7 +373,6 @@ export class Job {
         pass.run(part, call, dispatch, Math.ceil(Math.ceil(config.hiddenSize / 4) / 32), count);
       }
     }
-    void span;
     if (this.#layers && from !== null) this.#copyInside(encoder, number, from, count);
   }
 
@@ -363,7 +388,13 @@ export class Job {
       if (index < from || index >= from + count) return;
       const at = (index - from) * qkvStride(config) + queryWidth(config) + width;
       encoder.copy(activations.qkv, at * 4, staging[0]!, (value + place * width) * 4, width * 4);
-      encoder.copy(activations.qkv, (at + width) * 4, staging[0]!, (bias + place * config.biasHeads) * 4, config.biasHeads * 4);
+      encoder.copy(
+        activations.qkv,
+        (at + width) * 4,
+        staging[0]!,
+        (bias + place * config.biasHeads) * 4,
+        config.biasHeads * 4,
+      );
     });
   }
 
@@ -372,7 +403,6 @@ export class Job {
     asked: readonly { readonly place: number; readonly token: number; readonly to: number | undefined }[],
     first: number,
     count: number,
-    from: number,
   ): Unit {
     const { memory } = this;
     const machine = this.#machine;
@@ -387,7 +417,6 @@ export class Job {
           ? memory.list(asked.flatMap(({ token, to }) => [this.tokens[token + 1]!.id, to!]))
           : 0;
     const dispatch = memory.dispatch({ count, first, outs: rows, outsAt, list, listed: rows, ...this.#results(0) });
-    void from;
     return {
       cost: this.#headCost(rows),
       encode: (encoder) => {
@@ -395,14 +424,22 @@ export class Job {
         encoder.pass.matmul(program.head, groups.read, dispatch, rows);
         if (this.#kind === "sample") this.#draw(encoder.pass, dispatch, rows);
         if (this.#kind === "score") encoder.pass.units(program.occasional("score"), groups.score, dispatch, rows);
-        if (this.#kind === "inspect") encoder.pass.run(program.occasional("rmsnorm"), groups.read, dispatch, Math.ceil(count / 32));
+        if (this.#kind === "inspect")
+          encoder.pass.run(program.occasional("rmsnorm"), groups.read, dispatch, Math.ceil(count / 32));
         asked.forEach(({ place, to }, row) => {
-          if (this.#kind === "forward") encoder.copy(logits, row * vocabSize * 4, staging[0]!, to! * vocabSize * 4, vocabSize * 4);
+          if (this.#kind === "forward")
+            encoder.copy(logits, row * vocabSize * 4, staging[0]!, to! * vocabSize * 4, vocabSize * 4);
           if (this.#kind !== "inspect") return;
           const { hidden, logits: logitsAt } = this.inside;
           encoder.copy(logits, row * vocabSize * 4, staging[0]!, (logitsAt + to! * vocabSize) * 4, vocabSize * 4);
           const stride = strideOf(hiddenSize);
-          encoder.copy(activations.hidden, place * stride * 4, staging[0]!, (hidden + to! * hiddenSize) * 4, hiddenSize * 4);
+          encoder.copy(
+            activations.hidden,
+            place * stride * 4,
+            staging[0]!,
+            (hidden + to! * hiddenSize) * 4,
+            hiddenSize * 4,
+          );
         });
       },
     };
@@ -434,7 +471,10 @@ export class Job {
         const rows = Math.min(headRows, count - at);
         const outsAt = memory.list(Array.from({ length: rows }, (_, index) => at + index));
         const list = memory.list(drawers.slice(at, at + rows).map((task) => this.#rowOf(task)));
-        heads.push({ rows, dispatch: memory.dispatch({ count, first, outs: rows, outsAt, list, listed: rows, ...this.#results(step) }) });
+        heads.push({
+          rows,
+          dispatch: memory.dispatch({ count, first, outs: rows, outsAt, list, listed: rows, ...this.#results(step) }),
+        });
       }
       const keys = drawers.reduce((sum, task) => sum + this.#tasks[task]!.sequence.length, 0);
       units.push({
@@ -443,7 +483,7 @@ export class Job {
           const { pass } = encoder;
           const { groups } = machine;
           this.#embed(pass, groups.read, all, count, config.hiddenSize);
-          for (let layer = 0; layer < config.layers; layer++) this.#layer(encoder, layer, all, count, tiles, false, null);
+          for (let layer = 0; layer < config.layers; layer++) this.#layer(encoder, layer, all, count, tiles, null);
           for (const { dispatch, rows } of heads) {
             pass.matmul(machine.program.head, groups.read, dispatch, rows);
             this.#draw(pass, dispatch, rows);
@@ -455,7 +495,10 @@ export class Job {
   }
 
   /** Pages that are copied, and keys that are forgotten, before anything is written. */
-  pageWork(work: { copies: readonly (readonly [number, number])[]; resets: readonly (readonly [number, number])[] }): Unit | null {
+  pageWork(work: {
+    copies: readonly (readonly [number, number])[];
+    resets: readonly (readonly [number, number])[];
+  }): Unit | null {
     if (work.copies.length === 0 && work.resets.length === 0) return null;
     const { config } = this.#machine;
     const threads = Math.max(pageBytes(config).keys / 16, pageBytes(config).values / 4, pageBytes(config).meta / 4);
@@ -469,7 +512,8 @@ export class Job {
       encode: ({ pass }) => {
         const { program, groups } = this.#machine;
         for (const { copy, reset } of program.layers) {
-          for (const { dispatch, pages } of copies) pass.run(copy, groups.read, dispatch, Math.ceil(threads / 64), pages);
+          for (const { dispatch, pages } of copies)
+            pass.run(copy, groups.read, dispatch, Math.ceil(threads / 64), pages);
           if (reset !== null) pass.run(reset, groups.read, resets, work.resets.length);
         }
       },
@@ -511,4 +555,3 @@ interface Tile {
   readonly count: number;
   readonly stretches: number;
 }
-export type { Drawn };

@@ -1,6 +1,6 @@
 // A tiny model whose logits are known, run whenever a backend is opened: a driver that computes wrongly is refused before it
 // tells anybody nonsense.
-import { type Backend, type Config, DogeError, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { type Backend, type Config, DogeError, defaultSampling, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
 
 const config: Config = {
   generation: "native",
@@ -52,8 +52,19 @@ function weights(): Map<string, Float32Array> {
 /** Errors: "known-answer" when the backend computes something else. */
 export async function assertKnownAnswer(backend: Backend): Promise<void> {
   const model = await backend.load(memoryCheckpoint(config, weights()));
-  const [logits] = await model.forward([{ sequence: model.sequence(), tokens: Int32Array.from(ids) }]);
+  const tokens = Int32Array.from(ids);
+  const [logits] = await model.forward([{ sequence: model.sequence(), tokens }]);
+  const sampling = { ...defaultSampling, temperature: 0 };
+  const [drawn] = await model.sample([{ sequence: model.sequence(), tokens, count: 1, sampling }]);
   model.close();
+  const best = expected.indexOf(Math.max(...expected));
+  if (drawn!.ids[0] !== best) {
+    throw new DogeError(
+      "known-answer",
+      `This GPU draws the id ${drawn!.ids[0]} where ${best} is right (${backend.can.device}): it is not used.`,
+      { scope: "webgpu" },
+    );
+  }
   expected.forEach((value, id) => {
     if (Math.abs(logits![id]! - value) <= tolerance) return;
     throw new DogeError(

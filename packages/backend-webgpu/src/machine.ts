@@ -2,7 +2,15 @@
 import type { Config, DType } from "@doge-lm/core";
 import type { Gpu } from "./device.ts";
 import { USAGE } from "./device.ts";
-import { type Activations, type LayerCache, makeActivations, type Pipelines, Program, type ProgramParts, widestActivation } from "./program.ts";
+import {
+  type Activations,
+  type LayerCache,
+  makeActivations,
+  type Pipelines,
+  Program,
+  type ProgramParts,
+  widestActivation,
+} from "./program.ts";
 import type { Weights } from "./weights.ts";
 
 /** Tokens that go through the layers together, unless they are routed together. */
@@ -25,11 +33,11 @@ export interface MachineParts {
 
 /** Rows of logits that fit into one binding. */
 export const headRows = (gpu: Gpu, config: Config): number =>
-  Math.max(1, Math.min(HEAD_ROWS, Math.floor(gpu.limits.maxStorageBufferBindingSize / (config.vocabSize * 4))));
+  Math.max(1, Math.min(HEAD_ROWS, Math.floor(gpu.bindingLimit / (config.vocabSize * 4))));
 
 /** Tokens of a group on this device. */
 export const groupTokens = (gpu: Gpu, config: Config): number =>
-  Math.max(1, Math.min(GROUP, Math.floor(gpu.limits.maxStorageBufferBindingSize / widestActivation(config))));
+  Math.max(1, Math.min(GROUP, Math.floor(gpu.bindingLimit / widestActivation(config))));
 
 /** The buffers of a call: what is written before it, and what comes back. */
 export class Machine {
@@ -78,17 +86,29 @@ export class Machine {
   }
 
   /** Make room: tokens in a group, words of the call and of its dispatches, bytes of results, bytes of each staging buffer. */
-  async ensure(need: { tokens: number; call: number; grids: number; results: number; staging: number; ring: number }): Promise<void> {
+  async ensure(need: {
+    tokens: number;
+    call: number;
+    grids: number;
+    results: number;
+    staging: number;
+    ring: number;
+  }): Promise<void> {
     const { gpu, config } = this;
     const larger = (have: GPUBuffer | null, bytes: number) => have === null || have.size < bytes;
     const rounded = (bytes: number) => 2 ** Math.ceil(Math.log2(Math.max(4096, bytes)));
     if (this.#activations === null || this.#activations.tokens < need.tokens) {
       const made: GPUBuffer[] = [];
       const next = await gpu.allocate(`A call that takes ${need.tokens} tokens through a layer together`, (own) =>
-        makeActivations(gpu, (buffer) => {
-          made.push(own(buffer));
-          return buffer;
-        }, config, need.tokens),
+        makeActivations(
+          gpu,
+          (buffer) => {
+            made.push(own(buffer));
+            return buffer;
+          },
+          config,
+          need.tokens,
+        ),
       );
       for (const buffer of this.#activationBuffers) buffer.destroy();
       this.#program?.destroy();
@@ -99,14 +119,24 @@ export class Machine {
     }
     if (larger(this.#call, need.call) || larger(this.#grids, need.grids) || larger(this.#results, need.results)) {
       const storage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
-      const [call, grids, results] = await gpu.allocate("This call", (own) => [
-        larger(this.#call, need.call) ? own(gpu.storage("The text of a call", rounded(need.call))) : this.#call!,
-        larger(this.#grids, need.grids)
-          ? own(gpu.buffer("The dispatches of a call", rounded(need.grids), USAGE.uniform | USAGE.copyTarget))
-          : this.#grids!,
-        larger(this.#results, need.results) ? own(gpu.buffer("The results of a call", rounded(need.results), storage)) : this.#results!,
-      ] as const);
-      for (const [old, now] of [[this.#call, call], [this.#grids, grids], [this.#results, results]] as const) {
+      const [call, grids, results] = await gpu.allocate(
+        "This call",
+        (own) =>
+          [
+            larger(this.#call, need.call) ? own(gpu.storage("The text of a call", rounded(need.call))) : this.#call!,
+            larger(this.#grids, need.grids)
+              ? own(gpu.buffer("The dispatches of a call", rounded(need.grids), USAGE.uniform | USAGE.copyTarget))
+              : this.#grids!,
+            larger(this.#results, need.results)
+              ? own(gpu.buffer("The results of a call", rounded(need.results), storage))
+              : this.#results!,
+          ] as const,
+      );
+      for (const [old, now] of [
+        [this.#call, call],
+        [this.#grids, grids],
+        [this.#results, results],
+      ] as const) {
         if (old !== now) old?.destroy();
       }
       this.#call = call;

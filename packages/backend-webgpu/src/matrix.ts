@@ -36,7 +36,7 @@ export class Matrix {
     this.inner = inner;
     const { block, quadBytes, scaled } = this.format;
     this.quads = (Math.ceil(inner / block) * block) / 4;
-    const most = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+    const most = Math.min(gpu.bindingLimit, gpu.device.limits.maxBufferSize);
     const perPart = Math.max(1, Math.min(Math.floor(most / this.rowBytes), MOST_GROUPS * perGroup));
     const parts: Part[] = [];
     for (let first = 0; first < rows; first += perPart) {
@@ -80,9 +80,13 @@ export class Matrix {
   }
 
   /** Rows as the kernels read them, padded with zeros. */
-  #pack(data: Float32Array, rows: number): { bytes: Uint8Array<ArrayBuffer>; scales: Float32Array<ArrayBuffer> | null } {
+  #pack(
+    data: Float32Array,
+    rows: number,
+  ): { bytes: Uint8Array<ArrayBuffer>; scales: Float32Array<ArrayBuffer> | null } {
     const { inner } = this;
-    if (this.format.name === "f32") return { bytes: padded(bytesOf(data), rows, inner * 4, this.rowBytes, 0), scales: null };
+    if (this.format.name === "f32")
+      return { bytes: padded(bytesOf(data), rows, inner * 4, this.rowBytes, 0), scales: null };
     if (this.format.name === "bf16") {
       return { bytes: padded(bytesOf(toBf16(data)), rows, inner * 2, this.rowBytes, 0), scales: null };
     }
@@ -99,7 +103,13 @@ export class Matrix {
 const bytesOf = (array: ArrayBufferView): Uint8Array =>
   new Uint8Array(array.buffer as ArrayBuffer, array.byteOffset, array.byteLength);
 
-function padded(from: Uint8Array, rows: number, width: number, stride: number, filling: number): Uint8Array<ArrayBuffer> {
+function padded(
+  from: Uint8Array,
+  rows: number,
+  width: number,
+  stride: number,
+  filling: number,
+): Uint8Array<ArrayBuffer> {
   if (width === stride) return from as Uint8Array<ArrayBuffer>;
   const to = new Uint8Array(rows * stride).fill(filling);
   for (let row = 0; row < rows; row++) to.set(from.subarray(row * width, (row + 1) * width), row * stride);

@@ -1,7 +1,19 @@
 // Model: the contract's verbs as jobs for the device.
 //
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
-import type { Config, Drawn, DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor, Tokens } from "@doge-lm/core";
+import type {
+  Config,
+  Drawn,
+  DType,
+  Floats,
+  Model,
+  Routing,
+  Row,
+  SampleRow,
+  Sequence,
+  Tensor,
+  Tokens,
+} from "@doge-lm/core";
 import { DogeError, keyValueWidth, trace, tracing } from "@doge-lm/core";
 import { Encoder, Job, type Kind, type Task, type Unit } from "./job.ts";
 import { DRAWN } from "./kernels/draw.ts";
@@ -78,7 +90,8 @@ export class GpuModel implements Model {
   score(rows: readonly Row[], signal?: AbortSignal): Promise<Floats[]> {
     return this.#call("score", rows, signal, async (job, machine, tasks) => {
       await this.#run(job, machine, signal, "score", job.own * 4);
-      const all = job.own === 0 ? new Float32Array(0) : new Float32Array(await this.#read(machine, 0, job.own * 4, "score"));
+      const all =
+        job.own === 0 ? new Float32Array(0) : new Float32Array(await this.#read(machine, 0, job.own * 4, "score"));
       let from = 0;
       return tasks.map(({ sequence, before }, row) => {
         const scores = all.slice(from, from + sequence.length - before);
@@ -142,13 +155,23 @@ export class GpuModel implements Model {
     this.#machine = null;
   }
 
-  #tensors(job: Job, all: Floats, names: ReadonlySet<string>, from: number, own: number, inside: boolean): Map<string, Tensor> {
+  #tensors(
+    job: Job,
+    all: Floats,
+    names: ReadonlySet<string>,
+    from: number,
+    own: number,
+    inside: boolean,
+  ): Map<string, Tensor> {
     const { hiddenSize, vocabSize, biasHeads, layers } = this.config;
     const tensors = new Map<string, Tensor>();
     const add = (name: string, at: number, place: number, width: number, turned = false) => {
       if (!names.has(name)) return;
       const data = all.slice(at + place * width, at + (place + own) * width);
-      tensors.set(name, turned ? { shape: [width, own], data: transposed(data, width) } : { shape: [own, width], data });
+      tensors.set(
+        name,
+        turned ? { shape: [width, own], data: transposed(data, width) } : { shape: [own, width], data },
+      );
     };
     add("hidden", job.inside.hidden, from, hiddenSize);
     add("logits", job.inside.logits, from, vocabSize);
@@ -248,7 +271,12 @@ export class GpuModel implements Model {
   }
 
   /** Write units into submits of the pace's budget; the last one is left open. At most two are on their way. */
-  async #submitAll(units: readonly Unit[], machine: Machine, signal: AbortSignal | undefined, kind: Kind): Promise<Encoder> {
+  async #submitAll(
+    units: readonly Unit[],
+    machine: Machine,
+    signal: AbortSignal | undefined,
+    kind: Kind,
+  ): Promise<Encoder> {
     let encoder = new Encoder(machine);
     let before: Promise<void> | null = null;
     for (const unit of units) {
@@ -280,7 +308,8 @@ export class GpuModel implements Model {
   async #read(machine: Machine, ring: number, bytes: number, name: string): Promise<ArrayBuffer> {
     const start = performance.now();
     const data = await machine.gpu.read(machine.staging[ring]!, bytes);
-    if (tracing()) trace({ scope: "webgpu", kind: "readback", name, bytes, start, duration: performance.now() - start });
+    if (tracing())
+      trace({ scope: "webgpu", kind: "readback", name, bytes, start, duration: performance.now() - start });
     return data;
   }
 

@@ -2,7 +2,7 @@
 // loop only names them.
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu, Pipeline } from "./device.ts";
-import { attention, type AttentionPart, copy, PAGE, reset } from "./kernels/attention.ts";
+import { type AttentionPart, attention, copy, PAGE, reset } from "./kernels/attention.ts";
 import { draw, score } from "./kernels/draw.ts";
 import { embed } from "./kernels/embed.ts";
 import { choose, down, sort, up } from "./kernels/experts.ts";
@@ -266,7 +266,12 @@ export class Program {
     return {
       qkv: this.#matmul("qkv", own.qkv, own.qkv, {
         ...{ x: stream, xStride: hiddenSize, result: qkv, resultStride: qkvStride(config), padded: true },
-        ...{ vectors, normAt: at("input_layernorm.weight"), biasAt: at("self_attn.q_proj.bias"), biased: config.attentionBias },
+        ...{
+          vectors,
+          normAt: at("input_layernorm.weight"),
+          biasAt: at("self_attn.q_proj.bias"),
+          biased: config.attentionBias,
+        },
       }),
       attention: {
         keep: this.#bind("keep", keys),

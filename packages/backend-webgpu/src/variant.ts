@@ -7,8 +7,6 @@ export interface Variant {
   readonly serial: boolean;
   /** Sums over a workgroup go through subgroup operations of whatever size; without, through workgroup memory alone. */
   readonly subgroups: boolean;
-  /** Dot products of four 8-bit numbers at a time (WGSL's packed_4x8_integer_dot_product); without, by their parts. */
-  readonly packed: boolean;
 }
 
 export const describeVariant = ({ serial, subgroups }: Variant): string =>
@@ -22,7 +20,6 @@ export function chooseVariant(
 ): Variant {
   return {
     serial: software,
-    subgroups: !software && adapter.features.has("subgroups"),
-    packed: languageFeatures.has("packed_4x8_integer_dot_product"),
+    subgroups: !software && adapter.features.has("subgroups") && languageFeatures.has("subgroup_id"),
   };
 }

@@ -1,6 +1,15 @@
 // A checkpoint's tensors on the device. The buffers are made first, so that a model that does not fit is refused before a weight
 // is read; then tensors stream into them, one piece of one tensor at a time.
-import { type Checkpoint, type Config, type DType, floats, keyValueWidth, queryWidth, trace, tracing } from "@doge-lm/core";
+import {
+  type Checkpoint,
+  type Config,
+  type DType,
+  floats,
+  keyValueWidth,
+  queryWidth,
+  trace,
+  tracing,
+} from "@doge-lm/core";
 import type { Gpu } from "./device.ts";
 import { outputsPerGroup } from "./kernels/matmul.ts";
 import { Matrix } from "./matrix.ts";
@@ -106,7 +115,12 @@ export function makeWeights(gpu: Gpu, own: (buffer: GPUBuffer) => GPUBuffer, con
 }
 
 /** Reads every tensor of `checkpoint`; errors are core's ("invalid-weights", "aborted", those of the files). */
-export async function fillWeights(gpu: Gpu, weights: Weights, checkpoint: Checkpoint, signal?: AbortSignal): Promise<void> {
+export async function fillWeights(
+  gpu: Gpu,
+  weights: Weights,
+  checkpoint: Checkpoint,
+  signal?: AbortSignal,
+): Promise<void> {
   const { config } = checkpoint;
   const reader = new Reader(gpu, checkpoint, signal);
   await reader.matrix(weights.embedding, 0, "model.embed_tokens");

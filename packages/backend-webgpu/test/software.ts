@@ -41,7 +41,12 @@ export class Counter {
         });
       });
     });
-    for (const name of ["createBindGroup", "createBindGroupLayout", "createPipelineLayout", "createShaderModule"] as const) {
+    for (const name of [
+      "createBindGroup",
+      "createBindGroupLayout",
+      "createPipelineLayout",
+      "createShaderModule",
+    ] as const) {
       this.#watch(device, name, () => {
         this.counts.creates++;
       });
@@ -60,7 +65,11 @@ export class Counter {
     return device;
   };
 
-  #watch<T extends object>(target: T, name: keyof T & string, seen: (result: unknown, args: readonly unknown[]) => void): void {
+  #watch<T extends object>(
+    target: T,
+    name: keyof T & string,
+    seen: (result: unknown, args: readonly unknown[]) => void,
+  ): void {
     const original = target[name] as (...args: unknown[]) => unknown;
     Object.defineProperty(target, name, {
       configurable: true,

@@ -42,7 +42,10 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
     const chosen = await choose(Array.isArray(providers) ? providers : [providers as Provider], signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
-    const model = await backend.load(lasting(checkpoint, source, { revision, endpoint, token, cacheDir, offline }), load);
+    const model = await backend.load(
+      lasting(checkpoint, source, { revision, endpoint, token, cacheDir, offline }),
+      load,
+    );
     counted.end();
     const warnings = [
       ...(files.notices ?? []),

@@ -201,7 +201,8 @@ class RecoveringModel implements Model {
     const result = await this.backend.surviving(async () => {
       await this.#reload(signal);
       const inner = [];
-      for (const row of rows) inner.push({ ...row, sequence: await (row.sequence as RecoveringSequence).ready(signal) });
+      for (const row of rows)
+        inner.push({ ...row, sequence: await (row.sequence as RecoveringSequence).ready(signal) });
       return work(inner);
     });
     for (const { sequence, tokens } of rows) timelineOf(sequence).append(tokens);

@@ -16,7 +16,7 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import type { Variant } from "../variant.ts";
-import { entry, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
+import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
 import { ROPE } from "./rope.ts";
 
 /** Tokens for which an evicted key is kept: a rewind of that depth is a filter. */
@@ -46,7 +46,7 @@ export function attention(variant: Variant, part: AttentionPart, widest: number)
     name: `attention ${part} ${widest}`,
     bindings,
     call: ["read"],
-    code: /* wgsl */ `${PRELUDE}${team(variant, SIZE)}
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
 struct Shape {
   heads: u32, kvHeads: u32, headDim: u32, biasHeads: u32, stride: u32, window: u32, normed: u32, epsilon: f32,
   deltaAt: u32, deltaBiasAt: u32, aAt: u32, queryNormAt: u32, keyNormAt: u32, biased: u32, resultStride: u32,

@@ -4,7 +4,7 @@
 // Nothing is sorted: each filter is a threshold over the ordered bits of the scores, found four bits at a time.
 import { ROW, ROW_WORDS } from "../call.ts";
 import type { Variant } from "../variant.ts";
-import { entry, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
+import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
 
 /** Threads of a team. */
 const SIZE = 128;
@@ -66,7 +66,7 @@ export function draw(variant: Variant, filtered: boolean, told: boolean): Kernel
     name: `draw${filtered ? " filtered" : ""}${told ? " told" : ""}`,
     bindings: ["read", "uniform"],
     call: ["write", "write"],
-    code: /* wgsl */ `${PRELUDE}${team(variant, SIZE)}
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
 struct Shape { vocabulary: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<uniform> shape: Shape;
@@ -302,7 +302,7 @@ export function score(variant: Variant): Kernel {
     name: "score",
     bindings: ["read", "uniform"],
     call: ["read", "write"],
-    code: /* wgsl */ `${PRELUDE}${team(variant, SIZE)}
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
 struct Shape { vocabulary: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<uniform> shape: Shape;

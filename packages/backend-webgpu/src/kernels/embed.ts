@@ -1,7 +1,8 @@
 // embed: each token's row of the embedding table starts the residual stream. No scaling.
+
+import type { Format } from "./formats.ts";
 import { decode } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
-import type { Format } from "./formats.ts";
 
 /** stream[t] = table[ids[t]], for the ids whose rows this part of the table holds. One thread for four numbers. */
 export function embed(format: Format): Kernel {

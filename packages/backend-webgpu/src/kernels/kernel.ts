@@ -33,6 +33,10 @@ const NOBODY: u32 = 0x7fffffffu;
 const IDLE: u32 = 0xffffffffu; // the id of a token that is none
 `;
 
+/** Before everything else in a kernel with teams. */
+export const header = (variant: Variant): string =>
+  variant.subgroups ? "enable subgroups;\nrequires subgroup_id;\n" : "";
+
 /** Threads that work on one unit, and the functions by which they meet. In the serial form a team is one thread, its shared
  *  memory is private and nothing has to be waited for. `uniform` memory is read as the same by all. */
 export function team(variant: Variant, size: number): string {
@@ -42,6 +46,31 @@ const TEAM: u32 = 1u;
 fn meet() {}
 fn sumOf(value: f32, lane: u32) -> f32 { return value; }
 fn largestOf(value: f32, lane: u32) -> f32 { return value; }
+`;
+  }
+  if (variant.subgroups) {
+    // Subgroups of whatever size: each sums its own, then one thread sums those, in order.
+    const whole = (name: string, operation: string, join: (left: string, right: string) => string) => /* wgsl */ `
+fn ${name}(value: f32, lane: u32) -> f32 {
+  let part = ${operation}(value);
+  if (subgroupElect()) { meeting[subgroupOwn] = part; }
+  workgroupBarrier();
+  if (lane == 0u) {
+    var all = meeting[0];
+    for (var i = 1u; i < subgroupCount; i++) { all = ${join("all", "meeting[i]")}; }
+    meeting[0] = all;
+  }
+  return workgroupUniformLoad(&meeting[0]);
+}
+`;
+    return /* wgsl */ `
+const TEAM: u32 = ${size}u;
+var<private> subgroupOwn: u32;
+var<private> subgroupCount: u32;
+var<workgroup> meeting: array<f32, ${size}>;
+fn meet() { storageBarrier(); workgroupBarrier(); }
+${whole("sumOf", "subgroupAdd", (left, right) => `${left} + ${right}`)}
+${whole("largestOf", "subgroupMax", (left, right) => `max(${left}, ${right})`)}
 `;
   }
   const tree = (name: string, join: (left: string, right: string) => string) => /* wgsl */ `
@@ -72,11 +101,15 @@ fn main(@builtin(global_invocation_id) place: vec3u) {
   let unit = place.x;
   let lane = 0u;`
     : /* wgsl */ `@compute @workgroup_size(${size})
-fn main(@builtin(workgroup_id) place: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) place: vec3u, @builtin(local_invocation_index) lane: u32${
+        variant.subgroups ? ", @builtin(subgroup_id) ownSubgroup: u32, @builtin(num_subgroups) subgroups: u32" : ""
+      }) {
+  ${variant.subgroups ? "subgroupOwn = ownSubgroup;\n  subgroupCount = subgroups;" : ""}
   let unit = place.x;`;
 
 /** Workgroups for so many units. */
-export const unitsToGroups = (variant: Variant, units: number): number => (variant.serial ? Math.ceil(units / 32) : units);
+export const unitsToGroups = (variant: Variant, units: number): number =>
+  variant.serial ? Math.ceil(units / 32) : units;
 
 /** Memory that a team shares. */
 export const shared = (variant: Variant): string => (variant.serial ? "private" : "workgroup");

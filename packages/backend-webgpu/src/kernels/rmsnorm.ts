@@ -14,10 +14,9 @@ struct Shape { width: u32, stride: u32, weightAt: u32, epsilon: f32 }
 @group(0) @binding(1) var<storage, read> vectors: array<f32>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(3) var<uniform> shape: Shape;
-@group(1) @binding(1) var<storage, read> call: array<u32>;
 @compute @workgroup_size(32)
 fn main(@builtin(global_invocation_id) place: vec3u) {
-  if (place.x >= grid.count || call[0] == IDLE) { return; }
+  if (place.x >= grid.count) { return; }
   let start = (grid.base + place.x) * shape.stride;
   var squares = 0.0;
   for (var i = 0u; i < shape.width; i++) { squares = fma(x[start + i], x[start + i], squares); }
