@@ -3,7 +3,7 @@
 // small models never fill a tile, a page table or a grid. Without a GPU it runs on SwiftShader.
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { type Backend, type Config, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { type Backend, type Config, memoryCheckpoint, tensorShapes } from "../packages/core/src/index.ts";
 import { softwareGpu } from "./software-gpu.mjs";
 
 const config: Config = {
@@ -75,7 +75,8 @@ async function run(backend: Backend, given: readonly number[] | undefined) {
 }
 
 const found = softwareGpu();
-if ("env" in found && process.env.VK_ADD_DRIVER_FILES === undefined) {
+const { DOGE_REQUIRE = "", VK_ADD_DRIVER_FILES } = process.env;
+if (found.env !== undefined && VK_ADD_DRIVER_FILES === undefined) {
   // The libraries are looked for where a process starts.
   const again = spawnSync(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url)], {
     env: { ...process.env, ...found.env },
@@ -91,7 +92,7 @@ const provider = webgpu({ software: true });
 const answer = await provider.probe();
 if (!answer.available) {
   console.log(`skipped: ${answer.why}`);
-  process.exit(process.env.DOGE_REQUIRE?.split(",").includes("webgpu") ? 1 : 0);
+  process.exit(DOGE_REQUIRE.split(",").includes("webgpu") ? 1 : 0);
 }
 const expected = await run(await wasm().open(), undefined);
 const { all } = await run(await provider.open(), expected.ids);

@@ -144,7 +144,8 @@ function ensureBuilt(node) {
 function asksForWebgpu(words) {
   const at = words.lastIndexOf("--backend");
   const named = words.findLast((word) => word.startsWith("--backend="))?.slice("--backend=".length);
-  return (at >= 0 ? words[at + 1] : (named ?? process.env.DOGE_BACKEND)) === "webgpu";
+  const { DOGE_BACKEND } = process.env;
+  return (at >= 0 ? words[at + 1] : (named ?? DOGE_BACKEND)) === "webgpu";
 }
 
 const strip = ["--disable-warning=ExperimentalWarning"];

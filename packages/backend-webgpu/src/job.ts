@@ -6,6 +6,7 @@ import { JOURNAL } from "./kernels/attention.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { DISPATCH_COST } from "./pace.ts";
+import type { PageWork } from "./pages.ts";
 import { Pass, pageBytes, qkvStride } from "./program.ts";
 import type { GpuSequence } from "./sequence.ts";
 import { strideOf } from "./weights.ts";
@@ -495,10 +496,7 @@ export class Job {
   }
 
   /** Pages that are copied, and keys that are forgotten, before anything is written. */
-  pageWork(work: {
-    copies: readonly (readonly [number, number])[];
-    resets: readonly (readonly [number, number])[];
-  }): Unit | null {
+  pageWork(work: PageWork): Unit | null {
     if (work.copies.length === 0 && work.resets.length === 0) return null;
     const { config } = this.#machine;
     const threads = Math.max(pageBytes(config).keys / 16, pageBytes(config).values / 4, pageBytes(config).meta / 4);

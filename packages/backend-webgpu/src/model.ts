@@ -79,7 +79,7 @@ export class GpuModel implements Model {
 
   forward(rows: readonly Row[], signal?: AbortSignal): Promise<Floats[]> {
     const { vocabSize } = this.config;
-    return this.#call("forward", rows, signal, async (job, machine, tasks) => {
+    return this.#call("forward", rows, async (job, machine, tasks) => {
       const bytes = tasks.length * vocabSize * 4;
       await this.#run(job, machine, signal, "forward");
       const all = new Float32Array(await this.#read(machine, 0, bytes, "forward"));
@@ -88,7 +88,7 @@ export class GpuModel implements Model {
   }
 
   score(rows: readonly Row[], signal?: AbortSignal): Promise<Floats[]> {
-    return this.#call("score", rows, signal, async (job, machine, tasks) => {
+    return this.#call("score", rows, async (job, machine, tasks) => {
       await this.#run(job, machine, signal, "score", job.own * 4);
       const all =
         job.own === 0 ? new Float32Array(0) : new Float32Array(await this.#read(machine, 0, job.own * 4, "score"));
@@ -104,7 +104,7 @@ export class GpuModel implements Model {
   }
 
   sample(rows: readonly SampleRow[], signal?: AbortSignal): Promise<Drawn[]> {
-    return this.#call("sample", rows, signal, async (job, machine, tasks) => {
+    return this.#call("sample", rows, async (job, machine, tasks) => {
       const readings = await this.#draw(job, machine, tasks, signal);
       return tasks.map(({ sequence: { timeline }, drawing }, index) => {
         const { ids, logprobs, topIds, topLogprobs, exhausted } = readings[index]!;
@@ -130,11 +130,7 @@ export class GpuModel implements Model {
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<string, Tensor>[]> {
     const inside = names.some((name) => name.startsWith("layers."));
-    return this.#call(
-      "inspect",
-      rows,
-      signal,
-      async (job, machine, tasks) => {
+    return this.#call("inspect", rows, async (job, machine, tasks) => {
         await this.#run(job, machine, signal, "inspect");
         const { count } = job.inside;
         const all = count === 0 ? noFloats : new Float32Array(await this.#read(machine, 0, count * 4, "inspect"));
@@ -186,7 +182,6 @@ export class GpuModel implements Model {
   async #call<T>(
     kind: Kind,
     rows: readonly (Row & Partial<SampleRow>)[],
-    signal: AbortSignal | undefined,
     run: (job: Job, machine: Machine, tasks: readonly Task[]) => Promise<T[]>,
     inside = false,
   ): Promise<T[]> {
@@ -242,8 +237,7 @@ export class GpuModel implements Model {
 
   /** The job's memory on the device, with the work on pages that goes before it. */
   async #begin(job: Job, machine: Machine, staging: number, ring: number, steps: number): Promise<Unit[]> {
-    const work = this.#pages.takeWork();
-    const pages = job.pageWork(work);
+    const pages = job.pageWork(this.#pages.work);
     await machine.ensure({
       tokens: Math.max(job.largest, Math.min(machine.group, 16)),
       call: job.memory.words.byteLength,
@@ -253,6 +247,8 @@ export class GpuModel implements Model {
       ring,
     });
     if (job.ending !== null) await machine.program.need(job.ending);
+    // From here on the first submit is certain to follow.
+    this.#pages.workDone();
     machine.write(job.memory.words, job.memory.grids);
     return pages === null ? [...job.units] : [pages, ...job.units];
   }

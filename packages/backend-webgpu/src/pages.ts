@@ -5,6 +5,12 @@ import type { Config } from "@doge-lm/core";
 /** Pages beyond the room: what sequences waste at their ends and forks copy. */
 const SLACK = 64;
 
+/** Pairs of a page and where it is copied to, and of a page and the length from which its keys are forgotten. */
+export interface PageWork {
+  readonly copies: readonly (readonly [number, number])[];
+  readonly resets: readonly (readonly [number, number])[];
+}
+
 export class Pages {
   readonly config: Config;
   readonly count: number;
@@ -59,11 +65,13 @@ export class Pages {
     return own;
   }
 
-  /** What is to be done, copies first. Asked once: the caller does it. */
-  takeWork(): { copies: readonly (readonly [number, number])[]; resets: readonly (readonly [number, number])[] } {
-    const work = { copies: this.#copies, resets: this.#resets };
+  /** What is to be done, copies first, until workDone() says that it is: a call that fails before leaves it to the next. */
+  get work(): PageWork {
+    return { copies: this.#copies, resets: this.#resets };
+  }
+
+  workDone(): void {
     this.#copies = [];
     this.#resets = [];
-    return work;
   }
 }

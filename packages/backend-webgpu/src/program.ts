@@ -76,7 +76,7 @@ export class Pipelines {
     const missing = names.filter((name) => !this.#ready.has(name));
     if (missing.length === 0) return;
     const made = await this.#gpu.alive(Promise.all(missing.map((name) => this.#gpu.pipeline(this.#kernels[name]!))));
-    missing.forEach((name, index) => this.#ready.set(name, made[index]!));
+    for (const [index, name] of missing.entries()) this.#ready.set(name, made[index]!);
   }
 
   has(name: string): boolean {

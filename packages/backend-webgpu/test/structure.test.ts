@@ -34,7 +34,7 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     load = async (over = {}, options = {}) => {
       const backend = await nullBackend(gpu!, variant, { tokensPerSubmit: K, onDevice: counter.onDevice, ...options });
       closers.push(() => backend.close());
-      return backend.load(seeded({ ...small, ...over }));
+      return backend.load(seeded({ ...small, ...over }), { room: 2000 });
     };
   });
   afterAll(async () => {
@@ -102,8 +102,8 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
   });
 
   test("each further part of the vocabulary takes two more", async () => {
-    // 700 rows of 128 bytes are more than 64 KiB: two parts.
-    const model = await load({ vocabSize: 700 }, { bindingLimit: 65_536 });
+    // 2,000 rows of 128 bytes.
+    const model = await load({ vocabSize: 2000 }, { bindingLimit: 200_000 });
     expect(await perToken(model)).toBe(5 * small.layers + 3 + 2);
   });
 
