@@ -25,7 +25,7 @@ export const ROW_WORDS = 16;
 export const TOKEN_WORDS = 4;
 
 /** Words of a Dispatch (kernels/kernel.ts); one stands every 256 bytes, so that a dynamic offset can choose it. */
-export const DISPATCH_WORDS = 64;
+const DISPATCH_WORDS = 64;
 export interface Dispatch {
   readonly count: number;
   readonly first: number;

@@ -36,7 +36,7 @@ export const headRows = (gpu: Gpu, config: Config): number =>
   Math.max(1, Math.min(HEAD_ROWS, Math.floor(gpu.bindingLimit / (config.vocabSize * 4))));
 
 /** Tokens of a group on this device. */
-export const groupTokens = (gpu: Gpu, config: Config): number =>
+const groupTokens = (gpu: Gpu, config: Config): number =>
   Math.max(1, Math.min(GROUP, Math.floor(gpu.bindingLimit / widestActivation(config))));
 
 /** The buffers of a call: what is written before it, and what comes back. */

@@ -130,7 +130,10 @@ export class GpuModel implements Model {
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<string, Tensor>[]> {
     const inside = names.some((name) => name.startsWith("layers."));
-    return this.#call("inspect", rows, async (job, machine, tasks) => {
+    return this.#call(
+      "inspect",
+      rows,
+      async (job, machine, tasks) => {
         await this.#run(job, machine, signal, "inspect");
         const { count } = job.inside;
         const all = count === 0 ? noFloats : new Float32Array(await this.#read(machine, 0, count * 4, "inspect"));

@@ -16,11 +16,11 @@ import { Matrix } from "./matrix.ts";
 import { breathe } from "./pace.ts";
 
 /** Places, in numbers, of a layer's small tensors in its `vectors`. */
-export interface VectorPlan {
+interface VectorPlan {
   readonly at: { readonly [name: string]: number };
   readonly count: number;
 }
-export interface LayerWeights {
+interface LayerWeights {
   readonly vectors: GPUBuffer;
   readonly qkv: Matrix;
   readonly output: Matrix;

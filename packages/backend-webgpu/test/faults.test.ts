@@ -68,7 +68,7 @@ describe("G1: no adapter, or one that is no GPU", () => {
 
 describe.skipIf(dawn === null)(`G2 and G7 on the null device${dawn === null ? " (skipped: no Dawn)" : ""}`, () => {
   test("G2: what no binding of the device holds is refused with the numbers, before a weight is read", async () => {
-    const backend = await nullBackend(dawn!, variants.base!, { bindingLimit: 65_536 });
+    const backend = await nullBackend(dawn!, variants.base!, { bindingLimit: 100_000 });
     const read = vi.fn(checkpoint.read);
     const { code, message } = await fault(
       backend.load({ ...checkpoint, tensors: checkpoint.tensors, read }, { room: 1_000_000 }),

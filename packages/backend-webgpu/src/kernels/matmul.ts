@@ -12,7 +12,7 @@ import { decode, type Format } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
 import { SWIGLU } from "./swiglu.ts";
 
-export type Ending = "store" | "residual" | "gated" | "head";
+type Ending = "store" | "residual" | "gated" | "head";
 export interface MatmulKind {
   readonly format: Format;
   readonly ending: Ending;
