@@ -37,14 +37,22 @@ export class Gpu {
   readonly variant: Variant;
   /** Bytes of a buffer that a kernel may see at once. */
   readonly bindingLimit: number;
+  readonly lazy: boolean;
   /** Those who wait for the device, to be told of its loss. */
   readonly #waiting = new Set<(loss: DogeError) => void>();
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #loss: DogeError | undefined;
 
-  constructor(device: GPUDevice, variant: Variant, bindingLimit = Number.POSITIVE_INFINITY) {
+  /** `lazy`: compile what not every text needs when it is first asked for. */
+  constructor(
+    device: GPUDevice,
+    variant: Variant,
+    options: { readonly bindingLimit?: number | undefined; readonly lazy?: boolean } = {},
+  ) {
+    const { bindingLimit = Number.POSITIVE_INFINITY, lazy = false } = options;
     this.bindingLimit = Math.min(bindingLimit, device.limits.maxStorageBufferBindingSize);
+    this.lazy = lazy;
     this.device = device;
     this.variant = variant;
     const lose = (loss: DeviceLoss) => {

@@ -54,7 +54,10 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
       let device: GPUDevice | undefined;
       try {
         device = await openDevice(found);
-        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options), options.bindingLimit);
+        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options), {
+          bindingLimit: options.bindingLimit,
+          lazy: found.software,
+        });
         const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
         await assertKnownAnswer(backend);
         if (signal?.aborted) throw aborted(signal, "webgpu");

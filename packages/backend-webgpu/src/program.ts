@@ -69,7 +69,7 @@ export class Pipelines {
   /** Compile all that every text needs, at once. */
   compile(): Promise<void> {
     const names = Object.keys(this.#kernels);
-    return this.need(names.filter((name) => !this.#gpu.variant.serial || !OCCASIONAL.includes(name)));
+    return this.need(names.filter((name) => !this.#gpu.lazy || !OCCASIONAL.includes(name)));
   }
 
   async need(names: readonly string[]): Promise<void> {

@@ -109,7 +109,8 @@ describe.skipIf(dawn === null)(`G2 and G7 on the null device${dawn === null ? " 
   });
 });
 
-describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, () => {
+// Each opens devices of its own, and a software adapter compiles for seconds.
+describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180_000 }, () => {
   /** Opens with a device at hand. */
   async function withDevice(options: WebgpuOptions = {}) {
     const devices: GPUDevice[] = [];

@@ -75,5 +75,5 @@ export async function nullBackend(
   const device = await adapter.requestDevice({ requiredFeatures: features });
   const can = { device: "null", dtypes: ["f32", "bf16", "q8", "q4"] as const, trains: false };
   const seen = options.onDevice?.(device) ?? device;
-  return checked(new WebgpuBackend(new Gpu(seen, variant, options.bindingLimit), can, options, () => {}));
+  return checked(new WebgpuBackend(new Gpu(seen, variant, options), can, options, () => {}));
 }
