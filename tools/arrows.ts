@@ -11,10 +11,11 @@ const ARROWS: Record<string, readonly string[]> = {
   "packages/core": ["core"],
   "packages/backend-reference": ["core", "reference"],
   "packages/backend-wasm": ["core", "wasm"],
+  "packages/backend-webgpu": ["core", "webgpu"],
   "packages/conformance": ["core", "demo-model"],
   "packages/demo-model": [],
   "packages/tokenizer-fast": ["core", "tokenizer-fast"],
-  "apps/cli": ["core", "reference", "wasm", "demo-model"],
+  "apps/cli": ["core", "reference", "wasm", "webgpu", "demo-model"],
 };
 /** Tests: the witnesses a package may be compared with. */
 const TEST_ARROWS: readonly string[] = ["core", "conformance", "reference", "wasm", "demo-model"];

@@ -11,6 +11,7 @@ import {
   buildWebpack,
   type PageReport,
   weigh,
+  weighBeside,
   withViteServer,
   writeSources,
 } from "./packages/bundles.ts";
@@ -47,6 +48,8 @@ for (const [name, { manifest }] of packed) {
   });
   if (name === "@doge-lm/wasm") await checkWasm(project);
   if (name === "@doge-lm/tokenizer-fast") await checkTokenizer(project);
+  if (name === "@doge-lm/webgpu")
+    await step("@doge-lm/webgpu, bundled beside core", () => weighBeside(project, name, 60_000));
   if (name === "@doge-lm/cli") await step("doge, from its package", () => checkCommand(project));
 }
 

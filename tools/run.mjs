@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { softwareGpu } from "./software-gpu.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const tools = join(root, ".tools");
@@ -139,15 +140,26 @@ function ensureBuilt(node) {
   if (status !== 0) fail("the WebAssembly backend could not be built: see the message above.");
 }
 
+/** Whether `--backend webgpu`, or DOGE_BACKEND, names the GPU. */
+function asksForWebgpu(words) {
+  const at = words.lastIndexOf("--backend");
+  const named = words.findLast((word) => word.startsWith("--backend="))?.slice("--backend=".length);
+  const { DOGE_BACKEND } = process.env;
+  return (at >= 0 ? words[at + 1] : (named ?? DOGE_BACKEND)) === "webgpu";
+}
+
 const strip = ["--disable-warning=ExperimentalWarning"];
 const [command, ...args] = process.argv.slice(2);
 const node = ensureNode();
 
 switch (command) {
   case "cli": {
-    ensureInstalled("cli");
+    // WebGPU in Node is a package of 130 MB that only those who name it need; with it comes a GPU for machines without one.
+    const gpu = asksForWebgpu(args);
+    ensureInstalled(gpu ? "all" : "cli");
     ensureBuilt(node);
-    process.exit(run(node, [...strip, join(root, "apps", "cli", "src", "bin.ts"), ...args]));
+    const env = gpu ? softwareGpu().env : undefined;
+    process.exit(run(node, [...strip, join(root, "apps", "cli", "src", "bin.ts"), ...args], { env }));
     break;
   }
   case "test": {

@@ -237,3 +237,14 @@ export function weigh(project: Project, folder: string, wanted: number): string 
   if (all > PAGE_LIMIT) throw new Error(`A page downloads ${text}: over ${kilobytes(PAGE_LIMIT)}.`);
   return text;
 }
+
+/** What `name` adds to a page that has core already: bundled and minified by itself, gzipped. @throws over `limit` bytes. */
+export async function weighBeside(project: Project, name: string, limit: number): Promise<string> {
+  const { outputFiles } = await esbuild.build({
+    stdin: { contents: `export * from "${name}";`, resolveDir: project.folder },
+    ...{ bundle: true, minify: true, write: false, format: "esm", platform: "browser", external: ["@doge-lm/core"] },
+  });
+  const bytes = gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
+  if (bytes > limit) throw new Error(`${name} adds ${kilobytes(bytes)}, gzipped: over ${kilobytes(limit)}.`);
+  return `${kilobytes(bytes)}, gzipped`;
+}

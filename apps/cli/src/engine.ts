@@ -15,19 +15,25 @@ import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
 import { revectorize } from "@doge-lm/wasm/revectorize";
+import { webgpu } from "@doge-lm/webgpu";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 import { debug } from "./watch.ts";
 
-/** Every backend of this program, the preferred first. */
-export function providers(options: { readonly threads?: number }): Provider[] {
-  return [wasm(options.threads === undefined ? {} : { threads: options.threads }), reference()];
+/** Every backend of this program, the preferred first. WebGPU stands behind the CPU until it has been measured on hardware; a
+ *  GPU that is none is taken only when `asked` for by name. */
+export function providers(options: { readonly threads?: number }, asked?: string): Provider[] {
+  return [
+    wasm(options.threads === undefined ? {} : { threads: options.threads }),
+    webgpu({ software: asked === "webgpu" }),
+    reference(),
+  ];
 }
 
 /** The backends that `--backend` allows, in the order they are tried. The process is this program's own, so V8 is asked for wider
  *  vectors. */
 export async function chosen(options: Pick<ModelOptions, "backend" | "threads">): Promise<Provider[]> {
-  const all = providers(options);
+  const all = providers(options, options.backend);
   if (options.backend === "auto" || options.backend === "wasm") await revectorize();
   if (options.backend === "auto") return all;
   const found = all.filter((provider) => provider.name === options.backend);

@@ -3,6 +3,7 @@ import type { Backend, LoadOptions, Provider } from "./backend.ts";
 import { chatTemplate } from "./chat.ts";
 import { checked } from "./checked.ts";
 import { show } from "./checked-rows.ts";
+import type { Checkpoint } from "./checkpoint.ts";
 import { choose, type Tried } from "./choose.ts";
 import { Doge, type DogeParts } from "./doge.ts";
 import { aborted, DogeError } from "./errors.ts";
@@ -11,6 +12,7 @@ import { type GenerationDefaults, readGenerationConfig } from "./generation-conf
 import type { HubOptions, Progress } from "./hub/options.ts";
 import type { Json } from "./json.ts";
 import { openCheckpoint } from "./open.ts";
+import type { LastingCheckpoint } from "./recovery.ts";
 import { createTokenizer, type Tokenizer, type TokenizerFactory } from "./tokenizer.ts";
 
 /** A folder, a hub's name ("owner/name"), a browser's files, or files by name; or Files of one's own, which the caller closes. */
@@ -59,7 +61,10 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
     const chosen = await choose(Array.isArray(providers) ? providers : [providers as Provider], signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
-    const model = await backend.load(checkpoint, load);
+    const model = await backend.load(
+      lasting(checkpoint, source, { revision, endpoint, token, cacheDir, offline }),
+      load,
+    );
     counted.end();
     const warnings = [
       ...(files.notices ?? []),
@@ -76,6 +81,18 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
   } finally {
     if (files !== source) await files.close?.();
   }
+}
+
+/** The checkpoint, and a way to have it again after its files were closed: for backends that outlive their device. */
+function lasting(checkpoint: Checkpoint, source: Source, options: HubOptions): Checkpoint | LastingCheckpoint {
+  if (isFiles(source)) return checkpoint; // whose owner keeps them open, or not
+  return {
+    ...checkpoint,
+    async reopen() {
+      const files = await open(source, options);
+      return { ...(await openCheckpoint(files)), close: async () => files.close?.() };
+    },
+  };
 }
 
 async function open(source: Source, options: HubOptions): Promise<Files> {

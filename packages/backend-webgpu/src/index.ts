@@ -1,0 +1,96 @@
+// @doge-lm/webgpu: Doge on any GPU that WebGPU reaches, in a browser or, with Dawn, in Node.
+import type { Availability, Backend, Capabilities, Provider } from "@doge-lm/core";
+import {
+  aborted,
+  checked,
+  type Doge,
+  DogeError,
+  type LoadDogeOptions,
+  loadDoge,
+  recovering,
+  type Source,
+} from "@doge-lm/core";
+import { type Found, findAdapter, openDevice } from "./adapter.ts";
+import { WebgpuBackend } from "./backend.ts";
+import { Gpu } from "./device.ts";
+import { assertKnownAnswer } from "./known-answer.ts";
+import { chooseVariant, describeVariant, type Variant } from "./variant.ts";
+
+export type * from "@doge-lm/core";
+export { DogeError, isDogeError } from "@doge-lm/core";
+export { DeviceLoss } from "./device.ts";
+export type { Variant } from "./variant.ts";
+
+export interface WebgpuOptions {
+  /** Take an adapter that computes on the CPU when there is no other. Default: no, since other backends are faster there. */
+  readonly software?: boolean | undefined;
+  /** The WebGPU to use; default: this runtime's, or Dawn from the package `webgpu`. */
+  readonly gpu?: GPU | undefined;
+  /** Tokens drawn in one submit; default: as many as the device draws in about 16 ms, at most 32. */
+  readonly tokensPerSubmit?: number | undefined;
+  /** Bytes of a buffer that a kernel may see at once; default: what the device allows. Larger weights are split. */
+  readonly bindingLimit?: number | undefined;
+  /** The form of the kernels; default: what suits the adapter. */
+  readonly variant?: Partial<Variant> | undefined;
+  /** Sees every device before it is used: to count its calls, for instance. */
+  readonly onDevice?: ((device: GPUDevice) => GPUDevice) | undefined;
+}
+
+/** The backend for GPUs. Making one touches nothing. */
+export function webgpu(options: WebgpuOptions = {}): Provider {
+  const find = () => findAdapter({ gpu: options.gpu, software: options.software === true });
+  return {
+    name: "webgpu",
+    async probe(): Promise<Availability> {
+      const found = await find();
+      if ("why" in found) return { available: false, code: "unavailable", why: found.why };
+      found.release();
+      return { available: true, ...capabilitiesOf(found, options) };
+    },
+    async open(signal?: AbortSignal): Promise<Backend> {
+      if (signal?.aborted) throw aborted(signal, "webgpu");
+      const found = await find();
+      if ("why" in found) throw new DogeError("unavailable", found.why, { scope: "webgpu" });
+      let device: GPUDevice | undefined;
+      try {
+        device = await openDevice(found);
+        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options), {
+          bindingLimit: options.bindingLimit,
+          lazy: found.software,
+        });
+        const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
+        await assertKnownAnswer(backend);
+        if (signal?.aborted) throw aborted(signal, "webgpu");
+        return checked(backend);
+      } catch (error) {
+        device?.destroy();
+        found.release();
+        throw error;
+      }
+    },
+  };
+}
+
+const variantOf = (found: Found, options: WebgpuOptions): Variant => ({
+  ...chooseVariant(found.adapter, found.languageFeatures, found.software),
+  ...options.variant,
+});
+
+const capabilitiesOf = (found: Found, options: WebgpuOptions): Capabilities => ({
+  device: `${found.name}, ${describeVariant(variantOf(found, options))} kernels`,
+  dtypes: ["f32", "bf16", "q8", "q4"],
+  trains: false,
+});
+
+/** Where and how to load a Doge with this backend: its own options beside those of every backend. */
+export type WebgpuLoadOptions = Omit<LoadDogeOptions, "backend"> &
+  Partial<Pick<LoadDogeOptions, "backend">> &
+  WebgpuOptions;
+
+/** Load the Doge in `source` (a folder, a browser's files, or files by name) on this backend. A device that is lost is replaced
+ *  at most twice in five minutes. Errors: loadDoge's. */
+export function load(source: Source, options: WebgpuLoadOptions = {}): Promise<Doge> {
+  const { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice, ...rest } = options;
+  const own = { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice };
+  return loadDoge(source, { backend: recovering(webgpu(own)), ...rest });
+}

@@ -1,0 +1,379 @@
+// attention: keeps the new keys under the dynamic mask, then scores, softmax and the weighted sum of values.
+//
+// A sequence's keys stand in pages of 16 slots. One page of one layer, in three buffers:
+//
+//   keys    vec4 (kvHeads, headDim / 4, 16)   turned, so that neighbouring threads read neighbouring slots
+//   values  f32  (kvHeads, 16, headDim)
+//   meta    u32  (biasHeads, 16) the biases' bits, (kvHeads, 16) positions, (kvHeads, 16) evictions
+//
+// Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
+// position <= i < evicted. Evicted keys stay for JOURNAL more tokens, then the next key takes their slot, so a tile of at most
+// JOURNAL tokens is kept as a whole before any of them attends.
+//
+//   keep    one team for each stretch of a sequence and key/value head, token after token
+//   attend  one team for each token and query head
+//   step    both, one team for each token and key/value head: for tokens of different sequences, which is how texts go on
+//
+// Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
+import type { Variant } from "../variant.ts";
+import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
+import { ROPE } from "./rope.ts";
+
+/** Tokens for which an evicted key is kept: a rewind of that depth is a filter. */
+export const JOURNAL = 64;
+/** Slots of a page. */
+export const PAGE = 16;
+/** Threads of a team. */
+const SIZE = 64;
+
+export type AttentionPart = "keep" | "attend" | "step";
+/** Heads are at most this wide. */
+export const WIDEST_HEAD = 256;
+
+export function attention(variant: Variant, part: AttentionPart, widest: number): Kernel {
+  const writes = part !== "attend";
+  const access = writes ? "read_write" : "read";
+  const chunk = variant.serial ? PAGE : SIZE;
+  const own = variant.serial ? widest : Math.ceil(widest / SIZE);
+  const bindings: Kernel["bindings"] = [
+    ...(writes ? (["write", "write", "write", "write"] as const) : (["read", "read", "read", "read"] as const)),
+    "read",
+    "read",
+    "uniform",
+    ...(part === "keep" ? [] : (["write"] as const)),
+  ];
+  return {
+    name: `attention ${part} ${widest}`,
+    bindings,
+    call: ["read"],
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
+struct Shape {
+  heads: u32, kvHeads: u32, headDim: u32, biasHeads: u32, stride: u32, window: u32, normed: u32, epsilon: f32,
+  deltaAt: u32, deltaBiasAt: u32, aAt: u32, queryNormAt: u32, keyNormAt: u32, biased: u32, resultStride: u32,
+}
+@group(0) @binding(0) var<storage, ${access}> qkv: array<f32>;
+@group(0) @binding(1) var<storage, ${access}> keys: array<vec4f>;
+@group(0) @binding(2) var<storage, ${access}> values: array<f32>;
+@group(0) @binding(3) var<storage, ${access}> meta_: array<u32>;
+@group(0) @binding(4) var<storage, read> vectors: array<f32>;
+@group(0) @binding(5) var<storage, read> angles: array<f32>;
+@group(0) @binding(6) var<uniform> shape: Shape;
+${part === "keep" ? "" : "@group(0) @binding(7) var<storage, read_write> mixed: array<f32>;"}
+@group(1) @binding(1) var<storage, read> call: array<u32>;
+const PAGE: u32 = ${PAGE}u;
+const JOURNAL: u32 = ${JOURNAL}u;
+const CHUNK: u32 = ${chunk}u;
+${ROPE}
+fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
+fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
+fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
+fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
+${writes ? KEEP(variant) : ""}
+${part === "keep" ? "" : ATTEND(variant, widest, own)}
+${entry(variant, SIZE)}
+${BODY[part]}
+}
+`,
+  };
+}
+
+/** Keep one token's key for one key/value head: normalised, turned, with its biases, in a slot of its own; and drop the least. */
+const KEEP = (variant: Variant) => /* wgsl */ `
+var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
+/** ln(1 + e^z), with torch's linear branch above 20; where 1 + e^z would round, the series. */
+fn softplus(z: f32) -> f32 {
+  let e = exp(min(z, 20.0));
+  return select(select(log(1.0 + e), e * (1.0 - 0.5 * e), e < 1e-3), z, z > 20.0);
+}
+fn pageOf(pagesAt: u32, slot: u32) -> u32 { return call[pagesAt + slot / PAGE]; }
+/** The first of all lanes' values. */
+fn firstOf(value: u32, lane: u32) -> u32 {
+  ${
+    variant.serial
+      ? "return value;"
+      : /* wgsl */ `least[lane] = value;
+  workgroupBarrier();
+  for (var half = TEAM / 2u; half > 0u; half >>= 1u) {
+    if (lane < half) { least[lane] = min(least[lane], least[lane + half]); }
+    workgroupBarrier();
+  }
+  let result = workgroupUniformLoad(&least[0]);
+  return result;`
+  }
+}
+/** The slot for the key at a position: its own while there are fresh ones, else a free one or one the journal has done with. */
+fn freeSlot(pagesAt: u32, reach: u32, position: u32, kv: u32, lane: u32) -> u32 {
+  if (shape.window == 0u) { return position; }
+  let slots = shape.window + JOURNAL;
+  var found = IDLE;
+  if (position < slots && meta_[positionAt(position, pageOf(pagesAt, position), kv)] == NOBODY) { found = position; }
+  if (found == IDLE) {
+    let used = min(slots, max(reach, position));
+    for (var slot = lane; slot < used; slot += TEAM) {
+      let page = pageOf(pagesAt, slot);
+      let by = meta_[evictedAt(slot, page, kv)];
+      if (meta_[positionAt(slot, page, kv)] == NOBODY || (by != NOBODY && by + JOURNAL <= position)) {
+        found = slot;
+        break;
+      }
+    }
+  }
+  return firstOf(found, lane);
+}
+/** Of the window + 1 keys that the token would see, drop the least in (bias, position) order. */
+fn evictLeast(pagesAt: u32, reach: u32, position: u32, kv: u32, lane: u32) {
+  let slots = min(shape.window + JOURNAL, max(reach, position + 1u));
+  var bias = 0.0;
+  var at = IDLE;
+  var its = NOBODY;
+  for (var slot = lane; slot < slots; slot += TEAM) {
+    let page = pageOf(pagesAt, slot);
+    let own = meta_[positionAt(slot, page, kv)];
+    if (own == NOBODY || meta_[evictedAt(slot, page, kv)] != NOBODY) { continue; }
+    let b = bitcast<f32>(meta_[biasAt(slot, page, kv)]);
+    if (at == IDLE || b < bias || (b == bias && own < its)) {
+      at = slot;
+      bias = b;
+      its = own;
+    }
+  }
+  let lowest = -largestOf(select(-3.4e38, -bias, at != IDLE), lane);
+  let first = firstOf(select(NOBODY, its, at != IDLE && bias == lowest), lane);
+  if (at != IDLE && its == first) { meta_[evictedAt(at, pageOf(pagesAt, at), kv)] = position; }
+}
+fn keep(record: u32, row: u32, kv: u32, lane: u32) {
+  let position = call[record + 1u];
+  let rowAt = call[record + 2u];
+  let pagesAt = call[rowAt];
+  let reach = call[rowAt + 1u];
+  let D = shape.headDim;
+  let keyAt = row * shape.stride + (shape.heads + kv) * D;
+  let valuesAt = row * shape.stride + (shape.heads + shape.kvHeads) * D;
+  let slot = freeSlot(pagesAt, reach, position, kv, lane);
+  let page = pageOf(pagesAt, slot);
+  var scale = 1.0;
+  if (shape.normed != 0u) {
+    var squares = 0.0;
+    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[keyAt + i], qkv[keyAt + i], squares); }
+    scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
+  }
+  let half = D >> 1u;
+  let quads = (D + 3u) >> 2u;
+  // Whole vectors are written: their parts are not to be written by several threads.
+  for (var quad = lane; quad < quads; quad += TEAM) {
+    var turned = vec4f();
+    for (var c = 0u; c < 4u; c++) {
+      let i = quad * 4u + c;
+      if (i >= D) { break; }
+      let j = (i + half) % D;
+      var a = qkv[keyAt + i];
+      var b = qkv[keyAt + j];
+      if (shape.normed != 0u) {
+        a = vectors[shape.keyNormAt + i] * (a * scale);
+        b = vectors[shape.keyNormAt + j] * (b * scale);
+      }
+      turned[c] = rope(a, b, i, position, D);
+    }
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = turned;
+  }
+  for (var i = lane; i < D; i += TEAM) {
+    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * D + i] = qkv[valuesAt + kv * D + i];
+  }
+  let width = shape.kvHeads * D;
+  let each = shape.biasHeads / shape.kvHeads;
+  for (var which = kv * each; which < (kv + 1u) * each; which++) {
+    var sum = 0.0;
+    let start = shape.deltaAt + which * width;
+    for (var i = lane; i < width; i += TEAM) { sum = fma(vectors[start + i], qkv[valuesAt + i], sum); }
+    let delta = sumOf(sum, lane) + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
+    let bias = exp(vectors[shape.aAt + which] * softplus(delta));
+    if (lane == 0u) {
+      meta_[biasAt(slot, page, which)] = bitcast<u32>(bias);
+      qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * D + which] = bias;
+    }
+  }
+  if (shape.window != 0u) {
+    if (lane == 0u) {
+      meta_[positionAt(slot, page, kv)] = position;
+      meta_[evictedAt(slot, page, kv)] = NOBODY;
+    }
+    meet();
+    if (position >= shape.window) { evictLeast(pagesAt, reach, position, kv, lane); }
+  }
+  meet();
+}
+`;
+
+/** What one token reads from the keys it sees, for one query head: a running softmax over chunks of slots. */
+const ATTEND = (variant: Variant, widest: number, own: number) => /* wgsl */ `
+var<${shared(variant)}> query: array<f32, ${widest}>;
+var<${shared(variant)}> weights: array<f32, CHUNK>;
+fn attend(record: u32, row: u32, head: u32, lane: u32) {
+  let position = call[record + 1u];
+  let rowAt = call[record + 2u];
+  let pagesAt = call[rowAt];
+  let reach = call[rowAt + 1u];
+  let D = shape.headDim;
+  let quads = (D + 3u) >> 2u;
+  let kv = head / (shape.heads / shape.kvHeads);
+  let which = head / (shape.heads / shape.biasHeads);
+  let queryAt = row * shape.stride + head * D;
+  var scale = 1.0;
+  if (shape.normed != 0u) {
+    var squares = 0.0;
+    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt + i], qkv[queryAt + i], squares); }
+    scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
+  }
+  let half = D >> 1u;
+  for (var i = lane; i < quads * 4u; i += TEAM) {
+    if (i >= D) { query[i] = 0.0; continue; }
+    let j = (i + half) % D;
+    var a = qkv[queryAt + i];
+    var b = qkv[queryAt + j];
+    if (shape.normed != 0u) {
+      a = vectors[shape.queryNormAt + i] * (a * scale);
+      b = vectors[shape.queryNormAt + j] * (b * scale);
+    }
+    query[i] = rope(a, b, i, position, D) * inverseSqrt(f32(D));
+  }
+  meet();
+  let masked = shape.window > 0u && position >= shape.window;
+  let moved = shape.window > 0u && max(reach, position + 1u) > shape.window;
+  let slots = select(position + 1u, min(shape.window + JOURNAL, max(reach, position + 1u)), masked || moved);
+  var highest = -3.4e38;
+  var total = 0.0;
+  var sums: array<f32, ${own}>;
+  for (var i = 0u; i < ${own}u; i++) { sums[i] = 0.0; }
+  for (var start = 0u; start < slots; start += CHUNK) {
+    var mine = -3.4e38;
+    for (var c = lane; c < CHUNK; c += TEAM) {
+      let slot = start + c;
+      var score = -3.4e38;
+      if (slot < slots) {
+        let page = call[pagesAt + slot / PAGE];
+        var seen = true;
+        if (shape.window > 0u) {
+          seen = meta_[positionAt(slot, page, kv)] <= position && meta_[evictedAt(slot, page, kv)] > position;
+        }
+        if (seen) {
+          let at = (page * shape.kvHeads + kv) * quads * PAGE + slot % PAGE;
+          var dot4 = vec4f();
+          for (var quad = 0u; quad < quads; quad++) {
+            let q = vec4f(query[quad * 4u], query[quad * 4u + 1u], query[quad * 4u + 2u], query[quad * 4u + 3u]);
+            dot4 = fma(q, keys[at + quad * PAGE], dot4);
+          }
+          score = (dot4.x + dot4.y) + (dot4.z + dot4.w) + bitcast<f32>(meta_[biasAt(slot, page, which)]);
+        }
+      }
+      weights[c] = score;
+      mine = max(mine, score);
+    }
+    let before = highest;
+    highest = max(highest, largestOf(mine, lane));
+    let shrink = exp(before - highest);
+    var part = 0.0;
+    for (var c = lane; c < CHUNK; c += TEAM) {
+      let weight = select(0.0, exp(weights[c] - highest), weights[c] > -3.3e38);
+      weights[c] = weight;
+      part += weight;
+    }
+    total = total * shrink + sumOf(part, lane);
+    meet();
+    let end = min(CHUNK, slots - start);
+    for (var i = 0u; i < ${own}u; i++) { sums[i] *= shrink; }
+    for (var c = 0u; c < end; c++) {
+      let weight = weights[c];
+      if (weight == 0.0) { continue; } // what is not seen may be anything
+      let slot = start + c;
+      let at = ((call[pagesAt + slot / PAGE] * shape.kvHeads + kv) * PAGE + slot % PAGE) * D;
+      for (var i = 0u; i < ${own}u; i++) {
+        let d = i * TEAM + lane;
+        if (d < D) { sums[i] = fma(weight, values[at + d], sums[i]); }
+      }
+    }
+    meet();
+  }
+  for (var i = 0u; i < ${own}u; i++) {
+    let d = i * TEAM + lane;
+    if (d < D) { mixed[row * shape.resultStride + head * D + d] = sums[i] / total; }
+  }
+}
+`;
+
+const BODY: { readonly [part in AttentionPart]: string } = {
+  keep: /* wgsl */ `
+  if (unit >= grid.listed * shape.kvHeads) { return; }
+  let stretch = unit / shape.kvHeads;
+  let first = call[grid.list + stretch * 2u];
+  let length = call[grid.list + stretch * 2u + 1u];
+  for (var token = first; token < first + length; token++) {
+    keep(grid.first + token * 4u, grid.base + token, unit % shape.kvHeads, lane);
+  }`,
+  attend: /* wgsl */ `
+  if (unit >= grid.count * shape.heads) { return; }
+  let token = unit / shape.heads;
+  attend(grid.first + token * 4u, grid.base + token, unit % shape.heads, lane);`,
+  step: /* wgsl */ `
+  if (unit >= grid.count * shape.kvHeads) { return; }
+  let token = unit / shape.kvHeads;
+  let record = grid.first + token * 4u;
+  if (call[record] == IDLE) { return; }
+  let kv = unit % shape.kvHeads;
+  keep(record, grid.base + token, kv, lane);
+  let shares = shape.heads / shape.kvHeads;
+  for (var head = kv * shares; head < (kv + 1u) * shares; head++) {
+    attend(record, grid.base + token, head, lane);
+    meet();
+  }`,
+};
+
+/** Forgets keys in pages, for a sequence that was rewound or a page that is new: those of tokens from a length on, and what
+ *  such tokens evicted. List entries: page, length. One thread for a slot. With a window only. */
+export const reset: Kernel = {
+  name: "attention reset",
+  bindings: ["write", "uniform"],
+  call: ["read"],
+  code: /* wgsl */ `${PRELUDE}
+struct Shape { kvHeads: u32, biasHeads: u32 }
+@group(0) @binding(0) var<storage, read_write> meta_: array<u32>;
+@group(0) @binding(1) var<uniform> shape: Shape;
+@group(1) @binding(1) var<storage, read> call: array<u32>;
+@compute @workgroup_size(${PAGE})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) slot: u32) {
+  let page = call[grid.list + group.x * 2u];
+  let length = call[grid.list + group.x * 2u + 1u];
+  let stride = (shape.biasHeads + 2u * shape.kvHeads) * ${PAGE}u;
+  for (var kv = 0u; kv < shape.kvHeads; kv++) {
+    let at = page * stride + (shape.biasHeads + kv) * ${PAGE}u + slot;
+    let by = at + shape.kvHeads * ${PAGE}u;
+    if (meta_[at] >= length) { meta_[at] = NOBODY; }
+    if (meta_[by] >= length) { meta_[by] = NOBODY; }
+  }
+}
+`,
+};
+
+/** Copies pages, for a sequence that is about to write where others read. List entries: from, to. One thread for a word, a row
+ *  of workgroups for each page. (A device does not copy within one buffer by itself.) */
+export const copy: Kernel = {
+  name: "attention copy",
+  bindings: ["write", "write", "write", "uniform"],
+  call: ["read"],
+  code: /* wgsl */ `${PRELUDE}
+struct Shape { keys: u32, values: u32, meta_: u32 } // elements of a page
+@group(0) @binding(0) var<storage, read_write> keys: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> values: array<f32>;
+@group(0) @binding(2) var<storage, read_write> meta_: array<u32>;
+@group(0) @binding(3) var<uniform> shape: Shape;
+@group(1) @binding(1) var<storage, read> call: array<u32>;
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) place: vec3u) {
+  let source = call[grid.list + place.y * 2u];
+  let goal = call[grid.list + place.y * 2u + 1u];
+  let i = place.x;
+  if (i < shape.keys) { keys[goal * shape.keys + i] = keys[source * shape.keys + i]; }
+  if (i < shape.values) { values[goal * shape.values + i] = values[source * shape.values + i]; }
+  if (i < shape.meta_) { meta_[goal * shape.meta_ + i] = meta_[source * shape.meta_ + i]; }
+}
+`,
+};

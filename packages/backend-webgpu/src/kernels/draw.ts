@@ -1,0 +1,322 @@
+// draw: from logits to the next id, as core's sampling.ts defines it (docs/contract.md, S3), and what follows from it: the next
+// token's record, the stop flag, the ids seen. Also the log-probabilities that score() gives.
+//
+// Nothing is sorted: each filter is a threshold over the ordered bits of the scores, found four bits at a time.
+import { ROW, ROW_WORDS } from "../call.ts";
+import type { Variant } from "../variant.ts";
+import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
+
+/** Threads of a team. */
+const SIZE = 128;
+
+/** Whether logits are numbers, and the logarithm of the sum of their exponentials. */
+const LOGITS = /* wgsl */ `
+// By their bits: a compiler may take for granted that there are no such numbers.
+fn isNone(value: f32) -> bool { return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u; }
+fn isFinite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }
+const LEAST: f32 = -3.4028234e38;
+/** 1 when there is no NaN and something finite. */
+fn sound(at: u32, lane: u32) -> f32 {
+  var none = 0.0;
+  var finite = 0.0;
+  for (var id = lane; id < shape.vocabulary; id += TEAM) {
+    let logit = logits[at + id];
+    if (isNone(logit)) { none = 1.0; }
+    if (isFinite(logit)) { finite = 1.0; }
+  }
+  none = largestOf(none, lane);
+  return (1.0 - none) * largestOf(finite, lane);
+}
+fn logSumExp(at: u32, lane: u32) -> f32 {
+  var most = LEAST;
+  for (var id = lane; id < shape.vocabulary; id += TEAM) { most = max(most, logits[at + id]); }
+  most = largestOf(most, lane);
+  var total = 0.0;
+  for (var id = lane; id < shape.vocabulary; id += TEAM) { total += exp(logits[at + id] - most); }
+  return most + log(sumOf(total, lane));
+}
+`;
+
+/** The first of all lanes' values. */
+const FIRST = (variant: Variant) => /* wgsl */ `
+var<${shared(variant)}> firsts: array<u32, TEAM>;
+fn firstOf(value: u32, lane: u32) -> u32 {
+  ${
+    variant.serial
+      ? "return value;"
+      : /* wgsl */ `firsts[lane] = value;
+  workgroupBarrier();
+  for (var half = TEAM / 2u; half > 0u; half >>= 1u) {
+    if (lane < half) { firsts[lane] = min(firsts[lane], firsts[lane + half]); }
+    workgroupBarrier();
+  }
+  return workgroupUniformLoad(&firsts[0]);`
+  }
+}
+`;
+
+/** What stands in place of an id: a row that draws no more, nothing that may be drawn, logits that are no numbers. */
+export const DRAWN = { idle: 0xffffffff, nothing: 0xfffffffe, numerical: 0xfffffffd } as const;
+
+/** `filtered`: some row of the call has top-k or top-p. `told`: some row wants log-probabilities. */
+export function draw(variant: Variant, filtered: boolean, told: boolean): Kernel {
+  const row = (name: keyof typeof ROW) => `record[${ROW[name]}]`;
+  const float = (name: keyof typeof ROW) => `bitcast<f32>(${row(name)})`;
+  return {
+    name: `draw${filtered ? " filtered" : ""}${told ? " told" : ""}`,
+    bindings: ["read", "uniform"],
+    call: ["write", "write"],
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
+struct Shape { vocabulary: u32 }
+@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<uniform> shape: Shape;
+@group(1) @binding(1) var<storage, read_write> call: array<u32>;
+@group(1) @binding(2) var<storage, read_write> results: array<u32>;
+${LOGITS}${FIRST(variant)}
+const NOTHING: u32 = ${DRAWN.nothing}u;
+const NUMERICAL: u32 = ${DRAWN.numerical}u;
+const LAST_ID: u32 = 0x7fffffffu;
+var<private> start: u32;
+var<private> record: array<u32, ${ROW_WORDS}>;
+${
+  variant.serial
+    ? ""
+    : /* wgsl */ `
+var<workgroup> shelf: array<u32, ${ROW_WORDS}>;
+var<workgroup> heap: array<f32, TEAM * 16u>;`
+}
+fn bit(at: u32, id: u32) -> bool { return ((call[at + (id >> 5u)] >> (id & 31u)) & 1u) != 0u; }
+/** The logit after the repetition penalty; -infinity where the id may not be drawn. */
+fn scoreOf(id: u32) -> f32 {
+  var score = logits[start + id];
+  if (${row("allowed")} != 0u && !bit(${row("allowed")}, id)) { return bitcast<f32>(nothing()); }
+  if (${row("seen")} != 0u && bit(${row("seen")}, id)) {
+    let penalty = ${float("penalty")};
+    score = select(score / penalty, score * penalty, score < 0.0);
+  }
+  return score;
+}
+// In a variable, since a compiler evaluates constants and refuses this one.
+var<private> infinity: u32 = 0xff800000u;
+fn nothing() -> u32 { return infinity; }
+fn isCandidate(score: f32) -> bool { return bitcast<u32>(score) != 0xff800000u; }
+/** Bits that order as the numbers do; -0 and 0 are one number. */
+fn ordered(score: f32) -> u32 {
+  let bits = bitcast<u32>(score);
+  if (bits == 0x80000000u) { return bits; }
+  return select(bits | 0x80000000u, ~bits, bits >= 0x80000000u);
+}
+/** e^((score - best) / temperature): exactly 1 for the best. */
+fn relative(score: f32, best: f32) -> f32 {
+  return select(exp((score - best) / ${float("temperature")}), 1.0, score == best);
+}
+/** The ordered bits of the largest score, at or above the floor, for which the weights of those at least as large sum to the
+ *  target or more. A weight is 1, or the relative probability (mass), whose target is a share of the sum. */
+fn cutOf(mass: bool, wanted: f32, floor: u32, best: f32, lane: u32) -> u32 {
+  var target_ = wanted;
+  var prefix = 0u;
+  var above = 0.0;
+  for (var level = 0u; level < 8u; level++) {
+    let shift = 28u - 4u * level;
+    var buckets = array<f32, 16>();
+    for (var id = lane; id < shape.vocabulary; id += TEAM) {
+      let score = scoreOf(id);
+      let key = ordered(score);
+      if (!isCandidate(score) || key < floor) { continue; }
+      if (level > 0u && (key >> (shift + 4u)) != prefix) { continue; }
+      buckets[(key >> shift) & 15u] += select(1.0, relative(score, best), mass);
+    }
+    ${
+      variant.serial
+        ? ""
+        : /* wgsl */ `workgroupBarrier();
+    for (var b = 0u; b < 16u; b++) { heap[lane * 16u + b] = buckets[b]; }
+    workgroupBarrier();
+    for (var half = TEAM / 2u; half > 0u; half >>= 1u) {
+      if (lane < half) {
+        for (var b = 0u; b < 16u; b++) { heap[lane * 16u + b] += heap[(lane + half) * 16u + b]; }
+      }
+      workgroupBarrier();
+    }
+    for (var b = 0u; b < 16u; b++) { buckets[b] = heap[b]; }
+    workgroupBarrier();`
+    }
+    if (mass && level == 0u) {
+      var total = 0.0;
+      for (var b = 0u; b < 16u; b++) { total += buckets[b]; }
+      target_ *= total;
+    }
+    var found = 0u;
+    var before = above;
+    for (var b = 15i; b >= 0i; b--) {
+      if (buckets[b] == 0.0) { continue; }
+      found = u32(b);
+      before = above;
+      above += buckets[b];
+      if (above >= target_) { break; }
+    }
+    above = before;
+    prefix = (prefix << 4u) | found;
+  }
+  return prefix;
+}
+/** First word of pcg3d. Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020. */
+fn pcg3d(id: u32, position: u32, seed: u32) -> u32 {
+  var x = id * 1664525u + 1013904223u;
+  var y = position * 1664525u + 1013904223u;
+  var z = seed * 1664525u + 1013904223u;
+  x += y * z;
+  y += z * x;
+  z += x * y;
+  x ^= x >> 16u;
+  y ^= y >> 16u;
+  z ^= z >> 16u;
+  return x + y * z;
+}
+/** g = -ln E, E = -ln(1 - v), v = (hash + 1/2) / 2^32: the series is the definition where 1 - v would cancel. */
+fn gumbel(hash: u32) -> f32 {
+  let v = (f32(hash) + 0.5) * 2.3283064365386963e-10;
+  let series = v * (1.0 + v * (0.5 + v * (1.0 / 3.0 + v * (0.25 + v * 0.2))));
+  let inverse = (f32(~hash) + 0.5) * 2.3283064365386963e-10;
+  return -log(select(-log(inverse), series, v < 0.0625));
+}
+${entry(variant, SIZE)}
+  if (unit >= grid.listed) { return; }
+  let rowAt = call[grid.list + unit];
+  ${
+    variant.serial
+      ? `for (var i = 0u; i < ${ROW_WORDS}u; i++) { record[i] = call[rowAt + i]; }`
+      : /* wgsl */ `if (lane < ${ROW_WORDS}u) { shelf[lane] = call[rowAt + lane]; }
+  record = workgroupUniformLoad(&shelf);`
+  }
+  let at = (grid.step * grid.rows + ${row("index")}) * grid.width;
+  start = unit * shape.vocabulary;
+  // Whether a row still draws differs between teams: all the work is done, and a row that does not draw leaves no trace. What
+  // all teams do alike (filters, alternatives) is known before: a barrier may not stand behind a question of the data.
+  let idle = ${row("left")} == 0u;
+  ${variant.serial ? "if (idle) { results[at] = IDLE; return; }" : ""}
+  let isSound = sound(start, lane) > 0.0;
+  var best = LEAST;
+  var count = 0.0;
+  for (var id = lane; id < shape.vocabulary; id += TEAM) {
+    let score = scoreOf(id);
+    if (!isCandidate(score)) { continue; }
+    count += 1.0;
+    best = max(best, score);
+  }
+  best = largestOf(best, lane);
+  count = sumOf(count, lane);
+  var first = IDLE;
+  for (var id = lane; id < shape.vocabulary; id += TEAM) {
+    let score = scoreOf(id);
+    if (isCandidate(score) && score == best) { first = id; break; }
+  }
+  first = firstOf(first, lane);
+  var floor = 0u;
+  ${
+    filtered
+      ? /* wgsl */ `
+  let topK = f32(${row("topK")});
+  let byCount = cutOf(false, topK, 0u, best, lane);
+  if (topK > 0.0 && topK < count) { floor = byCount; }
+  let topP = ${float("topP")};
+  let byMass = cutOf(true, topP, floor, best, lane);
+  if (topP < 1.0) { floor = byMass; }`
+      : ""
+  }
+  let minP = ${float("minP")};
+  let temperature = ${float("temperature")};
+  let position = ${row("position")};
+  var highest = LEAST;
+  var chosen = IDLE;
+  for (var id = lane; id < shape.vocabulary; id += TEAM) {
+    let score = scoreOf(id);
+    if (!isCandidate(score) || ordered(score) < floor) { continue; }
+    if (minP > 0.0 && relative(score, best) < minP) { continue; }
+    let value = (score - best) / temperature + gumbel(pcg3d(id, position, ${row("seed")}));
+    if (chosen == IDLE || value > highest) {
+      highest = value;
+      chosen = id;
+    }
+  }
+  let most = largestOf(highest, lane);
+  chosen = firstOf(select(IDLE, chosen, highest == most), lane);
+  if (temperature == 0.0) { chosen = first; }
+  if (count == 0.0) { chosen = NOTHING; }
+  if (!isSound) { chosen = NUMERICAL; }
+  ${
+    told
+      ? /* wgsl */ `
+  let normalizer = logSumExp(start, lane);
+  let alternatives = (grid.width - 2u) / 2u;
+  var before = 0.0;
+  var beforeId = IDLE;
+  for (var rank = 0u; rank < alternatives; rank++) {
+    var top = LEAST;
+    var topId = IDLE;
+    for (var id = lane; id < shape.vocabulary; id += TEAM) {
+      let logit = logits[start + id];
+      let after = rank == 0u || logit < before || (logit == before && id > beforeId);
+      if (after && (topId == IDLE || logit > top)) {
+        top = logit;
+        topId = id;
+      }
+    }
+    let its = largestOf(top, lane);
+    beforeId = firstOf(select(IDLE, topId, top == its), lane);
+    before = its;
+    if (lane == 0u && !idle) {
+      results[at + 2u + rank] = beforeId;
+      results[at + 2u + alternatives + rank] = bitcast<u32>(its - normalizer);
+    }
+  }
+  if (lane == 0u && !idle && chosen < LAST_ID) { results[at + 1u] = bitcast<u32>(logits[start + chosen] - normalizer); }`
+      : ""
+  }
+  if (lane != 0u) { return; }
+  if (idle) { results[at] = IDLE; return; }
+  results[at] = chosen;
+  let token = ${row("token")};
+  if (chosen > LAST_ID) {
+    call[rowAt + ${ROW.left}u] = 0u;
+    call[token] = IDLE;
+    return;
+  }
+  var left = ${row("left")} - 1u;
+  for (var i = 0u; i < ${row("stops")}; i++) { if (call[${row("stopsAt")} + i] == chosen) { left = 0u; } }
+  call[rowAt + ${ROW.left}u] = left;
+  call[rowAt + ${ROW.position}u] = position + 1u;
+  // The last one drawn is not evaluated: a call that goes on does that first.
+  call[token] = select(IDLE, chosen, left > 0u);
+  call[token + 1u] = position;
+  let seen = ${row("seen")};
+  if (seen != 0u) { call[seen + (chosen >> 5u)] |= 1u << (chosen & 31u); }
+}
+`,
+  };
+}
+
+/** results[target] = ln p of the id that follows, for each row of logits; list entries: id, place. */
+export function score(variant: Variant): Kernel {
+  return {
+    name: "score",
+    bindings: ["read", "uniform"],
+    call: ["read", "write"],
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
+struct Shape { vocabulary: u32 }
+@group(0) @binding(0) var<storage, read> logits: array<f32>;
+@group(0) @binding(1) var<uniform> shape: Shape;
+@group(1) @binding(1) var<storage, read> call: array<u32>;
+@group(1) @binding(2) var<storage, read_write> results: array<u32>;
+${LOGITS}
+${entry(variant, SIZE)}
+  if (unit >= grid.listed) { return; }
+  let start = unit * shape.vocabulary;
+  let id = call[grid.list + unit * 2u];
+  let isSound = sound(start, lane) > 0.0;
+  let logprob = logits[start + id] - logSumExp(start, lane);
+  if (lane == 0u) { results[call[grid.list + unit * 2u + 1u]] = select(0x7fc00000u, bitcast<u32>(logprob), isSound && isFinite(logprob)); }
+}
+`,
+  };
+}

@@ -1,0 +1,115 @@
+// What all kernels share: how one is declared, and the WGSL for teams of threads that share a sum.
+import type { Variant } from "../variant.ts";
+
+/** Read-only storage, storage that is written, a uniform. */
+export type Binding = "read" | "write" | "uniform";
+export interface Kernel {
+  readonly name: string;
+  readonly code: string;
+  /** Group 0, by number: weights, activations, the cache. */
+  readonly bindings: readonly Binding[];
+  /** Group 1: binding 0 is the uniform of the dispatch (Dispatch below), 1 the call, 2 its results. */
+  readonly call: readonly ("read" | "write")[];
+}
+
+/** One token of a call, as the kernels read it; see call.ts. */
+export const PRELUDE = /* wgsl */ `
+struct Dispatch {
+  count: u32,    // tokens
+  first: u32,    // word of the first token's record
+  base: u32,     // its place in the activations
+  outs: u32,     // tokens whose logits are wanted
+  outsAt: u32,   // word of the list of their places
+  span: u32,     // tokens routed together, 0: each by itself
+  list: u32,     // word of a list: stretches of one sequence, or pages to reset
+  listed: u32,   // its entries
+  step: u32,     // draws before this one in this submit
+  rows: u32,
+  rowsAt: u32,
+  width: u32,    // words of a result
+}
+@group(1) @binding(0) var<uniform> grid: Dispatch;
+const NOBODY: u32 = 0x7fffffffu;
+const IDLE: u32 = 0xffffffffu; // the id of a token that is none
+`;
+
+/** Before everything else in a kernel with teams. */
+export const header = (variant: Variant): string =>
+  variant.subgroups ? "enable subgroups;\nrequires subgroup_id;\n" : "";
+
+/** Threads that work on one unit, and the functions by which they meet. In the serial form a team is one thread, its shared
+ *  memory is private and nothing has to be waited for. `uniform` memory is read as the same by all. */
+export function team(variant: Variant, size: number): string {
+  if (variant.serial) {
+    return /* wgsl */ `
+const TEAM: u32 = 1u;
+fn meet() {}
+fn sumOf(value: f32, lane: u32) -> f32 { return value; }
+fn largestOf(value: f32, lane: u32) -> f32 { return value; }
+`;
+  }
+  if (variant.subgroups) {
+    // Subgroups of whatever size: each sums its own, then one thread sums those, in order.
+    const whole = (name: string, operation: string, join: (left: string, right: string) => string) => /* wgsl */ `
+fn ${name}(value: f32, lane: u32) -> f32 {
+  let part = ${operation}(value);
+  if (subgroupElect()) { meeting[subgroupOwn] = part; }
+  workgroupBarrier();
+  if (lane == 0u) {
+    var all = meeting[0];
+    for (var i = 1u; i < subgroupCount; i++) { all = ${join("all", "meeting[i]")}; }
+    meeting[0] = all;
+  }
+  return workgroupUniformLoad(&meeting[0]);
+}
+`;
+    return /* wgsl */ `
+const TEAM: u32 = ${size}u;
+var<private> subgroupOwn: u32;
+var<private> subgroupCount: u32;
+var<workgroup> meeting: array<f32, ${size}>;
+fn meet() { storageBarrier(); workgroupBarrier(); }
+${whole("sumOf", "subgroupAdd", (left, right) => `${left} + ${right}`)}
+${whole("largestOf", "subgroupMax", (left, right) => `max(${left}, ${right})`)}
+`;
+  }
+  const tree = (name: string, join: (left: string, right: string) => string) => /* wgsl */ `
+fn ${name}(value: f32, lane: u32) -> f32 {
+  meeting[lane] = value;
+  workgroupBarrier();
+  for (var half = TEAM / 2u; half > 0u; half >>= 1u) {
+    if (lane < half) { meeting[lane] = ${join("meeting[lane]", "meeting[lane + half]")}; }
+    workgroupBarrier();
+  }
+  return workgroupUniformLoad(&meeting[0]);
+}
+`;
+  return /* wgsl */ `
+const TEAM: u32 = ${size}u;
+var<workgroup> meeting: array<f32, ${size}>;
+fn meet() { storageBarrier(); workgroupBarrier(); }
+${tree("sumOf", (left, right) => `${left} + ${right}`)}
+${tree("largestOf", (left, right) => `max(${left}, ${right})`)}
+`;
+}
+
+/** The head of a kernel whose unit is a team: `unit` and `lane` are known in its body. */
+export const entry = (variant: Variant, size: number): string =>
+  variant.serial
+    ? /* wgsl */ `@compute @workgroup_size(32)
+fn main(@builtin(global_invocation_id) place: vec3u) {
+  let unit = place.x;
+  let lane = 0u;`
+    : /* wgsl */ `@compute @workgroup_size(${size})
+fn main(@builtin(workgroup_id) place: vec3u, @builtin(local_invocation_index) lane: u32${
+        variant.subgroups ? ", @builtin(subgroup_id) ownSubgroup: u32, @builtin(num_subgroups) subgroups: u32" : ""
+      }) {
+  ${variant.subgroups ? "subgroupOwn = ownSubgroup;\n  subgroupCount = subgroups;" : ""}
+  let unit = place.x;`;
+
+/** Workgroups for so many units. */
+export const unitsToGroups = (variant: Variant, units: number): number =>
+  variant.serial ? Math.ceil(units / 32) : units;
+
+/** Memory that a team shares. */
+export const shared = (variant: Variant): string => (variant.serial ? "private" : "workgroup");

@@ -1,0 +1,144 @@
+// How a text is driven through the device, counted by standing in the way of the device's own methods. Nothing here needs a GPU:
+// Dawn's null device compiles every kernel and checks every call, and computes nothing.
+//
+//   dispatches of a token, L layers        dense   5L + 3    embed, L x (qkv, attention, output, gated, down), head, draw
+//                                          experts 9L + 3    router, choose, their down, their up; "grid" ids: 1 more (sort)
+//   more of them for filters, seeds, alternatives, or a full window: none
+//   more of them for each further part of a split vocabulary: 2 (embed, head); of another split matrix: 1
+import { defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { everyKernel } from "../src/kernels/index.ts";
+import { TILE } from "../src/program.ts";
+import { Counter } from "./software.ts";
+import { nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
+
+const gpu = await nullDawn();
+const why = gpu === null ? " (skipped: the package webgpu, Dawn for Node, is not installed)" : "";
+const K = 16;
+
+const row = (model: Model, count: number, more: Partial<SampleRow> = {}): SampleRow => ({
+  sequence: model.sequence(),
+  tokens: Int32Array.from({ length: 7 }, (_, index) => index + 1),
+  count,
+  sampling: { ...defaultSampling, temperature: 0 },
+  ...more,
+});
+
+describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`, (name) => {
+  const variant = variants[name]!;
+  const counter = new Counter();
+  let load: (over?: object, options?: object) => Promise<Model>;
+  const closers: (() => Promise<void>)[] = [];
+
+  beforeAll(() => {
+    load = async (over = {}, options = {}) => {
+      const backend = await nullBackend(gpu!, variant, { tokensPerSubmit: K, onDevice: counter.onDevice, ...options });
+      closers.push(() => backend.close());
+      return backend.load(seeded({ ...small, ...over }), { room: 2000 });
+    };
+  });
+  afterAll(async () => {
+    for (const close of closers) await close();
+  });
+
+  /** Dispatches of one more token, in a chunk that begins with a draw. */
+  async function perToken(model: Model, more: Partial<SampleRow> = {}): Promise<number> {
+    const counts: number[] = [];
+    for (const count of [1, 1, 1 + 10]) {
+      counter.reset();
+      await model.sample([row(model, count, more)]);
+      counts.push(counter.counts.dispatches);
+    }
+    return (counts[2]! - counts[1]!) / 10;
+  }
+
+  test("WGSL of every kernel compiles", async () => {
+    const device = await (await gpu!.requestAdapter())!.requestDevice({
+      requiredFeatures: ["subgroups" as GPUFeatureName],
+    });
+    const kernels = everyKernel(variant, [1, TILE]);
+    for (const { name, code, bindings, call } of kernels) {
+      device.pushErrorScope("validation");
+      const { messages } = await device.createShaderModule({ label: name, code }).getCompilationInfo();
+      const error = await device.popErrorScope();
+      expect([name, error?.message, ...messages.map(({ message }) => message)]).toEqual([name, undefined]);
+      // What every device has: eight storage buffers for a kernel.
+      const storage = [...bindings, ...call].filter((binding) => binding !== "uniform").length;
+      expect(storage).toBeLessThanOrEqual(8);
+    }
+    expect(new Set(kernels.map(({ name }) => name)).size).toBe(kernels.length);
+    device.destroy();
+  });
+
+  test.each([1, 2, 5, 8])("a token of a dense model of %i layers takes 5L + 3 dispatches", async (layers) => {
+    expect(await perToken(await load({ layers }))).toBe(5 * layers + 3);
+  });
+
+  test("filters, seeds, penalties and alternatives take no more", async () => {
+    const model = await load();
+    const sampling = {
+      ...defaultSampling,
+      temperature: 0.8,
+      topK: 5,
+      topP: 0.9,
+      minP: 0.01,
+      repetitionPenalty: 1.2,
+      seed: 9,
+    };
+    expect(await perToken(model, { sampling })).toBe(5 * small.layers + 3);
+    expect(await perToken(model, { sampling, alternatives: 3 })).toBe(5 * small.layers + 3);
+  });
+
+  test("a window that is full takes no more", async () => {
+    const model = await load();
+    const tokens = Int32Array.from({ length: 60 }, (_, index) => index);
+    expect(await perToken(model, { tokens })).toBe(5 * small.layers + 3);
+  });
+
+  test("a mixture of experts takes 9L + 3, and with ids of the sorted grid 10L + 3", async () => {
+    const experts = { count: 16, perToken: 3, side: 4, normalize: false } as const;
+    expect(await perToken(await load({ experts: { ...experts, indexing: "expert" } }))).toBe(9 * small.layers + 3);
+    expect(await perToken(await load({ experts: { ...experts, indexing: "grid" } }))).toBe(10 * small.layers + 3);
+  });
+
+  test("each further part of the vocabulary takes two more", async () => {
+    // 2,000 rows of 128 bytes.
+    const model = await load({ vocabSize: 2000 }, { bindingLimit: 200_000 });
+    expect(await perToken(model)).toBe(5 * small.layers + 3 + 2);
+  });
+
+  test("rows share their dispatches", async () => {
+    const model = await load();
+    const counts: number[] = [];
+    for (const count of [1, 1, 11]) {
+      counter.reset();
+      await model.sample(Array.from({ length: 5 }, () => row(model, count)));
+      counts.push(counter.counts.dispatches);
+    }
+    expect((counts[2]! - counts[1]!) / 10).toBe(5 * small.layers + 3);
+  });
+
+  test("a chunk of n tokens is ceil(n / K) submits of one pass each, and reads 4 bytes a token", async () => {
+    const model = await load();
+    await model.sample([row(model, 60)]);
+    for (const count of [1, 2, K, K + 1, 60]) {
+      counter.reset();
+      const [drawn] = await model.sample([row(model, count)]);
+      expect(drawn!.ids.length).toBe(count);
+      expect(counter.counts.submits).toBe(Math.ceil(count / K));
+      expect(counter.counts.passes).toBe(Math.ceil(count / K));
+      expect(counter.counts.bytesOut).toBe(4 * count);
+    }
+  });
+
+  test("nothing is made and nothing written in the token loop: two writes a call, whatever its length", async () => {
+    const model = await load();
+    await model.sample([row(model, 60)]);
+    for (const count of [1, 17, 60]) {
+      counter.reset();
+      await model.sample([row(model, count)]);
+      expect(counter.counts.creates).toBe(0);
+      expect(counter.counts.writes).toBe(2);
+    }
+  });
+});

@@ -1,0 +1,79 @@
+// Small models with seeded weights, and Dawn's null device: it compiles and checks every call and computes nothing.
+import { type Backend, type Checkpoint, type Config, checked, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { WebgpuBackend } from "../src/backend.ts";
+import { Gpu } from "../src/device.ts";
+import type { Variant } from "../src/variant.ts";
+
+export const small: Config = {
+  generation: "native",
+  vocabSize: 64,
+  hiddenSize: 32,
+  intermediateSize: 48,
+  layers: 2,
+  heads: 4,
+  kvHeads: 2,
+  headDim: 8,
+  normEpsilon: 1e-6,
+  maxPositions: 128,
+  rope: { type: "default", theta: 10000, factor: 1 },
+  qkNorm: true,
+  biasHeads: 2,
+  window: 24,
+  attentionBias: false,
+  mlpBias: false,
+  tied: true,
+  experts: null,
+  bosId: null,
+  eosIds: [],
+  padId: null,
+};
+
+/** Weights that keep what flows through at about 1, from a linear congruential generator (Numerical Recipes). */
+export function seeded(config: Config): Checkpoint {
+  let state = 1;
+  const next = () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2147483648 - 1;
+  };
+  return memoryCheckpoint(
+    config,
+    new Map(
+      Array.from(tensorShapes(config), ([name, shape]) => {
+        const count = shape.reduce((product, size) => product * size, 1);
+        const [middle, spread] = shape.length === 1 ? [1, 0.3] : [0, 1.7 / Math.sqrt(shape.at(-1)!)];
+        return [name, Float32Array.from({ length: count }, () => middle + spread * next())];
+      }),
+    ),
+  );
+}
+
+export const variants: { readonly [name: string]: Variant } = {
+  "barrier-free": { serial: true, subgroups: false },
+  base: { serial: false, subgroups: false },
+  subgroups: { serial: false, subgroups: true },
+};
+
+/** Dawn, when it is installed; what keeps it alive is the caller's to keep. */
+export async function nullDawn(): Promise<GPU | null> {
+  const name = "webgpu";
+  try {
+    const { create } = (await import(name)) as { create(options: string[]): GPU };
+    return create(["backend=null"]);
+  } catch {
+    return null;
+  }
+}
+
+/** A backend on the null device, without the known answer that it could not give. */
+export async function nullBackend(
+  gpu: GPU,
+  variant: Variant,
+  options: { tokensPerSubmit?: number; onDevice?: (device: GPUDevice) => GPUDevice; bindingLimit?: number } = {},
+): Promise<Backend> {
+  const adapter = (await gpu.requestAdapter())!;
+  const features = variant.subgroups ? (["subgroups"] as GPUFeatureName[]) : [];
+  const device = await adapter.requestDevice({ requiredFeatures: features });
+  const can = { device: "null", dtypes: ["f32", "bf16", "q8", "q4"] as const, trains: false };
+  const seen = options.onDevice?.(device) ?? device;
+  return checked(new WebgpuBackend(new Gpu(seen, variant, options), can, options, () => {}));
+}
