@@ -56,6 +56,7 @@ struct Buffers {
   Array<double> draw_weights{device, grown};
   // Of a call.
   Array<int> words{device, grown};
+  Array<int> pages{device, grown};  // page numbers of all rows; an array of its own, for captured steps hold its address
   Array<RowState> states{device, grown};
   Array<int> ids_out{device, grown}, top_ids_out{device, grown};
   Array<float> logprobs_out{device, grown}, top_logprobs_out{device, grown};

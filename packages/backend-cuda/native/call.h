@@ -131,6 +131,8 @@ class Call {
     buffers.reserve_logits(config, static_cast<int>(std::min(logits_rows, static_cast<size_t>(HEAD_ROWS))), drawing > 0);
     buffers.words.reserve(blob_.size());
     buffers.states.reserve(states.size());
+    buffers.pages.reserve(pages_.size());
+    model.device.upload(buffers.pages, pages_.data(), pages_.size() * sizeof(int));
     model.device.upload(buffers.words, blob_.data(), blob_.size() * sizeof(int));
     model.device.upload(buffers.states, states.data(), states.size() * sizeof(RowState));
   }
@@ -147,7 +149,7 @@ class Call {
                         plan.run_count,
                         plan.count,
                         plan.span};
-      model.layers(group, model.buffers.states, words(pages_), [&](int layer) { inside(plan, layer); });
+      model.layers(group, model.buffers.states, model.buffers.pages, [&](int layer) { inside(plan, layer); });
       after(plan);
       // The host stays one group ahead at most: an abort is noticed in time.
       model.device.finish();
@@ -171,7 +173,6 @@ class Call {
   }
 
   int* words(size_t at) const { return model.buffers.words + at; }
-  const int* call_pages() const { return words(pages_); }
   const Token& token_of(const GroupPlan& plan, size_t index) const { return tokens[static_cast<size_t>(plan.from) + index]; }
 
   /** Throws "aborted" and "numerical" when the device or the host has said so. */
@@ -263,7 +264,6 @@ class Call {
   }
 
   void plan_states() {
-    std::vector<int> pages;
     int out = 0;
     const size_t bits = static_cast<size_t>((config.vocabulary + 31) / 32);
     for (const Task& task : tasks) {
@@ -272,8 +272,8 @@ class Call {
       state.left = task.count;
       state.position = task.sequence->length();
       state.reach = task.sequence->cache.reach();
-      state.first_page = static_cast<int>(pages.size());
-      pages.insert(pages.end(), task.sequence->cache.held().begin(), task.sequence->cache.held().end());
+      state.first_page = static_cast<int>(pages_.size());
+      pages_.insert(pages_.end(), task.sequence->cache.held().begin(), task.sequence->cache.held().end());
       state.allowed = state.seen = -1;
       if (task.count > 0) {
         state.alternatives = row.alternatives;
@@ -300,11 +300,11 @@ class Call {
       }
       states.push_back(state);
     }
-    pages_ = put(pages);
   }
 
   std::vector<int> blob_;
-  size_t ids_ = 0, positions_ = 0, rows_ = 0, pages_ = 0;
+  std::vector<int> pages_;
+  size_t ids_ = 0, positions_ = 0, rows_ = 0;
 };
 
 }  // namespace doge

@@ -66,6 +66,23 @@ void Device::fill(void* to, int value, size_t bytes) {
 }
 void Device::finish() { require(); }
 
+Graph::~Graph() = default;
+bool Device::begin(Graph& graph) {
+  require();
+  if (!graph.launches_.empty()) return false;
+  capturing_ = &graph;
+  return true;
+}
+void Device::end(Graph&) { capturing_ = nullptr; }
+void Device::cancel(Graph& graph) noexcept {
+  capturing_ = nullptr;
+  graph.launches_.clear();
+}
+void Device::submit(Graph& graph) {
+  operation();
+  for (const auto& launch : graph.launches_) launch();
+}
+
 #else
 
 Device::Device(int index) : index_(index) {
@@ -111,10 +128,16 @@ void* Device::allocate(size_t bytes) {
   }
   check(status, "Memory could not be taken");
   allocated_ += bytes;
+  sizes_[pointer] = bytes;
   return pointer;
 }
 void Device::release(void* pointer) noexcept {
   if (pointer == nullptr) return;
+  const auto found = sizes_.find(pointer);
+  if (found != sizes_.end()) {
+    allocated_ -= found->second;
+    sizes_.erase(found);
+  }
   cudaSetDevice(index_);
   cudaFree(pointer);
   cudaGetLastError();
@@ -149,6 +172,30 @@ void Device::fill(void* to, int value, size_t bytes) {
   check(cudaMemsetAsync(to, value, bytes, stream_), "Memory could not be filled");
 }
 void Device::finish() { check(cudaStreamSynchronize(stream_), "The work of a call failed"); }
+
+Graph::~Graph() {
+  if (executable_ != nullptr) cudaGraphExecDestroy(executable_);
+}
+bool Device::begin(Graph& graph) {
+  require();
+  if (graph.executable_ != nullptr) return false;
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "A graph could not be begun");
+  return true;
+}
+void Device::end(Graph& graph) {
+  cudaGraph_t captured = nullptr;
+  check(cudaStreamEndCapture(stream_, &captured), "A graph could not be captured");
+  const cudaError_t status = cudaGraphInstantiate(&graph.executable_, captured, 0);
+  cudaGraphDestroy(captured);
+  check(status, "A graph could not be made ready");
+}
+void Device::cancel(Graph&) noexcept {
+  cudaGraph_t captured = nullptr;
+  cudaStreamEndCapture(stream_, &captured);
+  if (captured != nullptr) cudaGraphDestroy(captured);
+  cudaGetLastError();
+}
+void Device::submit(Graph& graph) { check(cudaGraphLaunch(graph.executable_, stream_), "A graph could not be launched"); }
 
 #endif
 

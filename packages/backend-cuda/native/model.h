@@ -120,6 +120,13 @@ class Model {
   std::map<Sequence*, std::unique_ptr<Sequence>> sequences;
   int64_t room() const { return config.room - used; }
 
+  /** The graph of some decoding steps of that many rows; a new one where arrays have moved since. */
+  Graph& graph(int rows, int steps) {
+    if (graphs_of_ != buffers.grown || graphs_.size() >= MOST_GRAPHS) graphs_.clear();
+    graphs_of_ = buffers.grown;
+    return graphs_[{rows, steps}];
+  }
+
   /** All layers over the tokens of a group: `stream` and `update` then hold what the final norm takes. `inside` is called after
    *  each layer's attention, while `qkv` and `delta` hold its values and biases. */
   template <class Inside>
@@ -247,6 +254,9 @@ class Model {
     device.release_mapped(control);
   }
 
+  static constexpr size_t MOST_GRAPHS = 32;
+  std::map<std::pair<int, int>, Graph> graphs_;
+  int graphs_of_ = 0;
   char* memory_ = nullptr;
   float* cosine_ = nullptr;
   float* sine_ = nullptr;

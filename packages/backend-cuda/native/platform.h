@@ -2,8 +2,12 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <string>
+#include <vector>
 #if defined(DOGE_SHIM)
 #include "shim.h"
 #else
@@ -28,6 +32,24 @@ struct Fault {
                 static_cast<double>(needed) / 1048576.0, static_cast<double>(available) / 1048576.0);
   throw Fault{"out-of-memory", text};
 }
+
+/** Launches that are submitted again and again as one: a CUDA graph. The shim keeps the launches with their arguments and runs
+ *  them again, so that an argument which should not have been captured shows there too. */
+class Graph {
+ public:
+  Graph() = default;
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+ private:
+  friend class Device;
+#if defined(DOGE_SHIM)
+  std::vector<std::function<void()>> launches_;
+#else
+  cudaGraphExec_t executable_ = nullptr;
+#endif
+};
 
 /** One opened device. Its models share it; "device-lost" is noted here, once and for all of them. */
 class Device {
@@ -59,13 +81,32 @@ class Device {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     launches_++;
 #if defined(DOGE_SHIM)
-    shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); });
+    const auto work = [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); };
+    if (capturing_ == nullptr)
+      work();
+    else
+      capturing_->launches_.push_back(work);
 #else
     kernel<<<grid, static_cast<unsigned>(threads), 0, stream_>>>(static_cast<Parameters>(arguments)...);
     check(cudaGetLastError(), "A kernel could not be launched");
 #endif
   }
   size_t launches() const { return launches_; }
+
+  /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. */
+  template <class Body>
+  void repeat(Graph& graph, Body body) {
+    if (begin(graph)) {
+      try {
+        body();
+      } catch (...) {
+        cancel(graph);
+        throw;
+      }
+      end(graph);
+    }
+    submit(graph);
+  }
 
 #if defined(DOGE_SHIM)
   /** Fault injection, for tests: the n-th allocation from now on fails, or the n-th upload, download or copy loses the device. */
@@ -80,6 +121,11 @@ class Device {
 
  private:
   void operation();
+  /** Whether the graph is new, and now being captured. */
+  bool begin(Graph& graph);
+  void end(Graph& graph);
+  void cancel(Graph& graph) noexcept;
+  void submit(Graph& graph);
   int index_;
   std::string name_;
   bool lost_ = false;
@@ -89,7 +135,9 @@ class Device {
 #if defined(DOGE_SHIM)
   int fail_allocation_ = -1;
   int fail_operation_ = -1;
+  Graph* capturing_ = nullptr;
 #else
+  std::map<void*, size_t> sizes_;
   cudaStream_t stream_ = nullptr;
 #endif
 };

@@ -55,26 +55,26 @@ inline void score(Model& model, const doge_row* rows, int count, float* scores) 
   });
 }
 
-inline DrawPlan draw_plan(const Model& model, const Call& call) {
+inline DrawPlan draw_plan(const Model& model) {
   const Buffers& buffers = model.buffers;
-  return {buffers.states,       reinterpret_cast<unsigned*>(call.words(0)), buffers.ids_out, buffers.logprobs_out, buffers.top_ids_out,
+  return {buffers.states,       reinterpret_cast<unsigned*>(buffers.words.get()), buffers.ids_out, buffers.logprobs_out, buffers.top_ids_out,
           buffers.top_logprobs_out, buffers.scores, buffers.draw_weights, model.control, buffers.logits, model.config.vocabulary};
 }
 
-/** One more token of every row that draws on: rows in tiles through the layers, then a draw each. */
-inline void decoding_step(Model& model, const Call& call) {
+/** One more token of every row that draws on: rows in tiles through the layers, then a draw each. Whatever differs from call to
+ *  call stands in arrays, so that a captured step can be launched again. */
+inline void decoding_step(Model& model, int rows) {
   Buffers& buffers = model.buffers;
-  const int rows = static_cast<int>(call.tasks.size());
   for (int first = 0; first < rows; first += TILE) {
     const int count = std::min(TILE, rows - first);
     model.device.launch(step_kernel, dim3(static_cast<unsigned>((count + 127) / 128)), 128, buffers.step_ids.get(), buffers.step_positions.get(),
                         buffers.step_rows.get(), buffers.states.get(), first, count, model.control);
     const Group group{buffers.step_ids, buffers.step_positions, buffers.step_rows, buffers.step_runs, count, count, 0};
-    model.layers(group, buffers.states, call.call_pages(), [](int) {});
+    model.layers(group, buffers.states, buffers.pages, [](int) {});
     for (int from = 0; from < count; from += HEAD_ROWS) {
       const int found = std::min(HEAD_ROWS, count - from);
       model.head(nullptr, from, found);
-      model.device.launch(draw_kernel, dim3(static_cast<unsigned>(found)), DRAW_THREADS, draw_plan(model, call), buffers.step_rows + from,
+      model.device.launch(draw_kernel, dim3(static_cast<unsigned>(found)), DRAW_THREADS, draw_plan(model), buffers.step_rows + from,
                           buffers.step_positions + from);
     }
   }
@@ -93,7 +93,10 @@ inline void decode(Model& model, const Call& call, int steps) {
   buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true);
   while (steps > 0 && model.control->active > 0) {
     const int together = steps >= STEPS ? STEPS : 1;
-    for (int step = 0; step < together; step++) decoding_step(model, call);
+    const int rows = static_cast<int>(call.tasks.size());
+    model.device.repeat(model.graph(rows, together), [&] {
+      for (int step = 0; step < together; step++) decoding_step(model, rows);
+    });
     steps -= together;
     model.device.finish();
     call.check_stop();
@@ -123,7 +126,7 @@ inline void sample(Model& model, const doge_row* rows, int count, doge_drawn* dr
     model.control->active = drawing;
     call.each_group([&](const GroupPlan& group) {
       call.each_logits(group, [&](size_t first, int found) {
-        model.device.launch(draw_kernel, dim3(static_cast<unsigned>(found)), DRAW_THREADS, draw_plan(model, call), call.words(group.wanted_rows + first),
+        model.device.launch(draw_kernel, dim3(static_cast<unsigned>(found)), DRAW_THREADS, draw_plan(model), call.words(group.wanted_rows + first),
                             call.words(group.wanted_rows + first));
       });
     });
