@@ -131,7 +131,11 @@ __global__ void store_kernel(const float* qkv, const float* bias, const int* slo
 }
 
 /** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads).
- *  The warps of a block take 32 slots each in turn; their sums are merged in the order of the warps. */
+ *  The warps of a block take 32 slots each in turn; their sums are merged in the order of the warps.
+ *
+ *  The sum is taken over value[j] - own, with own the token's value, and own added at the end. So a text that begins with one
+ *  token several times reads exactly that token's value each time, as it does in exact arithmetic: its keys then tie in the next
+ *  layer too, and the window keeps the one that the definition keeps. */
 __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
                                  const RowState* states, const int* call_pages, PageShape page, Heads shape) {
   constexpr int WARPS = ATTENTION_THREADS / WARP;
@@ -159,6 +163,10 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   float best = -INFINITY;
   float total = 0.0f;
   float held[HELD] = {};
+  const float* const own_value = qkv + token * static_cast<size_t>(shape.qkv_stride) + shape.value_at + kv_head * dim;
+  float own[HELD];
+#pragma unroll
+  for (int part = 0; part < HELD; part++) own[part] = part * WARP + lane < dim ? own_value[part * WARP + lane] : 0.0f;
   for (int base = warp * WARP; base < slots; base += WARPS * WARP) {
     const int slot = base + lane;
     float score = -INFINITY;
@@ -196,7 +204,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
                                  (base + each) % PAGE * dim;
 #pragma unroll
       for (int part = 0; part < HELD; part++)
-        if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value[part * WARP + lane], held[part]);
+        if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value[part * WARP + lane] - own[part], held[part]);
     }
     __syncwarp();
   }
@@ -220,7 +228,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
     float sum = 0.0f;
     for (int each = 0; each < WARPS; each++) sum += sums[each][index] * fades[each];
-    to[index] = sum / all;
+    to[index] = own_value[index] + sum / all;
   }
 }
 
