@@ -66,11 +66,22 @@ def tensors(path):
     for name, entry in json.loads(data[8 : 8 + size]).items():
         if name == "__metadata__":
             continue
-        assert entry["dtype"] == "F32", f"{path}: {name} is {entry['dtype']}"
         begin, end = entry["data_offsets"]
+        yield name, entry["shape"], widened(entry["dtype"], data[8 + size + begin : 8 + size + end])
+
+
+def widened(dtype, data):
+    """Little-endian F32, F16 or BF16 numbers as f32, exactly."""
+    if dtype == "F32":
         values = array.array("f")
-        values.frombytes(data[8 + size + begin : 8 + size + end])
-        yield name, entry["shape"], values
+        values.frombytes(data)
+        return values
+    halves = len(data) // 2
+    if dtype == "F16":
+        return array.array("f", struct.unpack(f"<{halves}e", data))
+    assert dtype == "BF16", dtype
+    words = array.array("I", [half << 16 for half in struct.unpack(f"<{halves}H", data)])
+    return array.array("f", words.tobytes())
 
 
 def config_of(raw, shapes, dtype, reference, context):
