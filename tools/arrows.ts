@@ -11,9 +11,10 @@ const ARROWS: Record<string, readonly string[]> = {
   "packages/core": ["core"],
   "packages/backend-reference": ["core", "reference"],
   "packages/backend-wasm": ["core", "wasm"],
+  "packages/backend-cuda": ["core", "cuda"],
   "packages/conformance": ["core", "demo-model"],
   "packages/demo-model": [],
-  "apps/cli": ["core", "reference", "wasm", "demo-model"],
+  "apps/cli": ["core", "reference", "wasm", "cuda", "demo-model"],
 };
 /** Tests: the witnesses a package may be compared with. */
 const TEST_ARROWS: readonly string[] = ["core", "conformance", "reference", "wasm", "demo-model"];
@@ -31,6 +32,7 @@ const PLATFORM: readonly RegExp[] = [
   /^packages\/core\/src\/node\//,
   /^packages\/conformance\/src\//,
   /^packages\/backend-wasm\/src\/instantiate\.ts$/,
+  /^packages\/backend-cuda\/(src|scripts)\//,
   /^apps\//,
 ];
 

@@ -11,6 +11,7 @@ import {
   openCheckpoint,
   type Provider,
 } from "@doge-lm/core";
+import { cuda } from "@doge-lm/cuda";
 import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
@@ -19,7 +20,7 @@ import type { ModelOptions } from "./options.ts";
 
 /** Every backend of this program, the preferred first. */
 export function providers(options: { readonly threads?: number }): Provider[] {
-  return [wasm(options.threads === undefined ? {} : { threads: options.threads }), reference()];
+  return [wasm(options.threads === undefined ? {} : { threads: options.threads }), cuda(), reference()];
 }
 
 /** The backends that `--backend` allows, in the order they are tried. */

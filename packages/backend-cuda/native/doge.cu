@@ -108,7 +108,14 @@ int call(doge_model* model, const doge_row* rows, int32_t count, doge_error* err
 int doge_abi(void) { return DOGE_ABI; }
 
 int doge_open(int device, doge_device** result, doge_error* error) {
-  return guarded(error, [&] { *result = reinterpret_cast<doge_device*>(new Device(device)); });
+  return guarded(error, [&] {
+#if !defined(DOGE_SHIM)
+    doge_probe_result found;
+    doge_probe(device, nullptr, &found);
+    if (!found.available) throw Fault{"unavailable", found.why};
+#endif
+    *result = reinterpret_cast<doge_device*>(new Device(device));
+  });
 }
 void doge_close(doge_device* device) { delete reinterpret_cast<Device*>(device); }
 

@@ -6,12 +6,23 @@
 //       --if-possible                       without nvcc say so in one line and succeed
 //       --bring                             where nvcc is missing, get it by pip into the checkout's ignored .cache folder
 //   node scripts/build.mjs shim             build/doge_shim.node and the shim's library, with a C++ compiler: for tests
+//   node scripts/build.mjs release          the same for every architecture, copied into the platform's package
 //   node scripts/build.mjs runner           build/doge_runner, the C test runner, over nvcc's library; with --shim over the shim's
 //
 // Nothing is compiled again when nothing has changed. Published with the package: npx doge-cuda build.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -41,7 +52,10 @@ class Failure extends Error {}
 function run(program, args, quiet = false) {
   const result = spawnSync(program, args, { stdio: quiet ? "pipe" : ["ignore", 2, 2], encoding: "utf8" });
   if (result.error) throw new Failure(`${program} could not be started: ${result.error.message}.`);
-  if (result.status !== 0) throw new Failure(`${program} failed (${result.status}).${quiet ? `\n${result.stderr}` : " See its messages above."}`);
+  if (result.status !== 0)
+    throw new Failure(
+      `${program} failed (${result.status}).${quiet ? `\n${result.stderr}` : " See its messages above."}`,
+    );
   return result.stdout;
 }
 
@@ -57,7 +71,12 @@ export const compiler = () => process.env.CXX ?? inPath(["g++", "c++", "clang++"
 /** nvcc, or undefined. */
 function nvcc() {
   const home = process.env.CUDA_HOME ?? process.env.CUDA_PATH;
-  const places = [home && join(home, "bin", "nvcc"), inPath(["nvcc"]), join(brought, "bin", "nvcc"), "/usr/local/cuda/bin/nvcc"];
+  const places = [
+    home && join(home, "bin", "nvcc"),
+    inPath(["nvcc"]),
+    join(brought, "bin", "nvcc"),
+    "/usr/local/cuda/bin/nvcc",
+  ];
   return places.find((place) => place && existsSync(place));
 }
 
@@ -76,7 +95,9 @@ function headers() {
   } catch {
     const beside = join(dirname(dirname(process.execPath)), "include", "node");
     if (existsSync(join(beside, "node_api.h"))) return beside;
-    throw new Failure("There is no node_api.h: install the package node-api-headers, or a Node that comes with its headers.");
+    throw new Failure(
+      "There is no node_api.h: install the package node-api-headers, or a Node that comes with its headers.",
+    );
   }
 }
 
@@ -122,7 +143,8 @@ export function buildShim(kind = "node") {
 
 function buildCuda({ arch, kind }) {
   const found = nvcc();
-  if (found === undefined) throw new Failure("There is no nvcc (CUDA 12.8 or newer): install CUDA's toolkit, set CUDA_HOME, or use --bring.");
+  if (found === undefined)
+    throw new Failure("There is no nvcc (CUDA 12.8 or newer): install CUDA's toolkit, set CUDA_HOME, or use --bring.");
   const code = arch ?? CODE;
   const ptx = arch === undefined ? PTX : [];
   const generate = [
@@ -130,7 +152,9 @@ function buildCuda({ arch, kind }) {
     ...ptx.map((name) => `-gencode=arch=compute_${name},code=compute_${name}`),
   ];
   const home = dirname(dirname(found));
-  const libraries = ["lib", "lib64", join("targets", "x86_64-linux", "lib")].map((name) => join(home, name)).filter(existsSync);
+  const libraries = ["lib", "lib64", join("targets", "x86_64-linux", "lib")]
+    .map((name) => join(home, name))
+    .filter(existsSync);
   const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
   return make(join(build, kind === "node" ? "doge_cuda.node" : "libdoge_cuda.so"), (output) => [
     [
@@ -153,7 +177,18 @@ export function buildRunner({ shim, arch }) {
   const library = shim ? buildShim("library") : buildCuda({ arch, kind: "library" });
   const cxx = compiler();
   return make(join(build, shim ? "doge_runner_shim" : "doge_runner"), (output) => [
-    [cxx, "-std=c++17", "-O2", "-Wall", "-Wextra", join(native, "runner.cc"), library, `-Wl,-rpath,${build}`, "-o", output],
+    [
+      cxx,
+      "-std=c++17",
+      "-O2",
+      "-Wall",
+      "-Wextra",
+      join(native, "runner.cc"),
+      library,
+      `-Wl,-rpath,${build}`,
+      "-o",
+      output,
+    ],
   ]);
 }
 
@@ -164,22 +199,35 @@ function main(args) {
   };
   const arch = option("--arch")?.split(",");
   const command = args.find((word) => !word.startsWith("-") && word !== option("--arch")) ?? "build";
-  if (args.includes("--bring") && nvcc() === undefined) bring();
+  const possible = args.includes("--if-possible");
+  if (args.includes("--bring") && nvcc() === undefined) {
+    try {
+      bring();
+    } catch (error) {
+      if (!possible || !(error instanceof Failure)) throw error;
+      process.stderr.write(`doge-cuda: CUDA's compiler could not be brought: ${error.message}\n`);
+    }
+  }
   if (command === "shim") return buildShim();
   if (command === "runner") return buildRunner({ shim: args.includes("--shim"), arch });
-  if (command === "library") return args.includes("--shim") ? buildShim("library") : buildCuda({ arch, kind: "library" });
-  if (command !== "build") throw new Failure(`Unknown command ${JSON.stringify(command)}: use build, shim, library or runner.`);
-  if (nvcc() === undefined && args.includes("--if-possible")) {
-    process.stderr.write("doge-cuda: no nvcc here, so the CUDA backend is not compiled (it is unavailable and says so).\n");
+  if (command === "library")
+    return args.includes("--shim") ? buildShim("library") : buildCuda({ arch, kind: "library" });
+  if (command !== "build" && command !== "release")
+    throw new Failure(`Unknown command ${JSON.stringify(command)}: use build, release, shim, library or runner.`);
+  if (nvcc() === undefined && possible) {
+    process.stderr.write(
+      "doge-cuda: no nvcc here, so the CUDA backend is not compiled (it is unavailable and says so).\n",
+    );
     return undefined;
   }
-  const output = buildCuda({ arch, kind: "node" });
+  const output = buildCuda({ arch: command === "release" ? undefined : arch, kind: "node" });
   const bytes = statSync(output).size;
   if (bytes > LIMIT) throw new Failure(`${output} has ${bytes} bytes, over ${LIMIT}: install size is a feature.`);
+  if (command === "release") copyFileSync(output, join(root, "..", "cuda-linux-x64", "doge_cuda.node"));
   return `${output} (${bytes} bytes, code for ${(arch ?? CODE).join(", ")})`;
 }
 
-if (process.argv[1] && fileURLToPath(import.meta.url) === (await import("node:fs")).realpathSync(process.argv[1])) {
+if (process.argv[1] && fileURLToPath(import.meta.url) === realpathSync(process.argv[1])) {
   try {
     const output = main(process.argv.slice(2));
     if (output !== undefined) console.log(output);

@@ -37,7 +37,8 @@ export class CudaBackend implements Backend {
     const { config } = checkpoint;
     const { dtype = "f32", context = config.maxPositions, room = context, signal } = options;
     const format = formats[dtype];
-    if (format === undefined) throw new DogeError("unsupported", `dtype ${dtype} is not one that this backend has.`, { scope: "cuda" });
+    if (format === undefined)
+      throw new DogeError("unsupported", `dtype ${dtype} is not one that this backend has.`, { scope: "cuda" });
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
     const numbers = describe(config, format, routing === "reference", context, room);
     let handle: ModelHandle;

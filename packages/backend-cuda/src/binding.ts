@@ -33,7 +33,7 @@ export interface NativeRow {
   readonly allowed?: Uint32Array | undefined;
 }
 
-export interface NativeTensor {
+interface NativeTensor {
   readonly shape: readonly number[];
   readonly data: Floats;
 }
@@ -68,7 +68,12 @@ export interface Binding {
   rewind(sequence: SequenceHandle, length: number): void;
   closeSequence(sequence: SequenceHandle): void;
   length(sequence: SequenceHandle): number;
-  run(model: ModelHandle, verb: typeof FORWARD | typeof SCORE, vocabulary: number, rows: readonly NativeRow[]): Promise<Floats[]>;
+  run(
+    model: ModelHandle,
+    verb: typeof FORWARD | typeof SCORE,
+    vocabulary: number,
+    rows: readonly NativeRow[],
+  ): Promise<Floats[]>;
   run(model: ModelHandle, verb: typeof SAMPLE, vocabulary: number, rows: readonly NativeRow[]): Promise<Drawn[]>;
   run(
     model: ModelHandle,

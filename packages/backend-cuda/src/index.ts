@@ -15,7 +15,9 @@ export interface CudaOptions {
   readonly binary?: string | undefined;
 }
 
-type Found = { readonly binding: Binding; readonly device: number; readonly can: Capabilities } | { readonly why: string };
+type Found =
+  | { readonly binding: Binding; readonly device: number; readonly can: Capabilities }
+  | { readonly why: string };
 
 /** The backend for NVIDIA GPUs. Making one touches nothing. */
 export function cuda(options: CudaOptions = {}): Provider {

@@ -58,7 +58,9 @@ function search(machine: Machine): { readonly path: string } | { readonly why: s
     return { why: `There is no binary for ${platform}, only for ${Object.keys(PACKAGES).join(", ")}: ${BUILD}.` };
   }
   if (machine.glibc() === undefined) {
-    return { why: `The binaries for ${platform} need glibc, and this system has another C library, such as musl: ${BUILD}.` };
+    return {
+      why: `The binaries for ${platform} need glibc, and this system has another C library, such as musl: ${BUILD}.`,
+    };
   }
   let path: string;
   try {
@@ -89,7 +91,9 @@ function open(path: string, machine: Machine): Located {
     return { why: `The binary ${path} could not be loaded: ${message}.` };
   }
   if (binding.abi !== ABI) {
-    return { why: `The binary ${path} speaks version ${binding.abi} of doge.h and this package version ${ABI}: install both in the same version.` };
+    return {
+      why: `The binary ${path} speaks version ${binding.abi} of doge.h and this package version ${ABI}: install both in the same version.`,
+    };
   }
   return { binding, path };
 }

@@ -37,7 +37,10 @@ class CudaSequence implements Sequence {
   }
 
   fork(): Sequence {
-    return new CudaSequence(this.#binding, told(() => this.#binding.fork(this.handle)));
+    return new CudaSequence(
+      this.#binding,
+      told(() => this.#binding.fork(this.handle)),
+    );
   }
 
   rewind(length: number): void {
@@ -72,23 +75,36 @@ export class CudaModel implements Model {
   }
 
   sequence(): Sequence {
-    return new CudaSequence(this.#binding, told(() => this.#binding.sequence(this.#handle)));
+    return new CudaSequence(
+      this.#binding,
+      told(() => this.#binding.sequence(this.#handle)),
+    );
   }
 
   forward(rows: readonly Row[], signal?: AbortSignal): Promise<Floats[]> {
-    return this.#call("forward", signal, () => this.#binding.run(this.#handle, FORWARD, this.config.vocabSize, rows.map(plain)));
+    return this.#call("forward", signal, () =>
+      this.#binding.run(this.#handle, FORWARD, this.config.vocabSize, rows.map(plain)),
+    );
   }
 
   score(rows: readonly Row[], signal?: AbortSignal): Promise<Floats[]> {
-    return this.#call("score", signal, () => this.#binding.run(this.#handle, SCORE, this.config.vocabSize, rows.map(plain)));
+    return this.#call("score", signal, () =>
+      this.#binding.run(this.#handle, SCORE, this.config.vocabSize, rows.map(plain)),
+    );
   }
 
   sample(rows: readonly SampleRow[], signal?: AbortSignal): Promise<Drawn[]> {
-    return this.#call("sample", signal, () => this.#binding.run(this.#handle, SAMPLE, this.config.vocabSize, rows.map(drawing)));
+    return this.#call("sample", signal, () =>
+      this.#binding.run(this.#handle, SAMPLE, this.config.vocabSize, rows.map(drawing)),
+    );
   }
 
   /** Names it has: "hidden", "logits", "layers.N.bias" and "layers.N.value". */
-  inspect(rows: readonly Row[], names: readonly string[], signal?: AbortSignal): Promise<ReadonlyMap<string, Tensor>[]> {
+  inspect(
+    rows: readonly Row[],
+    names: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<ReadonlyMap<string, Tensor>[]> {
     const verb = names.some((name) => name.startsWith("layers.")) ? INSPECT_INSIDE : INSPECT;
     const wanted = new Set(names);
     return this.#call("inspect", signal, async () => {
@@ -124,7 +140,15 @@ const plain = ({ sequence, tokens }: Row): NativeRow => ({ sequence: handleOf(se
 
 function drawing({ sequence, tokens, count, sampling, allowed, alternatives = -1 }: SampleRow): NativeRow {
   const { stop, ...options } = sampling;
-  return { sequence: handleOf(sequence), tokens, count, alternatives, ...options, stop: Int32Array.from(stop), allowed };
+  return {
+    sequence: handleOf(sequence),
+    tokens,
+    count,
+    alternatives,
+    ...options,
+    stop: Int32Array.from(stop),
+    allowed,
+  };
 }
 
 /** `work`, with what it throws as the contract's errors. */

@@ -7,7 +7,12 @@ import { fault } from "./faults.ts";
 const BREATH_MS = 25;
 
 /** Sends every tensor; errors are core's ("invalid-weights", "aborted", those of the files) and the device's. */
-export async function sendWeights(binding: Binding, model: ModelHandle, checkpoint: Checkpoint, signal?: AbortSignal): Promise<void> {
+export async function sendWeights(
+  binding: Binding,
+  model: ModelHandle,
+  checkpoint: Checkpoint,
+  signal?: AbortSignal,
+): Promise<void> {
   let breathed = performance.now();
   for (const name of tensorShapes(checkpoint.config).keys()) {
     for await (const { data } of floats(checkpoint, name, signal)) {

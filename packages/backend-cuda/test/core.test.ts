@@ -6,21 +6,31 @@ import { builder, withoutShim } from "./shim.ts";
 
 const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
 
-describe.skipIf(withoutShim !== undefined)(`doge.h without Node${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
-  test("the C test runner's checks hold", () => {
-    const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check"], { encoding: "utf8" });
-    expect(stderr).toBe("");
-    expect(stdout).not.toContain("FAIL");
-    expect(stdout).toMatch(/\n0 failed\n$/);
-    expect(status).toBe(0);
-  });
+describe.skipIf(withoutShim !== undefined)(
+  `doge.h without Node${withoutShim ? ` (skipped: ${withoutShim})` : ""}`,
+  () => {
+    test("the C test runner's checks hold", () => {
+      const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check"], {
+        encoding: "utf8",
+      });
+      expect(stderr).toBe("");
+      expect(stdout).not.toContain("FAIL");
+      expect(stdout).toMatch(/\n0 failed\n$/);
+      expect(status).toBe(0);
+    });
 
-  test.skipIf(python === undefined)(`goldens through Python's ctypes${python ? "" : " (skipped: there is no Python)"}`, () => {
-    const script = fileURLToPath(new URL("../scripts/check.py", import.meta.url));
-    const { stdout, stderr, status } = spawnSync(python!, [script, builder.buildShim("library")], { encoding: "utf8" });
-    expect(stderr).toBe("");
-    expect(stdout).not.toContain("FAIL");
-    expect(stdout).toMatch(/\n18 passed, 0 failed\n$/);
-    expect(status).toBe(0);
-  });
-});
+    test.skipIf(python === undefined)(
+      `goldens through Python's ctypes${python ? "" : " (skipped: there is no Python)"}`,
+      () => {
+        const script = fileURLToPath(new URL("../scripts/check.py", import.meta.url));
+        const { stdout, stderr, status } = spawnSync(python!, [script, builder.buildShim("library")], {
+          encoding: "utf8",
+        });
+        expect(stderr).toBe("");
+        expect(stdout).not.toContain("FAIL");
+        expect(stdout).toMatch(/\n18 passed, 0 failed\n$/);
+        expect(status).toBe(0);
+      },
+    );
+  },
+);

@@ -53,7 +53,13 @@ async function everything(backend: Backend): Promise<number[]> {
     await model.forward([{ sequence, tokens: prompt }]);
     const fork = sequence.fork();
     sequence.rewind(25);
-    const rows = [sequence, fork].map((each) => ({ sequence: each, tokens: prompt.slice(0, 3), count: 12, sampling, alternatives: 2 }));
+    const rows = [sequence, fork].map((each) => ({
+      sequence: each,
+      tokens: prompt.slice(0, 3),
+      count: 12,
+      sampling,
+      alternatives: 2,
+    }));
     const drawn = await model.sample(rows);
     await model.score([{ sequence, tokens: prompt }]);
     await model.inspect([{ sequence: fork, tokens: prompt.slice(0, 2) }], ["logits", "layers.0.bias"]);
@@ -112,9 +118,18 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
   test("C2: a model that does not fit is refused with needed and available, before a weight is read", async () => {
     const { backend } = opened();
     let read = 0;
-    const counted = { ...checkpoint, read: (...args: Parameters<typeof checkpoint.read>) => (read++, checkpoint.read(...args)) };
+    const counted = {
+      ...checkpoint,
+      read(...args: Parameters<typeof checkpoint.read>) {
+        read++;
+        return checkpoint.read(...args);
+      },
+    };
     const huge = backend.load(counted, { context: 16_000_000, room: 2_000_000_000 });
-    await expect(huge).rejects.toMatchObject({ code: "out-of-memory", message: expect.stringMatching(/no room for [\d.]+ MiB more: [\d.]+ MiB are available/) });
+    await expect(huge).rejects.toMatchObject({
+      code: "out-of-memory",
+      message: expect.stringMatching(/no room for [\d.]+ MiB more: [\d.]+ MiB are available/),
+    });
     expect(read).toBe(0);
     await backend.close();
   });
@@ -153,8 +168,12 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     expect(() => binding.room(undefined as never)).toThrow(closed);
     expect(() => binding.run(device as never, 0, 40, [])).toThrow(closed);
     const again = binding.open(0);
-    expect(() => binding.create(again, new Float64Array(3))).toThrow(expect.objectContaining({ code: "invalid-argument" }));
-    expect(() => binding.create(again, new Float64Array(27))).toThrow(expect.objectContaining({ code: "invalid-argument" }));
+    expect(() => binding.create(again, new Float64Array(3))).toThrow(
+      expect.objectContaining({ code: "invalid-argument" }),
+    );
+    expect(() => binding.create(again, new Float64Array(27))).toThrow(
+      expect.objectContaining({ code: "invalid-argument" }),
+    );
     expect(() => binding.open(3)).toThrow(expect.objectContaining({ code: "unavailable" }));
     binding.closeDevice(again);
   });
@@ -193,7 +212,9 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
       const size = checkpoint.tensors.get(name)!.shape.reduce((product, each) => product * each, 1);
       tensors.push([name, new Float32Array((await checkpoint.read(name, 0, 4 * size)).buffer)]);
     }
-    const numbers = Float64Array.from([40, 16, 24, 2, 2, 1, 8, 1e-6, 128, 0, 10000, 1, 1, 1, 12, 0, 0, 1, 16, 3, 4, 0, 0, 0, 1, 128, 128]);
+    const numbers = Float64Array.from([
+      40, 16, 24, 2, 2, 1, 8, 1e-6, 128, 0, 10000, 1, 1, 1, 12, 0, 0, 1, 16, 3, 4, 0, 0, 0, 1, 128, 128,
+    ]);
     const results = await Promise.all(
       [0, 1].map(
         () =>

@@ -43,7 +43,9 @@ export function cudaOnHostShim(use: Binding = shimBinding()): Provider {
   return checkedProvider({
     name: "cuda-on-host-shim",
     probe: async () =>
-      withoutShim === undefined ? { available: true, ...can } : { available: false, code: "unavailable", why: withoutShim },
+      withoutShim === undefined
+        ? { available: true, ...can }
+        : { available: false, code: "unavailable", why: withoutShim },
     open: async () => new CudaBackend("cuda-on-host-shim", use, 0, can),
   });
 }
