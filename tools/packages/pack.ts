@@ -50,7 +50,8 @@ export function published(): string[] {
 export function missingBinary(folder: string): string | undefined {
   const entries = Object.values(manifestIn(folder).exports ?? {});
   return entries.find(
-    (entry): entry is string => typeof entry === "string" && entry.endsWith(".node") && !existsSync(join(folder, entry)),
+    (entry): entry is string =>
+      typeof entry === "string" && entry.endsWith(".node") && !existsSync(join(folder, entry)),
   );
 }
 

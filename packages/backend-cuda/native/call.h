@@ -265,6 +265,7 @@ class Call {
 
   void plan_states() {
     int out = 0;
+    int top_out = 0;
     const size_t bits = static_cast<size_t>((config.vocabulary + 31) / 32);
     for (const Task& task : tasks) {
       const doge_row& row = *task.row;
@@ -283,8 +284,8 @@ class Call {
         state.top_p = row.top_p;
         state.min_p = row.min_p;
         state.penalty = row.repetition_penalty;
-        state.most = task.count;
         state.out = out;
+        state.top_out = top_out;
         state.stop_count = row.stop_count;
         state.stops = static_cast<int>(put(std::vector<int>(row.stops, row.stops + row.stop_count)));
         if (row.allowed != nullptr) {
@@ -297,6 +298,7 @@ class Call {
           state.seen = static_cast<int>(put(seen));
         }
         out += task.count;
+        top_out += task.count * std::max(0, row.alternatives);
       }
       states.push_back(state);
     }

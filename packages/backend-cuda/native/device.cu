@@ -10,41 +10,40 @@ namespace doge {
 
 #if defined(DOGE_SHIM)
 
-Device::Device(int index) : index_(index), name_("host shim, no GPU") {
+Context::Context(int device) : index(device), name("host shim, no GPU") {
   if (index != 0) throw Fault{"unavailable", "Device " + std::to_string(index) + " was asked for; the host shim has device 0 only."};
 }
-Device::~Device() = default;
-void Device::require() const {
-  if (lost_) throw Fault{"device-lost", "The device was lost: close the backend and open another."};
+void Context::require() const {
+  if (lost) throw Fault{"device-lost", "The device was lost: close the backend and open another."};
 }
+
+Device::Device(Context& context) : context_(context) { require(); }
+Device::~Device() = default;
 /** Every copy: where a test may lose the device. */
 void Device::operation() {
   require();
-  if (fail_operation_ >= 0 && fail_operation_-- == 0) {
-    lost_ = true;
+  if (context_.fail_operation >= 0 && context_.fail_operation-- == 0) {
+    context_.lost = true;
     throw Fault{"device-lost", "The device was lost (an illegal memory access was encountered): close the backend and open another."};
   }
 }
 void* Device::allocate(size_t bytes) {
   require();
-  allocations_++;
-  if (fail_allocation_ >= 0 && fail_allocation_-- == 0) throw_out_of_memory(bytes, 0);
-  if (bytes == 0) bytes = 1;
-  // The size in front, and poison behind: what is read before it is written is not 0.
-  char* const block = static_cast<char*>(std::aligned_alloc(256, (bytes + 511) / 256 * 256));
+  context_.allocations++;
+  if (context_.fail_allocation >= 0 && context_.fail_allocation-- == 0) throw_out_of_memory(bytes, 0);
+  char* const block = static_cast<char*>(std::aligned_alloc(256, (bytes + 256) / 256 * 256));
   if (block == nullptr) throw_out_of_memory(bytes, 0);
-  std::memcpy(block, &bytes, sizeof bytes);
-  std::memset(block + 256, 0xff, bytes);
-  allocated_ += bytes;
-  return block + 256;
+  std::memset(block, 0xff, bytes);  // what is read before it is written is not 0
+  sizes_[block] = bytes;
+  context_.allocated += bytes;
+  return block;
 }
 void Device::release(void* pointer) noexcept {
-  if (pointer == nullptr) return;
-  char* const block = static_cast<char*>(pointer) - 256;
-  size_t bytes;
-  std::memcpy(&bytes, block, sizeof bytes);
-  allocated_ -= bytes;
-  std::free(block);
+  const auto found = sizes_.find(pointer);
+  if (found == sizes_.end()) return;
+  context_.allocated -= found->second;
+  sizes_.erase(found);
+  std::free(pointer);
 }
 void* Device::allocate_mapped(size_t bytes) { return allocate(bytes); }
 void Device::release_mapped(void* pointer) noexcept { release(pointer); }
@@ -85,21 +84,28 @@ void Device::submit(Graph& graph) {
 
 #else
 
-Device::Device(int index) : index_(index) {
-  cudaDeviceProp properties;
-  check(cudaSetDevice(index), "The device could not be set");
-  check(cudaGetDeviceProperties(&properties, index), "The device could not be described");
-  name_ = properties.name;
+Context::Context(int device) : index(device) {
+  doge_probe_result found;
+  doge_probe(device, nullptr, &found);
+  if (!found.available) throw Fault{"unavailable", found.why};
+  name = found.name;
+}
+void Context::require() const {
+  if (lost) {
+    throw Fault{"device-lost",
+                "The device was lost: close the backend and open another, in another process where the driver asks for it."};
+  }
+  cudaSetDevice(index);  // a call may come on any thread
+}
+
+Device::Device(Context& context) : context_(context) {
+  require();
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "A stream could not be made");
 }
 Device::~Device() {
   if (stream_ == nullptr) return;
-  cudaSetDevice(index_);
+  cudaSetDevice(context_.index);
   cudaStreamDestroy(stream_);
-}
-void Device::require() const {
-  if (lost_) throw Fault{"device-lost", "The device was lost: close the backend and open another, in another process where the driver asks for it."};
-  cudaSetDevice(index_);  // a call may come on any thread
 }
 /** Out of memory leaves the context good; every other error of the runtime is taken as the end of it. */
 void Device::check(cudaError_t status, const char* what) {
@@ -110,14 +116,14 @@ void Device::check(cudaError_t status, const char* what) {
     if (cudaMemGetInfo(&free, &total) != cudaSuccess) cudaGetLastError();
     throw_out_of_memory(0, free);
   }
-  lost_ = true;
+  context_.lost = true;
   throw Fault{"device-lost", std::string(what) + " (" + cudaGetErrorName(status) + ": " + cudaGetErrorString(status) +
                                  "): close the backend and open another, in another process where the driver asks for it."};
 }
 void Device::operation() { require(); }
 void* Device::allocate(size_t bytes) {
   require();
-  allocations_++;
+  context_.allocations++;
   void* pointer = nullptr;
   const cudaError_t status = cudaMalloc(&pointer, bytes == 0 ? 1 : bytes);
   if (status == cudaErrorMemoryAllocation) {
@@ -127,18 +133,16 @@ void* Device::allocate(size_t bytes) {
     throw_out_of_memory(bytes, free);
   }
   check(status, "Memory could not be taken");
-  allocated_ += bytes;
   sizes_[pointer] = bytes;
+  context_.allocated += bytes;
   return pointer;
 }
 void Device::release(void* pointer) noexcept {
-  if (pointer == nullptr) return;
   const auto found = sizes_.find(pointer);
-  if (found != sizes_.end()) {
-    allocated_ -= found->second;
-    sizes_.erase(found);
-  }
-  cudaSetDevice(index_);
+  if (found == sizes_.end()) return;
+  context_.allocated -= found->second;
+  sizes_.erase(found);
+  cudaSetDevice(context_.index);
   cudaFree(pointer);
   cudaGetLastError();
 }

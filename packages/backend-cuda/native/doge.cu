@@ -88,7 +88,7 @@ Config read(const doge_config& from) {
   return config;
 }
 
-Device& device_of(doge_device* device) { return *reinterpret_cast<Device*>(device); }
+Context& device_of(doge_device* device) { return *reinterpret_cast<Context*>(device); }
 Model& model_of(doge_model* model) { return *reinterpret_cast<Model*>(model); }
 Sequence& sequence_of(doge_sequence* sequence) { return *reinterpret_cast<Sequence*>(sequence); }
 
@@ -108,16 +108,9 @@ int call(doge_model* model, const doge_row* rows, int32_t count, doge_error* err
 int doge_abi(void) { return DOGE_ABI; }
 
 int doge_open(int device, doge_device** result, doge_error* error) {
-  return guarded(error, [&] {
-#if !defined(DOGE_SHIM)
-    doge_probe_result found;
-    doge_probe(device, nullptr, &found);
-    if (!found.available) throw Fault{"unavailable", found.why};
-#endif
-    *result = reinterpret_cast<doge_device*>(new Device(device));
-  });
+  return guarded(error, [&] { *result = reinterpret_cast<doge_device*>(new Context(device)); });
 }
-void doge_close(doge_device* device) { delete reinterpret_cast<Device*>(device); }
+void doge_close(doge_device* device) { delete reinterpret_cast<Context*>(device); }
 
 int doge_model_create(doge_device* device, const doge_config* config, doge_model** result, doge_error* error) {
   return guarded(error, [&] {
@@ -143,10 +136,10 @@ int64_t doge_model_room(const doge_model* model) { return reinterpret_cast<const
 void doge_model_abort(doge_model* model, int on) { model_of(model).control->abort = on; }
 
 void doge_device_counts(const doge_device* device, int64_t* launches, int64_t* bytes, int64_t* allocations) {
-  const Device& its = *reinterpret_cast<const Device*>(device);
-  *launches = static_cast<int64_t>(its.launches());
-  *bytes = static_cast<int64_t>(its.allocated());
-  *allocations = static_cast<int64_t>(its.allocations());
+  const Context& its = *reinterpret_cast<const Context*>(device);
+  *launches = static_cast<int64_t>(its.launches);
+  *bytes = static_cast<int64_t>(its.allocated);
+  *allocations = static_cast<int64_t>(its.allocations);
 }
 
 int doge_sequence_create(doge_model* model, doge_sequence** result, doge_error* error) {
@@ -191,5 +184,8 @@ int doge_inspect(doge_model* model, const doge_row* rows, int32_t count, int lay
 }
 
 #if defined(DOGE_SHIM)
-void doge_shim_fail(doge_device* device, int allocation, int operation) { device_of(device).fail_after(allocation, operation); }
+void doge_shim_fail(doge_device* device, int allocation, int operation) {
+  device_of(device).fail_allocation = allocation;
+  device_of(device).fail_operation = operation;
+}
 #endif

@@ -67,7 +67,7 @@ struct Group {
 
 class Model {
  public:
-  Model(Device& device, const Config& config) : device(device), config(config), weights(device, config), buffers(device) {
+  Model(Context& context, const Config& config) : device(context), config(config), weights(device, config), buffers(device) {
     heads.heads = config.heads;
     heads.kv_heads = config.kv_heads;
     heads.bias_heads = config.bias_heads;
@@ -108,7 +108,7 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  Device& device;
+  Device device;
   const Config config;
   Weights weights;
   Buffers buffers;

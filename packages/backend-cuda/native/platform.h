@@ -1,5 +1,6 @@
 // The device, as the rest of the core sees it: memory, copies, launches, graphs. CUDA's runtime, or under DOGE_SHIM the host.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -51,16 +52,35 @@ class Graph {
 #endif
 };
 
-/** One opened device. Its models share it; "device-lost" is noted here, once and for all of them. */
+/** What the models of one opened device share: whether it is lost, once and for all of them, and counts. */
+struct Context {
+  /** Throws "unavailable" when there is no such device. */
+  explicit Context(int index);
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  const int index;
+  std::string name;
+  std::atomic<bool> lost{false};
+  std::atomic<size_t> allocated{0}, allocations{0}, launches{0};
+  /** Throws "device-lost" once the device is gone. Every call begins with it. */
+  void require() const;
+#if defined(DOGE_SHIM)
+  /** Fault injection, for tests: the n-th allocation from now on fails; the n-th copy loses the device. */
+  int fail_allocation = -1;
+  int fail_operation = -1;
+#endif
+};
+
+/** A model's own stream of work on a device. Used by one thread at a time; those of several models by several. */
 class Device {
  public:
-  explicit Device(int index);
+  explicit Device(Context& context);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  /** Throws "device-lost" once the device is gone. Every call begins with it. */
-  void require() const;
+  void require() const { context_.require(); }
   void* allocate(size_t bytes);
   void release(void* pointer) noexcept;
   /** Memory that host and device both see. */
@@ -72,14 +92,10 @@ class Device {
   void fill(void* to, int value, size_t bytes);
   /** Wait for all work; throws what went wrong in it. */
   void finish();
-  const std::string& name() const { return name_; }
-  size_t allocated() const { return allocated_; }
-  size_t allocations() const { return allocations_; }
-
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    launches_++;
+    context_.launches++;
 #if defined(DOGE_SHIM)
     const auto work = [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); };
     if (capturing_ == nullptr)
@@ -91,8 +107,6 @@ class Device {
     check(cudaGetLastError(), "A kernel could not be launched");
 #endif
   }
-  size_t launches() const { return launches_; }
-
   /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. */
   template <class Body>
   void repeat(Graph& graph, Body body) {
@@ -108,17 +122,6 @@ class Device {
     submit(graph);
   }
 
-#if defined(DOGE_SHIM)
-  /** Fault injection, for tests: the n-th allocation from now on fails, or the n-th upload, download or copy loses the device. */
-  void fail_after(int allocations, int operations) {
-    fail_allocation_ = allocations;
-    fail_operation_ = operations;
-  }
-#else
-  cudaStream_t stream() const { return stream_; }
-  void check(cudaError_t status, const char* what);
-#endif
-
  private:
   void operation();
   /** Whether the graph is new, and now being captured. */
@@ -126,18 +129,12 @@ class Device {
   void end(Graph& graph);
   void cancel(Graph& graph) noexcept;
   void submit(Graph& graph);
-  int index_;
-  std::string name_;
-  bool lost_ = false;
-  size_t allocated_ = 0;
-  size_t allocations_ = 0;
-  size_t launches_ = 0;
+  Context& context_;
+  std::map<void*, size_t> sizes_;
 #if defined(DOGE_SHIM)
-  int fail_allocation_ = -1;
-  int fail_operation_ = -1;
   Graph* capturing_ = nullptr;
 #else
-  std::map<void*, size_t> sizes_;
+  void check(cudaError_t status, const char* what);
   cudaStream_t stream_ = nullptr;
 #endif
 };

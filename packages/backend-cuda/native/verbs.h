@@ -110,18 +110,20 @@ inline void sample(Model& model, const doge_row* rows, int count, doge_drawn* dr
   call.whole(false, false, [&] {
     int most = 0;
     size_t total = 0;
-    size_t lists = 0;
+    size_t lists = 0;  // numbers of all lists of the most likely
+    bool told = false;
     int drawing = 0;
     for (const Task& task : call.tasks) {
       most = std::max(most, task.count);
       drawing += task.count > 0 ? 1 : 0;
       total += static_cast<size_t>(task.count);
-      lists = std::max(lists, static_cast<size_t>(std::max(0, task.row->alternatives)));
+      lists += static_cast<size_t>(task.count) * static_cast<size_t>(std::max(0, task.row->alternatives));
+      told = told || (task.count > 0 && task.row->alternatives >= 0);
     }
     buffers.ids_out.reserve(total);
     buffers.logprobs_out.reserve(total);
-    buffers.top_ids_out.reserve(total * lists);
-    buffers.top_logprobs_out.reserve(total * lists);
+    buffers.top_ids_out.reserve(lists);
+    buffers.top_logprobs_out.reserve(lists);
     call.plan([](const Task& task, int position) { return task.count > 0 && position + 1 == task.sequence->length(); });
     model.control->active = drawing;
     call.each_group([&](const GroupPlan& group) {
@@ -132,20 +134,35 @@ inline void sample(Model& model, const doge_row* rows, int count, doge_drawn* dr
     });
     if (most > 1) decode(model, call, most - 1);
 
-    if (drawing > 0) model.device.download(call.states.data(), buffers.states, call.states.size() * sizeof(RowState));
+    // One copy of each list: many small ones would each wait for the device.
+    std::vector<int> ids(total), top_ids;
+    std::vector<float> logprobs, top_logprobs;
+    if (drawing > 0) {
+      model.device.download(call.states.data(), buffers.states, call.states.size() * sizeof(RowState));
+      model.device.download(ids.data(), buffers.ids_out, total * 4);
+      if (told) {
+        logprobs.resize(total);
+        model.device.download(logprobs.data(), buffers.logprobs_out, total * 4);
+      }
+      if (lists > 0) {
+        top_ids.resize(lists);
+        top_logprobs.resize(lists);
+        model.device.download(top_ids.data(), buffers.top_ids_out, lists * 4);
+        model.device.download(top_logprobs.data(), buffers.top_logprobs_out, lists * 4);
+      }
+    }
     for (size_t index = 0; index < call.tasks.size(); index++) {
       const RowState& state = call.states[index];
       const size_t found = static_cast<size_t>(state.drawn);
       drawn[index].drawn = state.drawn;
       if (found == 0) continue;
-      const size_t from = static_cast<size_t>(state.out);
-      model.device.download(drawn[index].ids, buffers.ids_out + from, found * 4);
+      std::memcpy(drawn[index].ids, &ids[static_cast<size_t>(state.out)], found * 4);
       if (state.alternatives < 0) continue;
-      model.device.download(drawn[index].logprobs, buffers.logprobs_out + from, found * 4);
-      const size_t width = static_cast<size_t>(state.alternatives);
-      if (width == 0) continue;
-      model.device.download(drawn[index].top_ids, buffers.top_ids_out + from * width, found * width * 4);
-      model.device.download(drawn[index].top_logprobs, buffers.top_logprobs_out + from * width, found * width * 4);
+      std::memcpy(drawn[index].logprobs, &logprobs[static_cast<size_t>(state.out)], found * 4);
+      if (state.alternatives == 0) continue;
+      const size_t numbers = found * static_cast<size_t>(state.alternatives) * 4;
+      std::memcpy(drawn[index].top_ids, &top_ids[static_cast<size_t>(state.top_out)], numbers);
+      std::memcpy(drawn[index].top_logprobs, &top_logprobs[static_cast<size_t>(state.top_out)], numbers);
     }
     call.check_stop();
     for (size_t index = 0; index < call.tasks.size(); index++) {

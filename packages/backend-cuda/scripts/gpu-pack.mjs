@@ -25,8 +25,10 @@ function run(program, args) {
 
 mkdirSync(folder, { recursive: true });
 const arch = process.argv.slice(2);
-for (const command of ["library", "runner", "build"]) run(process.execPath, [join(scripts, "build.mjs"), command, ...arch]);
-for (const file of ["libdoge_cuda.so", "doge_runner", "doge_cuda.node"]) copyFileSync(join(build, file), join(folder, file));
+for (const command of ["library", "runner", "build"])
+  run(process.execPath, [join(scripts, "build.mjs"), command, ...arch]);
+for (const file of ["libdoge_cuda.so", "doge_runner", "doge_cuda.node"])
+  copyFileSync(join(build, file), join(folder, file));
 
 // esbuild comes with the development tools.
 const { build: bundle } = await import(createRequire(join(root, "tools", "package.json")).resolve("esbuild"));

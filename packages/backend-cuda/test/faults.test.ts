@@ -192,6 +192,19 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     await backend.close();
   });
 
+  test("C4: two models of one device work at once, and each as if alone", async () => {
+    const { backend } = opened();
+    const models = await Promise.all([backend.load(checkpoint), backend.load(checkpoint, { dtype: "bf16" })]);
+    const draws = () =>
+      models.map((model) => model.sample([{ sequence: model.sequence(), tokens: prompt, count: 40, sampling }]));
+    const alone = [];
+    for (const model of models) {
+      alone.push(await model.sample([{ sequence: model.sequence(), tokens: prompt, count: 40, sampling }]));
+    }
+    expect(await Promise.all(draws())).toEqual(alone);
+    await backend.close();
+  });
+
   test("C4: two threads of one process use the binding at once, each with its own devices", async () => {
     const path = builder.buildShim();
     const source = `

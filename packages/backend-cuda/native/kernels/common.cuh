@@ -46,8 +46,8 @@ struct RowState {
   int stops;     // offset into the call's words
   int allowed;   // offset into the call's words; -1: all
   int seen;      // offset into the call's words; -1: no penalty
-  int out;       // offset of the row's draws in ids and logprobs; times alternatives in the lists of the most likely
-  int most;      // draws asked for
+  int out;       // offset of the row's draws in ids and logprobs
+  int top_out;   // the same in the lists of the most likely
   double temperature, top_p, min_p, penalty;
 };
 

@@ -201,7 +201,7 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
   double* const weights = plan.weights + index * static_cast<size_t>(vocabulary);
   const int id = chosen(plan, state, logits, scores, weights, shared);
   if (id >= 0 && state.alternatives > 0) {
-    const int at = (state.out + state.drawn) * state.alternatives;
+    const int at = state.top_out + state.drawn * state.alternatives;
     unsigned long long previous = ~0ull;
     for (int place = 0; place < state.alternatives && place < vocabulary; place++) {
       unsigned long long key = 0;
