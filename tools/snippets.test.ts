@@ -72,6 +72,7 @@ beforeAll(async () => {
   for (const [name, target] of [
     ["core", "core"],
     ["wasm", "backend-wasm"],
+    ["cuda", "backend-cuda"],
     ["reference", "backend-reference"],
     ["conformance", "conformance"],
     ["demo-model", "demo-model"],

@@ -18,7 +18,7 @@ import { wasm } from "@doge-lm/wasm";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 
-/** Every backend of this program, the preferred first. */
+/** Every backend of this program, the preferred first. CUDA stands behind the CPU until it has been measured on hardware. */
 export function providers(options: { readonly threads?: number }): Provider[] {
   return [wasm(options.threads === undefined ? {} : { threads: options.threads }), cuda(), reference()];
 }

@@ -56,9 +56,14 @@ describe("what a person sees first", () => {
   });
 
   test("backends lists each with its device or its reason", () => {
-    const list = JSON.parse(good(["backends", "--json"])) as { name: string; available: boolean; device?: string }[];
-    expect(list.map((entry) => entry.name)).toEqual(["wasm", "reference"]);
-    for (const entry of list) expect(entry.available && entry.device).toBeTruthy();
+    type Entry = { name: string; available: boolean; device?: string; code?: string; why?: string };
+    const list = JSON.parse(good(["backends", "--json"])) as Entry[];
+    expect(list.map((entry) => entry.name)).toEqual(["wasm", "cuda", "reference"]);
+    for (const entry of list) {
+      if (entry.name === "cuda" && !entry.available)
+        expect([entry.code, entry.why]).toEqual(["unavailable", expect.stringMatching(/\.$/)]);
+      else expect(entry.available && entry.device).toBeTruthy();
+    }
     expect(good(["backends"])).toMatch(/^wasm\s+wasm/m);
   });
 });
@@ -252,7 +257,7 @@ describe("what goes wrong", () => {
     [
       "a backend that does not exist",
       ["generate", "--backend", "abacus", "--prompt", "x"],
-      /abacus.*auto, wasm, reference/,
+      /abacus.*auto, wasm, cuda, reference/,
     ],
     ["a dtype that does not exist", ["generate", "--dtype", "f64", "--prompt", "x"], /f64/],
     ["a temperature that is no number", ["generate", "--temperature", "warm", "--prompt", "x"], /warm/],

@@ -194,7 +194,10 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
 
   test("C4: two models of one device work at once, and each as if alone", async () => {
     const { backend } = opened();
-    const models = await Promise.all([backend.load(checkpoint), backend.load(checkpoint, { dtype: "bf16" })]);
+    const models = await Promise.all([
+      backend.load(checkpoint, { room: 256 }),
+      backend.load(checkpoint, { room: 256, dtype: "bf16" }),
+    ]);
     const draws = () =>
       models.map((model) => model.sample([{ sequence: model.sequence(), tokens: prompt, count: 40, sampling }]));
     const alone = [];
