@@ -72,7 +72,7 @@ fi
 : >"$out/times.jsonl"
 for size in $sizes; do
   for dtype in f32 bf16 q8; do
-    step "times $size $dtype" bash -c "build/doge_runner time $size $dtype 5 | tee -a '$out/times.jsonl'"
+    step "times $size $dtype" bash -c "set -o pipefail; build/doge_runner time $size $dtype 5 | tee -a '$out/times.jsonl'"
   done
 done
 say "table"
