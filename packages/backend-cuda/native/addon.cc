@@ -230,6 +230,48 @@ napi_value length(napi_env env, napi_callback_info info) {
   return its == nullptr ? nullptr : number(env, doge_sequence_length(its));
 }
 
+double property(napi_env env, napi_value object, const char* name) {
+  napi_value value;
+  double result = 0;
+  if (napi_get_named_property(env, object, name, &value) == napi_ok) napi_get_value_double(env, value, &result);
+  return result;
+}
+
+/** A row of a call, with the lists it points to. */
+struct Held {
+  doge_row row{};
+  std::vector<int32_t> tokens, stops;
+  std::vector<uint32_t> allowed;
+};
+
+/** Reads { tokens, count, alternatives, temperature, topK, topP, minP, repetitionPenalty, seed, stop, allowed? }; false when the
+ *  tokens are no list. */
+bool read_row(napi_env env, napi_value from, int32_t vocabulary, Held& to) {
+  napi_value value;
+  napi_get_named_property(env, from, "tokens", &value);
+  if (!copied(env, value, to.tokens)) return false;
+  to.row.tokens = to.tokens.data();
+  to.row.token_count = static_cast<int32_t>(to.tokens.size());
+  to.row.count = static_cast<int32_t>(property(env, from, "count"));
+  to.row.alternatives = static_cast<int32_t>(property(env, from, "alternatives"));
+  to.row.top_k = static_cast<int32_t>(property(env, from, "topK"));
+  to.row.seed = static_cast<uint32_t>(property(env, from, "seed"));
+  to.row.temperature = property(env, from, "temperature");
+  to.row.top_p = property(env, from, "topP");
+  to.row.min_p = property(env, from, "minP");
+  to.row.repetition_penalty = property(env, from, "repetitionPenalty");
+  napi_get_named_property(env, from, "stop", &value);
+  copied(env, value, to.stops);
+  to.row.stops = to.stops.data();
+  to.row.stop_count = static_cast<int32_t>(to.stops.size());
+  napi_get_named_property(env, from, "allowed", &value);
+  if (copied(env, value, to.allowed)) {
+    to.allowed.resize(static_cast<size_t>(vocabulary + 31) / 32, 0);
+    to.row.allowed = to.allowed.data();
+  }
+  return true;
+}
+
 enum Verb { FORWARD = 0, SCORE = 1, SAMPLE = 2, INSPECT = 3, INSPECT_INSIDE = 4 };
 
 /** A verb on its way: everything it needs, copied. */
@@ -239,9 +281,8 @@ struct Job {
   Verb verb = FORWARD;
   doge_model* model = nullptr;
   int32_t vocabulary = 0;
+  std::vector<Held> held;
   std::vector<doge_row> rows;
-  std::vector<std::vector<int32_t>> tokens, stops;
-  std::vector<std::vector<uint32_t>> allowed;
   int status = 0;
   doge_error error{};
   std::vector<float> numbers;
@@ -355,13 +396,6 @@ void complete(napi_env env, napi_status, void* data) {
   napi_delete_async_work(env, job->work);
 }
 
-double property(napi_env env, napi_value object, const char* name) {
-  napi_value value;
-  double result = 0;
-  if (napi_get_named_property(env, object, name, &value) == napi_ok) napi_get_value_double(env, value, &result);
-  return result;
-}
-
 /** run(model, verb, vocabulary, rows): a promise of an array, one element a row. Rows: { sequence, tokens, count, alternatives,
  *  temperature, topK, topP, minP, repetitionPenalty, seed, stop: Int32Array, allowed?: Uint32Array }. */
 napi_value run(napi_env env, napi_callback_info info) {
@@ -373,45 +407,21 @@ napi_value run(napi_env env, napi_callback_info info) {
   job->vocabulary = arguments.integer(2);
   uint32_t count = 0;
   napi_get_array_length(env, arguments.values[3], &count);
-  job->rows.resize(count);
-  job->tokens.resize(count);
-  job->stops.resize(count);
-  job->allowed.resize(count);
+  job->held.resize(count);
   job->lists.resize(count);
   job->drawn.resize(count);
   for (uint32_t index = 0; index < count; index++) {
     napi_value row, value;
     napi_get_element(env, arguments.values[3], index, &row);
-    doge_row& to = job->rows[index];
-    to = {};
-    napi_get_named_property(env, row, "sequence", &value);
-    to.sequence = pointer_of<doge_sequence>(env, value);
-    if (to.sequence == nullptr) return nullptr;
-    napi_get_named_property(env, row, "tokens", &value);
-    if (!copied(env, value, job->tokens[index])) {
+    Held& held = job->held[index];
+    if (!read_row(env, row, job->vocabulary, held)) {
       napi_throw_error(env, "invalid-argument", "A row's tokens are not an Int32Array.");
       return nullptr;
     }
-    to.tokens = job->tokens[index].data();
-    to.token_count = static_cast<int32_t>(job->tokens[index].size());
-    if (job->verb != SAMPLE) continue;
-    to.count = static_cast<int32_t>(property(env, row, "count"));
-    to.alternatives = static_cast<int32_t>(property(env, row, "alternatives"));
-    to.top_k = static_cast<int32_t>(property(env, row, "topK"));
-    to.seed = static_cast<uint32_t>(property(env, row, "seed"));
-    to.temperature = property(env, row, "temperature");
-    to.top_p = property(env, row, "topP");
-    to.min_p = property(env, row, "minP");
-    to.repetition_penalty = property(env, row, "repetitionPenalty");
-    napi_get_named_property(env, row, "stop", &value);
-    copied(env, value, job->stops[index]);
-    to.stops = job->stops[index].data();
-    to.stop_count = static_cast<int32_t>(job->stops[index].size());
-    napi_get_named_property(env, row, "allowed", &value);
-    if (copied(env, value, job->allowed[index])) {
-      job->allowed[index].resize(static_cast<size_t>(job->vocabulary + 31) / 32, 0);
-      to.allowed = job->allowed[index].data();
-    }
+    napi_get_named_property(env, row, "sequence", &value);
+    held.row.sequence = pointer_of<doge_sequence>(env, value);
+    if (held.row.sequence == nullptr) return nullptr;
+    job->rows.push_back(held.row);
   }
   doge_model_abort(job->model, 0);  // an abort that came too late for the call before is not meant for this one
   napi_value promise;
@@ -420,6 +430,87 @@ napi_value run(napi_env env, napi_callback_info info) {
   napi_queue_async_work(env, job->work);
   job.release();
   return promise;
+}
+
+/** A Float32Array's numbers; null where it is none. Good while the call lasts. */
+float* floats_of(napi_env env, napi_value value, size_t* length = nullptr) {
+  napi_typedarray_type type;
+  size_t count = 0;
+  void* data = nullptr;
+  if (napi_get_typedarray_info(env, value, &type, &count, &data, nullptr, nullptr) != napi_ok) return nullptr;
+  if (length != nullptr) *length = count;
+  return static_cast<float*>(data);
+}
+
+/** The single kernels of doge.h; each writes into its second argument. */
+napi_value kernel_rmsnorm(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, a.values[0]);
+  size_t width = 1, all = 0;
+  float* const out = floats_of(env, a.values[1], &all);
+  const float* const weight = floats_of(env, a.values[3], &width);
+  doge_error error;
+  if (device != nullptr && doge_kernel_rmsnorm(device, out, floats_of(env, a.values[2]), weight, static_cast<int32_t>(all / width),
+                                               static_cast<int32_t>(width), static_cast<float>(a.number(4)), &error) != 0)
+    return thrown(env, error);
+  return nullptr;
+}
+napi_value kernel_matmul(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, a.values[0]);
+  doge_error error;
+  if (device != nullptr && doge_kernel_matmul(device, floats_of(env, a.values[1]), floats_of(env, a.values[2]), floats_of(env, a.values[3]),
+                                              floats_of(env, a.values[4]), a.integer(5), a.integer(6), a.integer(7),
+                                              static_cast<doge_dtype>(a.integer(8)), &error) != 0)
+    return thrown(env, error);
+  return nullptr;
+}
+napi_value kernel_rope(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, a.values[0]);
+  size_t all = 0;
+  float* const x = floats_of(env, a.values[1], &all);
+  doge_error error;
+  if (device != nullptr && doge_kernel_rope(device, x, static_cast<int32_t>(all) / a.integer(2), a.integer(2), a.integer(3), a.number(4), &error) != 0)
+    return thrown(env, error);
+  return nullptr;
+}
+napi_value kernel_swiglu(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, a.values[0]);
+  size_t width = 0;
+  float* const out = floats_of(env, a.values[1], &width);
+  doge_error error;
+  if (device != nullptr &&
+      doge_kernel_swiglu(device, out, floats_of(env, a.values[2]), floats_of(env, a.values[3]), static_cast<int32_t>(width), &error) != 0)
+    return thrown(env, error);
+  return nullptr;
+}
+napi_value kernel_attention(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, a.values[0]);
+  size_t dim = 0, count = 0;
+  float* const out = floats_of(env, a.values[1], &dim);
+  const float* const bias = floats_of(env, a.values[5], &count);
+  doge_error error;
+  if (device != nullptr && doge_kernel_attention(device, out, floats_of(env, a.values[2]), floats_of(env, a.values[3]), floats_of(env, a.values[4]), bias,
+                                                 static_cast<int32_t>(count), static_cast<int32_t>(dim), &error) != 0)
+    return thrown(env, error);
+  return nullptr;
+}
+/** kernelDraw(device, logits, position, row as run() has it): the id. */
+napi_value kernel_draw(napi_env env, napi_callback_info info) {
+  const Arguments a(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, a.values[0]);
+  if (device == nullptr) return nullptr;
+  size_t vocabulary = 0;
+  const float* const logits = floats_of(env, a.values[1], &vocabulary);
+  Held held;
+  read_row(env, a.values[3], static_cast<int32_t>(vocabulary), held);
+  int32_t id = -1;
+  doge_error error;
+  if (doge_kernel_draw(device, &id, logits, static_cast<int32_t>(vocabulary), a.integer(2), &held.row, &error) != 0) return thrown(env, error);
+  return number(env, id);
 }
 
 #if defined(DOGE_SHIM)
@@ -440,7 +531,9 @@ napi_value init(napi_env env, napi_value exports) {
       {"probe", probe},       {"open", open},         {"closeDevice", close_device},     {"counts", counts}, {"create", create},
       {"write", write},       {"ready", ready},       {"closeModel", close_model},       {"room", room},     {"abort", abort_model},
       {"sequence", sequence}, {"fork", fork},         {"rewind", rewind},                {"closeSequence", close_sequence},
-      {"length", length},     {"run", run},
+      {"length", length},     {"run", run},           {"kernelRmsnorm", kernel_rmsnorm}, {"kernelMatmul", kernel_matmul},
+      {"kernelRope", kernel_rope},                    {"kernelSwiglu", kernel_swiglu},   {"kernelAttention", kernel_attention},
+      {"kernelDraw", kernel_draw},
 #if defined(DOGE_SHIM)
       {"fail", fail},
 #endif

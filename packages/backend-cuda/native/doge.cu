@@ -2,7 +2,7 @@
 #include "doge.h"
 #include <cstdio>
 #include <new>
-#include "verbs.h"
+#include "single.h"
 
 namespace {
 
@@ -181,6 +181,31 @@ int doge_sample(doge_model* model, const doge_row* rows, int32_t count, doge_dra
 int doge_inspect(doge_model* model, const doge_row* rows, int32_t count, int layers, doge_tensor receive, void* context, doge_error* error) {
   return call(model, rows, count, error,
               [&](Model& its, const doge_row* of, int many) { doge::inspect(its, of, many, layers != 0, receive, context); });
+}
+
+int doge_kernel_rmsnorm(doge_device* device, float* out, const float* x, const float* weight, int32_t rows, int32_t width, float epsilon,
+                        doge_error* error) {
+  return guarded(error, [&] { single_rmsnorm(device_of(device), out, x, weight, rows, width, epsilon); });
+}
+int doge_kernel_matmul(doge_device* device, float* out, const float* x, const float* weight, const float* bias, int32_t rows, int32_t inner, int32_t outer,
+                       doge_dtype dtype, doge_error* error) {
+  return guarded(error, [&] { single_matmul(device_of(device), out, x, weight, bias, rows, inner, outer, static_cast<Type>(dtype)); });
+}
+int doge_kernel_rope(doge_device* device, float* x, int32_t heads, int32_t head_dim, int32_t position, double theta, doge_error* error) {
+  return guarded(error, [&] { single_rope(device_of(device), x, heads, head_dim, position, theta); });
+}
+int doge_kernel_swiglu(doge_device* device, float* out, const float* gate, const float* up, int32_t width, doge_error* error) {
+  return guarded(error, [&] { single_swiglu(device_of(device), out, gate, up, width); });
+}
+int doge_kernel_attention(doge_device* device, float* out, const float* query, const float* keys, const float* values, const float* bias, int32_t count,
+                          int32_t head_dim, doge_error* error) {
+  return guarded(error, [&] {
+    if (head_dim > WARP * HELD) throw Fault{"invalid-argument", "A head of " + std::to_string(head_dim) + " numbers is too large."};
+    single_attention(device_of(device), out, query, keys, values, bias, count, head_dim);
+  });
+}
+int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int32_t vocabulary, int32_t position, const doge_row* row, doge_error* error) {
+  return guarded(error, [&] { *id = single_draw(device_of(device), logits, vocabulary, position, *row); });
 }
 
 #if defined(DOGE_SHIM)

@@ -122,6 +122,22 @@ DOGE_API int doge_sample(doge_model* model, const doge_row* rows, int32_t count,
 DOGE_API int doge_inspect(doge_model* model, const doge_row* rows, int32_t count, int layers, doge_tensor receive, void* context,
                           doge_error* error);
 
+/* Single kernels over arrays of the host, for tests: their definitions stand in packages/conformance. Matrices are row by row. */
+DOGE_API int doge_kernel_rmsnorm(doge_device* device, float* out, const float* x, const float* weight, int32_t rows, int32_t width,
+                                 float epsilon, doge_error* error);
+/** out (rows, outer) = x (rows, inner) . weight (outer, inner) + bias (outer) or NULL; the weights are rounded to `dtype`. */
+DOGE_API int doge_kernel_matmul(doge_device* device, float* out, const float* x, const float* weight, const float* bias, int32_t rows,
+                                int32_t inner, int32_t outer, doge_dtype dtype, doge_error* error);
+/** x (heads, head_dim) turned to `position`, in place. */
+DOGE_API int doge_kernel_rope(doge_device* device, float* x, int32_t heads, int32_t head_dim, int32_t position, double theta, doge_error* error);
+DOGE_API int doge_kernel_swiglu(doge_device* device, float* out, const float* gate, const float* up, int32_t width, doge_error* error);
+/** One query head over keys and values (count, head_dim) with a bias (count). */
+DOGE_API int doge_kernel_attention(doge_device* device, float* out, const float* query, const float* keys, const float* values, const float* bias,
+                                   int32_t count, int32_t head_dim, doge_error* error);
+/** The id drawn for `position` behind `tokens`, as `row` says; -1: nothing is allowed. */
+DOGE_API int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int32_t vocabulary, int32_t position, const doge_row* row,
+                              doge_error* error);
+
 #if defined(DOGE_SHIM)
 /** Tests: the n-th allocation from now on (0: the next) is refused; the n-th copy loses the device. -1: never. */
 DOGE_API void doge_shim_fail(doge_device* device, int allocation, int operation);

@@ -16,6 +16,24 @@ constexpr int SWIGLU_THREADS = 128;
 /** Pages beyond the room asked for: sequences fill their last page in part. */
 constexpr int SLACK_PAGES = 32;
 
+/** Cosines and sines (head_dim / 2) of a position, frequencies and angles rounded to f32 as in transformers (docs/model.md). */
+inline void angles(const Config& config, int position, float* cosine, float* sine) {
+  double base = config.rope_theta;
+  if (config.rope_type == DOGE_ROPE_DYNAMIC && position + 1 > config.max_positions) {
+    const double stretch = config.rope_factor * (position + 1) / config.max_positions - (config.rope_factor - 1);
+    base = static_cast<float>(config.rope_theta * std::pow(stretch, config.head_dim / (config.head_dim - 2.0)));
+  }
+  for (int index = 0; index < config.head_dim / 2; index++) {
+    const float power = static_cast<float>(std::pow(base, static_cast<double>(static_cast<float>(2.0 * index / config.head_dim))));
+    const float inverse = static_cast<float>(1.0 / static_cast<double>(power));
+    const double divisor = config.rope_type == DOGE_ROPE_LINEAR ? config.rope_factor : 1.0;
+    const float frequency = static_cast<float>(static_cast<double>(inverse) / divisor);
+    const float angle = static_cast<float>(position * static_cast<double>(frequency));
+    cosine[index] = static_cast<float>(std::cos(static_cast<double>(angle)));
+    sine[index] = static_cast<float>(std::sin(static_cast<double>(angle)));
+  }
+}
+
 class Model;
 
 class Sequence {
@@ -220,27 +238,12 @@ class Model {
                   buffers.update.get(), buffers.expert_weights.get(), buffers.expert_ids.get(), wanted, layer.experts_up, shape);
   }
 
-  /** Cosines and sines of every position, frequencies and angles rounded to f32 as in transformers (docs/model.md). */
   void write_angles() {
-    const int half = config.head_dim / 2;
-    const size_t count = static_cast<size_t>(config.context) * static_cast<size_t>(half);
+    const size_t half = static_cast<size_t>(config.head_dim / 2);
+    const size_t count = static_cast<size_t>(config.context) * half;
     std::vector<float> cosine(count), sine(count);
-    for (int position = 0; position < config.context; position++) {
-      double base = config.rope_theta;
-      if (config.rope_type == DOGE_ROPE_DYNAMIC && position + 1 > config.max_positions) {
-        const double stretch = config.rope_factor * (position + 1) / config.max_positions - (config.rope_factor - 1);
-        base = static_cast<float>(config.rope_theta * std::pow(stretch, config.head_dim / (config.head_dim - 2.0)));
-      }
-      for (int index = 0; index < half; index++) {
-        const float power = static_cast<float>(std::pow(base, static_cast<double>(static_cast<float>(2.0 * index / config.head_dim))));
-        const float inverse = static_cast<float>(1.0 / static_cast<double>(power));
-        const float frequency = static_cast<float>(static_cast<double>(inverse) / (config.rope_type == DOGE_ROPE_LINEAR ? config.rope_factor : 1.0));
-        const float angle = static_cast<float>(position * static_cast<double>(frequency));
-        const size_t at = static_cast<size_t>(position) * static_cast<size_t>(half) + static_cast<size_t>(index);
-        cosine[at] = static_cast<float>(std::cos(static_cast<double>(angle)));
-        sine[at] = static_cast<float>(std::sin(static_cast<double>(angle)));
-      }
-    }
+    for (int position = 0; position < config.context; position++)
+      angles(config, position, &cosine[static_cast<size_t>(position) * half], &sine[static_cast<size_t>(position) * half]);
     cosine_ = static_cast<float*>(device.allocate(count * 4));
     sine_ = static_cast<float*>(device.allocate(count * 4));
     device.upload(cosine_, cosine.data(), count * 4);

@@ -4,7 +4,9 @@
 import { join } from "node:path";
 import { checks, fixtureNames, runCheck, Stage } from "@doge-lm/conformance/checks";
 import { folder } from "@doge-lm/core/node";
+import { type BindingWithKernels, loadBinding } from "../src/binding.ts";
 import { cuda } from "../src/index.ts";
+import { kernelsOf } from "../test/kernels.ts";
 
 const [binary, fixtures] = process.argv.slice(2) as [string, string];
 const provider = cuda({ binary });
@@ -14,7 +16,11 @@ if (!answer.available) {
   process.exit(1);
 }
 console.log(`${answer.device}: ${checks.length} checks over ${fixtureNames.length} fixtures`);
-const notes = { fixtures: async (name: string) => folder(join(fixtures, name)) };
+const binding = loadBinding(binary) as BindingWithKernels;
+const notes = {
+  fixtures: async (name: string) => folder(join(fixtures, name)),
+  kernels: kernelsOf(binding, binding.open(0)),
+};
 const subject = { provider, can: answer, notes };
 const stage = new Stage(subject);
 let [passed, failed, skipped] = [0, 0, 0];

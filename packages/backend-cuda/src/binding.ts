@@ -83,6 +83,34 @@ export interface Binding {
   ): Promise<Record<string, NativeTensor>[]>;
 }
 
+/** Single kernels over plain arrays, matrices row by row: for tests. Each but draw writes into its second argument. */
+export interface BindingWithKernels extends Binding {
+  kernelRmsnorm(device: DeviceHandle, out: Float32Array, x: Float32Array, weight: Float32Array, epsilon: number): void;
+  /** `dtype` as in doge.h. */
+  kernelMatmul(
+    device: DeviceHandle,
+    out: Float32Array,
+    x: Float32Array,
+    weight: Float32Array,
+    bias: Float32Array | null,
+    rows: number,
+    inner: number,
+    outer: number,
+    dtype: number,
+  ): void;
+  kernelRope(device: DeviceHandle, x: Float32Array, headDim: number, position: number, theta: number): void;
+  kernelSwiglu(device: DeviceHandle, out: Float32Array, gate: Float32Array, up: Float32Array): void;
+  kernelAttention(
+    device: DeviceHandle,
+    out: Float32Array,
+    query: Float32Array,
+    keys: Float32Array,
+    values: Float32Array,
+    bias: Float32Array,
+  ): void;
+  kernelDraw(device: DeviceHandle, logits: Float32Array, position: number, row: Omit<NativeRow, "sequence">): number;
+}
+
 /** The version of native/doge.h that this package speaks. */
 export const ABI = 1;
 

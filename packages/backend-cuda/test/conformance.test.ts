@@ -2,6 +2,7 @@
 import { conformance } from "@doge-lm/conformance";
 import { describe, test } from "vitest";
 import { cuda } from "../src/index.ts";
+import { kernelsOf } from "./kernels.ts";
 import { counting, cudaOnHostShim, shimBinding, withoutShim } from "./shim.ts";
 
 if (withoutShim === undefined) {
@@ -9,7 +10,9 @@ if (withoutShim === undefined) {
   const counted = counting(shimBinding(), () => {
     calls++;
   });
+  const binding = shimBinding();
   conformance(cudaOnHostShim(), {
+    kernels: kernelsOf(binding, binding.open(0)),
     crossings: {
       provider: cudaOnHostShim(counted),
       counter: {

@@ -2,10 +2,10 @@
 // it is and lives among the tests, so that nobody is offered it.
 import { type Capabilities, checkedProvider, type Provider } from "@doge-lm/core";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { type Binding, type DeviceHandle, loadBinding } from "../src/binding.ts";
+import { type Binding, type BindingWithKernels, type DeviceHandle, loadBinding } from "../src/binding.ts";
 
 /** The binding over the shim: faults can be injected into it. */
-export interface ShimBinding extends Binding {
+export interface ShimBinding extends BindingWithKernels {
   /** The n-th allocation from now on is refused (0: the next), the n-th copy loses the device; -1: never. */
   fail(device: DeviceHandle, allocation: number, operation: number): void;
 }
