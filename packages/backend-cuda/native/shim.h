@@ -92,12 +92,17 @@ struct Block {
   ~Block() { std::free(stacks); }
 };
 
-inline Block& block() {
+inline thread_local Block* running = nullptr;
+inline thread_local Index thread_index{0, 0, 0};
+inline thread_local Index block_index{0, 0, 0};
+inline thread_local Index block_dim{0, 0, 0};
+inline thread_local Index grid_dim{0, 0, 0};
+
+inline Block& block() { return *running; }
+inline Block& own_block() {
   static thread_local Block instance;
   return instance;
 }
-inline thread_local Index thread_index{0, 0, 0}, block_index{0, 0, 0};
-inline thread_local dim3 block_dim, grid_dim;
 
 [[noreturn]] inline void broken(const char* why) {
   std::fprintf(stderr, "shim: %s\n", why);
@@ -176,14 +181,15 @@ inline void prepare(Block& b, int thread) {
 template <class Kernel>
 void launch(dim3 grid, int threads, Kernel kernel) {
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
-  Block& b = block();
+  running = &own_block();
+  Block& b = *running;
   if (b.stacks == nullptr) b.stacks = static_cast<char*>(std::malloc(MOST_THREADS * STACK));
   if (b.stacks == nullptr) broken("no memory for the stacks.");
   b.entry = [](void* context) { (*static_cast<Kernel*>(context))(); };
   b.context = &kernel;
   b.threads = threads;
-  block_dim = dim3(static_cast<unsigned>(threads));
-  grid_dim = grid;
+  block_dim = {static_cast<unsigned>(threads), 1, 1};
+  grid_dim = {grid.x, grid.y, grid.z};
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
