@@ -24,7 +24,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -184,8 +184,9 @@ export function buildRunner({ shim, arch }) {
       "-Wall",
       "-Wextra",
       join(native, "runner.cc"),
-      library,
-      `-Wl,-rpath,${build}`,
+      // By name and from beside the runner: both travel to another machine.
+      ...(process.platform === "darwin" ? [library] : [`-L${build}`, `-l${basename(library, ".so").slice(3)}`]),
+      "-Wl,-rpath,$ORIGIN",
       "-o",
       output,
     ],
