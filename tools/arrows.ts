@@ -12,10 +12,11 @@ const ARROWS: Record<string, readonly string[]> = {
   "packages/backend-reference": ["core", "reference"],
   "packages/backend-wasm": ["core", "wasm"],
   "packages/backend-webgpu": ["core", "webgpu"],
+  "packages/backend-cuda": ["core", "cuda"],
   "packages/conformance": ["core", "demo-model"],
   "packages/demo-model": [],
   "packages/tokenizer-fast": ["core", "tokenizer-fast"],
-  "apps/cli": ["core", "reference", "wasm", "webgpu", "demo-model"],
+  "apps/cli": ["core", "reference", "wasm", "webgpu", "cuda", "demo-model"],
 };
 /** Tests: the witnesses a package may be compared with. */
 const TEST_ARROWS: readonly string[] = ["core", "conformance", "reference", "wasm", "demo-model"];
@@ -33,6 +34,7 @@ const PLATFORM: readonly RegExp[] = [
   /^packages\/core\/src\/node\//,
   /^packages\/conformance\/src\//,
   /^packages\/backend-wasm\/src\/instantiate\.ts$/,
+  /^packages\/backend-cuda\/(src|scripts)\//,
   /^apps\//,
 ];
 

@@ -4,7 +4,7 @@
 //
 //   node tools/packages.ts [--full]     --full: bring the runtimes that are missing, as continuous integration does
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import {
   buildEsbuild,
   buildVite,
@@ -15,7 +15,7 @@ import {
   withViteServer,
   writeSources,
 } from "./packages/bundles.ts";
-import { clearPacks, inspect, type Packed, pack, published } from "./packages/pack.ts";
+import { clearPacks, inspect, missingBinary, type Packed, pack, published } from "./packages/pack.ts";
 import { answerOfBuild, answerOfPage, findBrowser, STRICT, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
@@ -28,6 +28,13 @@ const bring = process.argv.includes("--full") || Boolean(process.env.CI);
 clearPacks();
 const packed = new Map<string, Packed>();
 for (const folder of published()) {
+  const binary = missingBinary(folder);
+  if (binary !== undefined) {
+    await step(`${basename(folder)}, packed`, () => {
+      throw new Skipped(`its ${binary} is made by the release`);
+    });
+    continue;
+  }
   const one = pack(folder);
   packed.set(one.manifest.name, one);
   await step(`${one.manifest.name}, packed`, () => inspect(one));
@@ -39,7 +46,8 @@ for (const [name, { manifest }] of packed) {
     const size = project.install(name, packed);
     // The suite itself is imported by a test runner only.
     const entries = Object.keys(manifest.exports ?? {}).filter(
-      (entry) => !/[*]|\.json$|\.wasm$|worker\.js$/.test(entry) && !(name === "@doge-lm/conformance" && entry === "."),
+      (entry) =>
+        !/[*]|\.json$|\.wasm$|\.node$|worker\.js$/.test(entry) && !(name === "@doge-lm/conformance" && entry === "."),
     );
     const imports = entries.map((entry) => `import * as _${entries.indexOf(entry)} from "${name}${entry.slice(1)}";`);
     project.write("entries.mjs", imports.join("\n"));

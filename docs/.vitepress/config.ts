@@ -88,6 +88,7 @@ export default defineConfig({
           module("@doge-lm/core/node", "core/node"),
           module("@doge-lm/core/browser", "core/browser"),
           module("@doge-lm/wasm", "wasm"),
+          module("@doge-lm/cuda", "cuda"),
           module("@doge-lm/reference", "reference"),
           module("@doge-lm/conformance", "conformance"),
           module("@doge-lm/tokenizer-fast", "tokenizer-fast"),

@@ -1,5 +1,5 @@
 // Packs every package that is published and looks at each tarball: what is in it, what it weighs, what the linters say.
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { kilobytes, root, run, tool } from "./steps.ts";
 
@@ -13,6 +13,7 @@ const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> =
     why: "a page loads it for its speed: it must not cost the time it saves",
   },
   "@doge-lm/conformance": { bytes: 4_000_000, why: "fixtures and goldens travel with the suite" },
+  "@doge-lm/cuda-linux-x64": { bytes: 5_100_000, why: "code for every GPU since 2018 in one file of 5 MB at most" },
 };
 const DEFAULT_LIMIT = { bytes: 1_000_000, why: "install size is a feature: 3 MB for a backend with all it depends on" };
 
@@ -49,6 +50,15 @@ export function published(): string[] {
     .filter((folder) => !manifestIn(folder).private);
 }
 
+/** The compiled file that a package of one holds and that only a release makes, while it is not there. */
+export function missingBinary(folder: string): string | undefined {
+  const entries = Object.values(manifestIn(folder).exports ?? {});
+  return entries.find(
+    (entry): entry is string =>
+      typeof entry === "string" && entry.endsWith(".node") && !existsSync(join(folder, entry)),
+  );
+}
+
 /** Begin with an empty folder of tarballs. */
 export function clearPacks(): void {
   rmSync(packs, { recursive: true, force: true });
@@ -80,8 +90,8 @@ export function inspect({ tarball, folder, manifest }: Packed): string {
     if (manifest.scripts?.[hook] !== undefined) throw new Error(`It has a script, ${hook}, that runs at install.`);
   }
   tool("publint/src/cli.js", ["--strict", tarball]);
-  // Published as ES modules alone. Binaries and the worker's script are entry points for bundlers, and have no types.
-  const files = Object.keys(manifest.exports ?? {}).filter((entry) => /\.wasm$|worker\.js$/.test(entry));
+  // Published as ES modules alone. Binaries and the worker's script are entry points for bundlers and loaders, and have no types.
+  const files = Object.keys(manifest.exports ?? {}).filter((entry) => /\.(wasm|node)$|worker\.js$/.test(entry));
   tool("@arethetypeswrong/cli/dist/index.js", [
     tarball,
     "--profile=esm-only",

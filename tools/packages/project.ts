@@ -7,7 +7,7 @@ import { run } from "./steps.ts";
 
 /** What installing one backend may bring, itself included. */
 const BACKEND = { packages: 5, bytes: 3_000_000 };
-const BACKENDS: readonly string[] = ["@doge-lm/wasm", "@doge-lm/webgpu", "@doge-lm/reference"];
+const BACKENDS: readonly string[] = ["@doge-lm/wasm", "@doge-lm/webgpu", "@doge-lm/cuda", "@doge-lm/reference"];
 
 export class Project implements Disposable {
   readonly folder: string = realpathSync(mkdtempSync(join(tmpdir(), "doge-pack-")));

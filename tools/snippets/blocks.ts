@@ -2,7 +2,8 @@
 // install would put them, and the demo model where a snippet names a folder.
 //
 // What stands behind the language says where a block runs: nothing, in a process of its own; `page`, in a browser (blocks of one
-// section that begin with a file's name are one program); `gpu`, nowhere here, but with its types checked; `vite` and `esbuild`, as what builds a page; `suite`, as a test file.
+// section that begin with a file's name are one program); `gpu`, nowhere here, but its types are checked; `vite` and `esbuild`, as
+// what builds a page; `suite`, as a test file.
 import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
@@ -66,6 +67,7 @@ export class Place {
       ["core", "core"],
       ["wasm", "backend-wasm"],
       ["webgpu", "backend-webgpu"],
+      ["cuda", "backend-cuda"],
       ["reference", "backend-reference"],
       ["conformance", "conformance"],
       ["demo-model", "demo-model"],

@@ -11,6 +11,7 @@ import {
   openCheckpoint,
   type Provider,
 } from "@doge-lm/core";
+import { cuda } from "@doge-lm/cuda";
 import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
@@ -20,12 +21,13 @@ import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 import { debug } from "./watch.ts";
 
-/** Every backend of this program, the preferred first. WebGPU stands behind the CPU until it has been measured on hardware; a
- *  GPU that is none is taken only when `asked` for by name. */
+/** Every backend of this program, the preferred first. GPUs stand behind the CPU until they have been measured on hardware; one that is
+ *  none is taken only when `asked` for by name. */
 export function providers(options: { readonly threads?: number }, asked?: string): Provider[] {
   return [
     wasm(options.threads === undefined ? {} : { threads: options.threads }),
     webgpu({ software: asked === "webgpu" }),
+    cuda(),
     reference(),
   ];
 }

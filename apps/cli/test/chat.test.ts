@@ -129,7 +129,7 @@ describe("through a pipe", () => {
   test("/backend goes on with the same conversation elsewhere", () => {
     const { answers, told } = chat(["What is 2 plus 3?", "/backend reference", "/retry", "/backend"]);
     expect(answers[1]).toBe(answers[0]);
-    expect(told).toBe("The demo model on javascript, f32.\n  wasm\n  webgpu\n* reference\n");
+    expect(told).toBe("The demo model on javascript, f32.\n  wasm\n  webgpu\n  cuda\n* reference\n");
   });
 
   test("/stats tells of the last answer, /help lists, /exit leaves", () => {

@@ -58,9 +58,9 @@ describe("what a person sees first", () => {
   test("backends lists each with its device or its reason", () => {
     type Entry = { name: string; available: boolean; device?: string; code?: string; why?: string };
     const list = JSON.parse(good(["backends", "--json"])) as Entry[];
-    expect(list.map((entry) => entry.name)).toEqual(["wasm", "webgpu", "reference"]);
+    expect(list.map((entry) => entry.name)).toEqual(["wasm", "webgpu", "cuda", "reference"]);
     for (const entry of list) {
-      if (entry.name === "webgpu" && !entry.available)
+      if (["webgpu", "cuda"].includes(entry.name) && !entry.available)
         expect([entry.code, entry.why]).toEqual(["unavailable", expect.stringMatching(/\.$/)]);
       else expect(entry.available && entry.device).toBeTruthy();
     }
@@ -286,7 +286,7 @@ describe("what goes wrong", () => {
     [
       "a backend that does not exist",
       ["generate", "--backend", "abacus", "--prompt", "x"],
-      /abacus.*auto, wasm, webgpu, reference/,
+      /abacus.*auto, wasm, webgpu, cuda, reference/,
     ],
     ["a dtype that does not exist", ["generate", "--dtype", "f64", "--prompt", "x"], /f64/],
     ["a temperature that is no number", ["generate", "--temperature", "warm", "--prompt", "x"], /warm/],

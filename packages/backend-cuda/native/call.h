@@ -1,0 +1,312 @@
+// A call of the contract, from its rows to settled sequences: what must be evaluated is planned into groups of tokens, sent to
+// the device in one piece, and run group by group. What the verbs read of it stands in verbs.h.
+#pragma once
+#include "model.h"
+
+namespace doge {
+
+/** One row of a call. */
+struct Task {
+  Sequence* sequence;
+  int before;  // ids of the sequence before the call: those from here on are the row's own
+  bool held;
+  int count;  // draws
+  const doge_row* row;
+};
+
+/** A token to evaluate. */
+struct Token {
+  int id, position, task;
+};
+
+/** Tokens that go through the layers together; offsets are into the call's words. */
+struct GroupPlan {
+  int from;   // the first of its tokens
+  int count;
+  int span;   // tokens routed together, or 0
+  size_t runs;
+  int run_count;
+  std::vector<int> wanted;  // tokens whose logits are wanted
+  size_t wanted_tokens, wanted_next, wanted_rows;
+};
+
+class Call {
+ public:
+  /** Checks the rows: nothing has changed when it throws. */
+  Call(Model& model, const doge_row* rows, int count, bool draws) : model(model), config(model.config) {
+    int64_t needed = 0;
+    for (int index = 0; index < count; index++) {
+      const doge_row& row = rows[index];
+      Sequence* const sequence = reinterpret_cast<Sequence*>(row.sequence);
+      const int left = config.context - sequence->length() - row.token_count;
+      if (left < 0) {
+        throw Fault{"context-overflow", "row " + std::to_string(index) + ": " + std::to_string(sequence->length()) + " tokens and " +
+                                            std::to_string(row.token_count) + " more are too many: the context holds " +
+                                            std::to_string(config.context) + "."};
+      }
+      if (sequence->length() + row.token_count == 0)
+        throw Fault{"empty-prompt", "row " + std::to_string(index) + ": neither the sequence nor the row has a token to go on from."};
+      for (int token = 0; token < row.token_count; token++) {
+        if (row.tokens[token] >= 0 && row.tokens[token] < config.vocabulary) continue;
+        throw Fault{"invalid-token", "row " + std::to_string(index) + ": id " + std::to_string(row.tokens[token]) + " is outside the vocabulary of " +
+                                         std::to_string(config.vocabulary) + "."};
+      }
+      const int most = draws ? std::max(0, std::min(row.count, left)) : 0;
+      needed += row.token_count + most;
+      tasks.push_back({sequence, sequence->length(), sequence->timeline.held, most, &row});
+    }
+    if (needed > model.room()) no_room(needed, model.room());
+  }
+
+  Model& model;
+  const Config& config;
+  std::vector<Task> tasks;
+  std::vector<Token> tokens;
+  std::vector<GroupPlan> groups;
+  std::vector<RowState> states;
+
+  /** Append the rows' tokens and do `work`: it happens whole, or every sequence is as it was. */
+  template <class Work>
+  void whole(bool scores, bool logits, Work work) {
+    bool prepared = false;
+    try {
+      for (Task& task : tasks) begin(task, scores, logits);
+      prepare();
+      prepared = true;
+      model.control->failed = NOBODY;
+      work();
+      model.device.finish();
+      check_stop();
+    } catch (...) {
+      for (const Task& task : tasks) {
+        if (prepared) task.sequence->cache.wrote(task.sequence->length() + task.count);
+        task.sequence->restore(task.before, task.held);
+      }
+      throw;
+    }
+    for (const Task& task : tasks) {
+      Sequence& sequence = *task.sequence;
+      sequence.cache.wrote(sequence.timeline.evaluated());
+      sequence.cache.keep(sequence.length());
+      sequence.share->set(sequence.length());
+    }
+  }
+
+  /** Plan all that is pending and send it to the device. `wants(task, position)`: whether the logits after a token are needed. */
+  template <class Wants>
+  void plan(Wants wants) {
+    for (size_t index = 0; index < tasks.size(); index++) plan_row(static_cast<int>(index));
+    int longest = 0;
+    size_t most = 0;
+    for (GroupPlan& group : groups) {
+      longest = std::max(longest, group.count);
+      plan_runs(group);
+      std::vector<int> next, rows;
+      for (int index = 0; index < group.count; index++) {
+        const size_t at = static_cast<size_t>(group.from + index);
+        if (!wants(tasks[static_cast<size_t>(tokens[at].task)], tokens[at].position)) continue;
+        group.wanted.push_back(index);
+        next.push_back(at + 1 < tokens.size() ? tokens[at + 1].id : 0);
+        rows.push_back(tokens[at].task);
+      }
+      most = std::max(most, group.wanted.size());
+      group.wanted_tokens = put(group.wanted);
+      group.wanted_next = put(next);
+      group.wanted_rows = put(rows);
+    }
+    std::vector<int> list(tokens.size());
+    const auto all = [&](int Token::*field) {
+      for (size_t index = 0; index < tokens.size(); index++) list[index] = tokens[index].*field;
+      return put(list);
+    };
+    ids_ = all(&Token::id);
+    positions_ = all(&Token::position);
+    rows_ = all(&Token::task);
+    int drawing = 0;
+    for (const Task& task : tasks) drawing += task.count > 0 ? 1 : 0;
+    plan_states();
+    Buffers& buffers = model.buffers;
+    buffers.reserve_tokens(config, model.heads, std::max(longest, std::min(TILE, static_cast<int>(tasks.size()))));
+    const size_t logits_rows = std::max(most, static_cast<size_t>(drawing));
+    buffers.reserve_logits(config, static_cast<int>(std::min(logits_rows, static_cast<size_t>(HEAD_ROWS))), drawing > 0);
+    buffers.words.reserve(blob_.size());
+    buffers.states.reserve(states.size());
+    buffers.pages.reserve(pages_.size());
+    model.device.upload(buffers.pages, pages_.data(), pages_.size() * sizeof(int));
+    model.device.upload(buffers.words, blob_.data(), blob_.size() * sizeof(int));
+    model.device.upload(buffers.states, states.data(), states.size() * sizeof(RowState));
+  }
+
+  /** Every group through the layers, then `after(group)`; `inside(group, layer)` after each layer's attention. */
+  template <class After, class Inside>
+  void each_group(After after, Inside inside) {
+    for (const GroupPlan& plan : groups) {
+      const size_t from = static_cast<size_t>(plan.from);
+      const Group group{words(ids_ + from),
+                        words(positions_ + from),
+                        words(rows_ + from),
+                        reinterpret_cast<const Run*>(words(plan.runs)),
+                        plan.run_count,
+                        plan.count,
+                        plan.span};
+      model.layers(group, model.buffers.states, model.buffers.pages, [&](int layer) { inside(plan, layer); });
+      after(plan);
+      // The host stays one group ahead at most: an abort is noticed in time.
+      model.device.finish();
+      check_stop();
+    }
+    for (const Task& task : tasks) task.sequence->timeline.evaluated_to(task.sequence->length());
+  }
+  template <class After>
+  void each_group(After after) {
+    each_group(after, [](const GroupPlan&, int) {});
+  }
+
+  /** The logits that are wanted of a group, up to HEAD_ROWS at a time: `use(first, rows)`. */
+  template <class Use>
+  void each_logits(const GroupPlan& plan, Use use) {
+    for (size_t first = 0; first < plan.wanted.size(); first += HEAD_ROWS) {
+      const int rows = static_cast<int>(std::min(plan.wanted.size() - first, static_cast<size_t>(HEAD_ROWS)));
+      model.head(words(plan.wanted_tokens + first), 0, rows);
+      use(first, rows);
+    }
+  }
+
+  int* words(size_t at) const { return model.buffers.words + at; }
+  const Token& token_of(const GroupPlan& plan, size_t index) const { return tokens[static_cast<size_t>(plan.from) + index]; }
+
+  /** Throws "aborted" and "numerical" when the device or the host has said so. */
+  void check_stop() const {
+    const int failed = model.control->failed;
+    if (failed != NOBODY) {
+      throw Fault{"numerical", "row " + std::to_string(failed) + ": its logits have a NaN or nothing finite, so that no token follows from them."};
+    }
+    if (model.control->abort != 0) throw Fault{"aborted", "The call was aborted; nothing was changed."};
+  }
+
+ private:
+  [[noreturn]] void no_room(int64_t needed, int64_t left) const {
+    throw Fault{"no-room", "The call needs room for " + std::to_string(needed) + " more tokens and " + std::to_string(left) + " of " +
+                               std::to_string(config.room) + " are left: close or rewind sequences, or load the model with a larger `room`."};
+  }
+
+  /** Append a row's tokens, and see to it that the logits it asks about are computed. */
+  static void begin(Task& task, bool scores, bool logits) {
+    Sequence& sequence = *task.sequence;
+    // The first of the tokens is scored by the logits before it.
+    if (scores && task.row->token_count > 0) sequence.reopen();
+    sequence.timeline.append(task.row->tokens, task.row->token_count);
+    if (sequence.timeline.held) task.count = 0;
+    if ((logits || task.count > 0) && sequence.timeline.evaluated() == sequence.length()) sequence.reopen();
+  }
+
+  /** Pages for what each row will hold at most. Errors: "no-room", before any is taken. */
+  void prepare() {
+    int needed = 0;
+    for (const Task& task : tasks) needed += task.sequence->cache.cost(task.sequence->timeline.evaluated(), task.sequence->length() + task.count);
+    if (needed > model.pages->free()) no_room(static_cast<int64_t>(needed) * PAGE, static_cast<int64_t>(model.pages->free()) * PAGE);
+    for (const Task& task : tasks) task.sequence->cache.prepare(task.sequence->timeline.evaluated(), task.sequence->length() + task.count);
+  }
+
+  size_t put(const std::vector<int>& numbers) {
+    if (blob_.size() % 2 != 0) blob_.push_back(0);  // runs are pairs
+    const size_t at = blob_.size();
+    blob_.insert(blob_.end(), numbers.begin(), numbers.end());
+    return at;
+  }
+
+  void plan_row(int index) {
+    const Timeline& timeline = tasks[static_cast<size_t>(index)].sequence->timeline;
+    for (const Span& span : timeline.pending()) {
+      const bool together = config.routes_spans() && span.to - span.from > 1;
+      // What the window may evict must stay readable while its run attends.
+      const int most = model.pages->shape.window > 0 && span.to > model.pages->shape.window ? JOURNAL : TILE;
+      int of_row = 0;
+      for (int position = span.from; position < span.to; position++) {
+        tokens.push_back({timeline.ids()[static_cast<size_t>(position)], position, index});
+        GroupPlan* const last = groups.empty() ? nullptr : &groups.back();
+        const bool fits = last != nullptr &&
+                          (together ? position > span.from : last->span == 0 && last->count < TILE && of_row < most);
+        if (fits) {
+          last->count++;
+          of_row++;
+        } else {
+          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, {}, 0, 0, 0});
+          of_row = 1;
+        }
+        if (together) groups.back().span = span.to - span.from;
+      }
+    }
+  }
+
+  /** Tokens of one row that follow each other; of a long span under a window, pieces of the journal's length that each count from
+   *  their own first token. */
+  void plan_runs(GroupPlan& group) {
+    std::vector<int> runs;
+    if (group.span > JOURNAL && model.pages->shape.window > 0) {
+      for (int first = 0; first < group.count; first += JOURNAL) {
+        runs.push_back(0);
+        runs.push_back(std::min(JOURNAL, group.count - first));
+      }
+    } else {
+      for (int index = 0; index < group.count; index++) {
+        const size_t at = static_cast<size_t>(group.from + index);
+        if (index > 0 && tokens[at].task == tokens[at - 1].task) {
+          runs.back()++;
+          continue;
+        }
+        runs.push_back(index);
+        runs.push_back(1);
+      }
+    }
+    group.run_count = static_cast<int>(runs.size() / 2);
+    group.runs = put(runs);
+  }
+
+  void plan_states() {
+    int out = 0;
+    int top_out = 0;
+    const size_t bits = static_cast<size_t>((config.vocabulary + 31) / 32);
+    for (const Task& task : tasks) {
+      const doge_row& row = *task.row;
+      RowState state{};
+      state.left = task.count;
+      state.position = task.sequence->length();
+      state.reach = task.sequence->cache.reach();
+      state.first_page = static_cast<int>(pages_.size());
+      pages_.insert(pages_.end(), task.sequence->cache.held().begin(), task.sequence->cache.held().end());
+      state.allowed = state.seen = -1;
+      if (task.count > 0) {
+        state.alternatives = row.alternatives;
+        state.top_k = row.top_k;
+        state.seed = row.seed;
+        state.temperature = row.temperature;
+        state.top_p = row.top_p;
+        state.min_p = row.min_p;
+        state.penalty = row.repetition_penalty;
+        state.out = out;
+        state.top_out = top_out;
+        state.stop_count = row.stop_count;
+        state.stops = static_cast<int>(put(std::vector<int>(row.stops, row.stops + row.stop_count)));
+        if (row.allowed != nullptr) {
+          const int* const from = reinterpret_cast<const int*>(row.allowed);
+          state.allowed = static_cast<int>(put(std::vector<int>(from, from + bits)));
+        }
+        if (row.repetition_penalty != 1.0) {
+          std::vector<int> seen(bits, 0);
+          for (const int32_t id : task.sequence->timeline.ids()) seen[static_cast<size_t>(id >> 5)] |= static_cast<int>(1u << (id & 31));
+          state.seen = static_cast<int>(put(seen));
+        }
+        out += task.count;
+        top_out += task.count * std::max(0, row.alternatives);
+      }
+      states.push_back(state);
+    }
+  }
+
+  std::vector<int> blob_;
+  std::vector<int> pages_;
+  size_t ids_ = 0, positions_ = 0, rows_ = 0;
+};
+
+}  // namespace doge

@@ -1,0 +1,255 @@
+// attention: keeps the new keys under the dynamic mask, then scores, softmax and the weighted sum of values.
+//
+// A sequence's keys stand in pages of 16 slots. One layer of a page, all of it 4-byte words:
+//
+//   keys       f32 (kv_heads, head_dim, 16)   turned, so that the lanes of a warp hold a key each and no sum crosses lanes
+//   values     f32 (kv_heads, 16, head_dim)
+//   biases     f32 (bias_heads, 16)
+//   positions  i32 (kv_heads, 16)             with a window only; NOBODY: free
+//   evicted    i32 (kv_heads, 16)             the position whose token evicted the key; NOBODY: none
+//
+// Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
+// position <= i < evicted. Evicted keys stay for JOURNAL more tokens, then the next key takes their slot; so a run of at most
+// JOURNAL tokens may be kept as a whole before any of them attends.
+//
+// Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
+#pragma once
+#include "rope.cuh"
+
+namespace doge {
+
+/** Pages and how one layer of them is laid out, in words. */
+struct PageShape {
+  char* base;
+  size_t page_bytes;
+  size_t layer_at;  // bytes from the start of a page to the layer's part
+  int values_at, biases_at, positions_at, evicted_at;
+  int window;  // 0: nothing is ever dropped
+};
+
+__device__ __forceinline__ float* layer_of(const PageShape& shape, int page) {
+  return reinterpret_cast<float*>(shape.base + static_cast<size_t>(page) * shape.page_bytes + shape.layer_at);
+}
+__device__ __forceinline__ int* meta_of(const PageShape& shape, const int* pages, int slot, int at, int head) {
+  return reinterpret_cast<int*>(layer_of(shape, pages[slot / PAGE])) + at + head * PAGE + slot % PAGE;
+}
+
+/** Tokens of one row that follow each other in a group. */
+struct Run {
+  int first;
+  int count;
+};
+
+constexpr int KEEP_THREADS = 256;
+constexpr int STORE_THREADS = 64;
+constexpr int ATTENTION_THREADS = 128;
+/** Numbers of a head that a lane may hold: heads of up to 256. */
+constexpr int HELD = 8;
+
+/** With a window: choose the slot of every token of a run, token by token, and evict what no longer is among the greatest W in
+ *  (bias, position) order. Grid (runs, kv_heads). slots (tokens, kv_heads), written; bias (tokens, stride). */
+__global__ void keep_kernel(int* slots, const float* bias, const Run* runs, const int* positions, const int* rows,
+                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  __shared__ int best_slot[KEEP_THREADS / WARP];
+  __shared__ unsigned long long best_key[KEEP_THREADS / WARP];
+  const Run run = runs[blockIdx.x];
+  const int head = static_cast<int>(blockIdx.y);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (positions[run.first] < 0) return;
+  const RowState& state = states[rows[run.first]];
+  const int* const pages = call_pages + state.first_page;
+  const int most = page.window + JOURNAL;
+  for (int token = run.first; token < run.first + run.count; token++) {
+    const int position = positions[token];
+    // A slot of its own while there are fresh ones, else a free one or one that the journal has done with.
+    int slot = -1;
+    if (position < most && *meta_of(page, pages, position, page.positions_at, head) == NOBODY) slot = position;
+    if (slot < 0) {
+      const int used = min(most, max(state.reach, position));
+      int found = most;
+      for (int candidate = thread; candidate < used && found == most; candidate += KEEP_THREADS) {
+        const int by = *meta_of(page, pages, candidate, page.evicted_at, head);
+        const bool free = *meta_of(page, pages, candidate, page.positions_at, head) == NOBODY;
+        if (free || (by != NOBODY && by <= position - JOURNAL)) found = candidate;
+      }
+      slot = -block_max(-found, best_slot);
+    }
+    __syncthreads();
+    if (thread == 0) {
+      *meta_of(page, pages, slot, page.positions_at, head) = position;
+      *meta_of(page, pages, slot, page.evicted_at, head) = NOBODY;
+      layer_of(page, pages[slot / PAGE])[page.biases_at + head * PAGE + slot % PAGE] =
+          bias[static_cast<size_t>(token) * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(head)];
+      slots[token * shape.kv_heads + head] = slot;
+    }
+    __syncthreads();
+    if (position >= page.window) {
+      const int used = min(most, max(state.reach, position + 1));
+      unsigned long long least = 0;  // the complement of the least key: 0 is none
+      int least_slot = -1;
+      for (int candidate = thread; candidate < used; candidate += KEEP_THREADS) {
+        const int own = *meta_of(page, pages, candidate, page.positions_at, head);
+        if (own == NOBODY || *meta_of(page, pages, candidate, page.evicted_at, head) != NOBODY) continue;
+        const float its = layer_of(page, pages[candidate / PAGE])[page.biases_at + head * PAGE + candidate % PAGE];
+        const unsigned long long key = ~(static_cast<unsigned long long>(ordered(its)) << 32 | static_cast<unsigned>(own));
+        if (key > least) {
+          least = key;
+          least_slot = candidate;
+        }
+      }
+      const unsigned long long chosen = block_max(least, best_key);
+      // Positions differ, so only one thread has it.
+      if (least == chosen && least_slot >= 0) *meta_of(page, pages, least_slot, page.evicted_at, head) = position;
+      __syncthreads();
+    }
+  }
+}
+
+/** Copies each token's keys, values and biases into its slot. Grid (tokens, kv_heads). slots: null without a window. */
+__global__ void store_kernel(const float* qkv, const float* bias, const int* slots, const int* positions, const int* rows,
+                             const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  const size_t token = blockIdx.x;
+  const int head = static_cast<int>(blockIdx.y);
+  const int position = positions[token];
+  if (position < 0) return;
+  const int slot = slots == nullptr ? position : slots[token * static_cast<size_t>(shape.kv_heads) + static_cast<size_t>(head)];
+  float* const layer = layer_of(page, call_pages[states[rows[token]].first_page + slot / PAGE]);
+  const int lane = slot % PAGE;
+  const float* const row = qkv + token * static_cast<size_t>(shape.qkv_stride);
+  const float* const key = row + shape.key_at + head * shape.head_dim;
+  const float* const value = row + shape.value_at + head * shape.head_dim;
+  const int start = head * shape.head_dim * PAGE;
+  for (int index = static_cast<int>(threadIdx.x); index < shape.head_dim; index += STORE_THREADS) {
+    layer[start + index * PAGE + lane] = key[index];
+    layer[page.values_at + start + lane * shape.head_dim + index] = value[index];
+  }
+  const int shared = shape.bias_heads / shape.kv_heads;
+  for (int each = static_cast<int>(threadIdx.x); each < shared; each += STORE_THREADS) {
+    const int which = head * shared + each;
+    layer[page.biases_at + which * PAGE + lane] = bias[token * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(which)];
+  }
+}
+
+/** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads).
+ *  The warps of a block take 32 slots each in turn; their sums are merged in the order of the warps.
+ *
+ *  The sum is taken over value[j] - own, with own the token's value, and own added at the end. So a text that begins with one
+ *  token several times reads exactly that token's value each time, as it does in exact arithmetic: its keys then tie in the next
+ *  layer too, and the window keeps the one that the definition keeps. */
+__global__ void attention_kernel(float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
+                                 const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  constexpr int WARPS = ATTENTION_THREADS / WARP;
+  __shared__ float query[WARP * HELD];
+  __shared__ float weights[WARPS][WARP];
+  __shared__ float sums[WARPS][WARP * HELD];
+  __shared__ float highest[WARPS], totals[WARPS];
+  const size_t token = blockIdx.x;
+  const int head = static_cast<int>(blockIdx.y);
+  const int position = positions[token];
+  if (position < 0) return;
+  const int warp = static_cast<int>(threadIdx.x) / WARP;
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
+  const int dim = shape.head_dim;
+  const int kv_head = head / (shape.heads / shape.kv_heads);
+  const int bias_head = head / (shape.heads / shape.bias_heads);
+  const RowState& state = states[rows[token]];
+  const int* const pages = call_pages + state.first_page;
+  const int slots = page.window == 0 ? position + 1 : min(page.window + JOURNAL, max(state.reach, position + 1));
+  const float* const from = qkv + token * static_cast<size_t>(shape.qkv_stride) + head * dim;
+  for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) query[index] = from[index];
+  __syncthreads();
+
+  const float scale = 1.0f / sqrtf(static_cast<float>(dim));
+  float best = -INFINITY;
+  float total = 0.0f;
+  float held[HELD] = {};
+  const float* const own_value = qkv + token * static_cast<size_t>(shape.qkv_stride) + shape.value_at + kv_head * dim;
+  float own[HELD];
+#pragma unroll
+  for (int part = 0; part < HELD; part++) own[part] = part * WARP + lane < dim ? own_value[part * WARP + lane] : 0.0f;
+  for (int base = warp * WARP; base < slots; base += WARPS * WARP) {
+    const int slot = base + lane;
+    float score = -INFINITY;
+    if (slot < slots) {
+      const float* const layer = layer_of(page, pages[slot / PAGE]);
+      bool seen = true;
+      if (page.window > 0) {
+        const int* const words = reinterpret_cast<const int*>(layer);
+        const int at = kv_head * PAGE + slot % PAGE;
+        seen = words[page.positions_at + at] <= position && words[page.evicted_at + at] > position;
+      }
+      if (seen) {
+        const float* const key = layer + kv_head * dim * PAGE + slot % PAGE;
+        float dot = 0.0f;
+        for (int index = 0; index < dim; index++) dot = __fmaf_rn(query[index], key[index * PAGE], dot);
+        score = dot * scale + layer[page.biases_at + bias_head * PAGE + slot % PAGE];
+      }
+    }
+    const float top = warp_max(score);
+    if (top == -INFINITY) continue;
+    const float next = top > best ? top : best;
+    const float fade = best == -INFINITY ? 0.0f : expf(best - next);
+    const float weight = score == -INFINITY ? 0.0f : expf(score - next);
+    best = next;
+    total = total * fade + weight;
+    weights[warp][lane] = weight;
+    __syncwarp();
+#pragma unroll
+    for (int part = 0; part < HELD; part++) held[part] *= fade;
+    const int count = min(WARP, slots - base);
+    for (int each = 0; each < count; each++) {
+      const float its = weights[warp][each];
+      if (its == 0.0f) continue;
+      const float* const value = layer_of(page, pages[(base + each) / PAGE]) + page.values_at + kv_head * dim * PAGE +
+                                 (base + each) % PAGE * dim;
+#pragma unroll
+      for (int part = 0; part < HELD; part++)
+        if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value[part * WARP + lane] - own[part], held[part]);
+    }
+    __syncwarp();
+  }
+  total = warp_sum(total);
+#pragma unroll
+  for (int part = 0; part < HELD; part++) sums[warp][part * WARP + lane] = held[part];
+  if (lane == 0) {
+    highest[warp] = best;
+    totals[warp] = total;
+  }
+  __syncthreads();
+  float top = highest[0];
+  for (int each = 1; each < WARPS; each++) top = highest[each] > top ? highest[each] : top;
+  float all = 0.0f;
+  float fades[WARPS];
+  for (int each = 0; each < WARPS; each++) {
+    fades[each] = highest[each] == -INFINITY ? 0.0f : expf(highest[each] - top);
+    all += totals[each] * fades[each];
+  }
+  float* const to = mixed + token * static_cast<size_t>(mixed_stride) + head * dim;
+  for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
+    float sum = 0.0f;
+    for (int each = 0; each < WARPS; each++) sum += sums[each][index] * fades[each];
+    to[index] = own_value[index] + sum / all;
+  }
+}
+
+/** Make pages empty: nobody in any slot. Grid (pages, layers). */
+__global__ void clear_kernel(const int* list, PageShape page, Heads shape, size_t layer_bytes) {
+  int* const words = reinterpret_cast<int*>(page.base + static_cast<size_t>(list[blockIdx.x]) * page.page_bytes +
+                                            static_cast<size_t>(blockIdx.y) * layer_bytes);
+  for (int index = static_cast<int>(threadIdx.x); index < shape.kv_heads * PAGE; index += static_cast<int>(blockDim.x)) {
+    words[page.positions_at + index] = NOBODY;
+    words[page.evicted_at + index] = NOBODY;
+  }
+}
+
+/** Restore the state after the first `length` tokens: later keys are gone, and so is what later tokens evicted. */
+__global__ void truncate_kernel(const int* list, int length, PageShape page, Heads shape, size_t layer_bytes) {
+  int* const words = reinterpret_cast<int*>(page.base + static_cast<size_t>(list[blockIdx.x]) * page.page_bytes +
+                                            static_cast<size_t>(blockIdx.y) * layer_bytes);
+  for (int index = static_cast<int>(threadIdx.x); index < shape.kv_heads * PAGE; index += static_cast<int>(blockDim.x)) {
+    if (words[page.positions_at + index] >= length) words[page.positions_at + index] = NOBODY;
+    if (words[page.evicted_at + index] >= length) words[page.evicted_at + index] = NOBODY;
+  }
+}
+
+}  // namespace doge

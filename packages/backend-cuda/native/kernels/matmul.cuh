@@ -1,0 +1,140 @@
+// matmul: every linear map of the model, with its bias where it has one.
+//
+// A warp computes COLUMNS outputs of ROWS rows. Lane l sums the inner indices of chunks l, l + 32, ... in their order, then the
+// lanes are added in the order of a butterfly: each number's sum has one order, whatever the rows of a call are, which the
+// dynamic mask needs (equal tokens must tie exactly). A weight is read once for all ROWS rows.
+#pragma once
+#include "common.cuh"
+
+namespace doge {
+
+/** Numbers that a lane reads at a time: 16 bytes of f32, bf16 and q8 alike are 4, 8 and 16; q8 takes 8 to stay in one block. */
+template <Type type>
+struct Format;
+template <>
+struct Format<Type::F32> {
+  static constexpr int CHUNK = 4;
+  __device__ static __forceinline__ void load(float (&to)[CHUNK], const Matrix& matrix, size_t row, int column) {
+    const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(matrix.data) +
+                                                         row * static_cast<size_t>(matrix.stride) + column);
+    to[0] = four.x;
+    to[1] = four.y;
+    to[2] = four.z;
+    to[3] = four.w;
+  }
+};
+template <>
+struct Format<Type::BF16> {
+  static constexpr int CHUNK = 8;
+  __device__ static __forceinline__ void load(float (&to)[CHUNK], const Matrix& matrix, size_t row, int column) {
+    const uint4 eight = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) +
+                                                        row * static_cast<size_t>(matrix.stride) + column);
+    const unsigned words[4] = {eight.x, eight.y, eight.z, eight.w};
+#pragma unroll
+    for (int pair = 0; pair < 4; pair++) {
+      to[2 * pair] = __int_as_float(static_cast<int>(words[pair] << 16));
+      to[2 * pair + 1] = __int_as_float(static_cast<int>(words[pair] & 0xffff0000u));
+    }
+  }
+};
+template <>
+struct Format<Type::Q8> {
+  static constexpr int CHUNK = 8;
+  __device__ static __forceinline__ void load(float (&to)[CHUNK], const Matrix& matrix, size_t row, int column) {
+    const uint2 eight = *reinterpret_cast<const uint2*>(static_cast<const signed char*>(matrix.data) +
+                                                        row * static_cast<size_t>(matrix.stride) + column);
+    const float scale = matrix.scales[row * static_cast<size_t>(matrix.stride / BLOCK) + static_cast<size_t>(column / BLOCK)];
+    const unsigned words[2] = {eight.x, eight.y};
+#pragma unroll
+    for (int index = 0; index < CHUNK; index++)
+      to[index] = static_cast<float>(static_cast<signed char>((words[index / 4] >> (8 * (index % 4))) & 0xff)) * scale;
+  }
+};
+
+constexpr int MATMUL_THREADS = 128;
+constexpr int MATMUL_COLUMNS = 4;
+
+/** out[r, o] = sum_i x[r, i] weight[o, i] + bias[o]. x (rows, x_stride), its padding zero; out (rows, out_stride).
+ *  `positions`: rows at -1 are not wanted, a tile without any is left out; null: all are. */
+template <Type type, int ROWS>
+__global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows,
+                              const int* positions) {
+  constexpr int CHUNK = Format<type>::CHUNK;
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
+  const int column = (static_cast<int>(blockIdx.x) * (MATMUL_THREADS / WARP) + static_cast<int>(threadIdx.x) / WARP) * MATMUL_COLUMNS;
+  const int first = static_cast<int>(blockIdx.y) * ROWS;
+  if (column >= weight.outer) return;
+  if (positions != nullptr) {
+    bool wanted = false;
+    for (int row = 0; row < ROWS && first + row < rows; row++) wanted = wanted || positions[first + row] >= 0;
+    if (!wanted) return;
+  }
+
+  float sums[ROWS * MATMUL_COLUMNS] = {};
+  for (int index = lane * CHUNK; index < weight.stride; index += WARP * CHUNK) {
+    float w[MATMUL_COLUMNS][CHUNK];
+#pragma unroll
+    for (int each = 0; each < MATMUL_COLUMNS; each++) {
+      const int safe = column + each < weight.outer ? column + each : column;
+      Format<type>::load(w[each], weight, static_cast<size_t>(safe), index);
+    }
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+      const int safe = first + row < rows ? first + row : first;
+      const float4* const from =
+          reinterpret_cast<const float4*>(x + static_cast<size_t>(safe) * static_cast<size_t>(x_stride) + index);
+      float part[CHUNK];
+#pragma unroll
+      for (int quad = 0; quad < CHUNK / 4; quad++) {
+        const float4 four = from[quad];
+        part[4 * quad] = four.x;
+        part[4 * quad + 1] = four.y;
+        part[4 * quad + 2] = four.z;
+        part[4 * quad + 3] = four.w;
+      }
+#pragma unroll
+      for (int each = 0; each < MATMUL_COLUMNS; each++)
+#pragma unroll
+        for (int step = 0; step < CHUNK; step++)
+          sums[row * MATMUL_COLUMNS + each] = __fmaf_rn(part[step], w[each][step], sums[row * MATMUL_COLUMNS + each]);
+    }
+  }
+  warp_sums(sums);
+  // Lane i writes number i: registers cannot be indexed by the lane, so each is offered in turn.
+#pragma unroll
+  for (int index = 0; index < ROWS * MATMUL_COLUMNS; index++) {
+    const int row = first + index / MATMUL_COLUMNS;
+    const int each = column + index % MATMUL_COLUMNS;
+    if (lane == index % WARP && row < rows && each < weight.outer)
+      out[static_cast<size_t>(row) * static_cast<size_t>(out_stride) + static_cast<size_t>(each)] =
+          sums[index] + (weight.bias == nullptr ? 0.0f : weight.bias[each]);
+  }
+}
+
+template <Type type>
+inline void matmul_of(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
+                      const int* positions) {
+  const int per_block = MATMUL_THREADS / WARP * MATMUL_COLUMNS;
+  const unsigned columns = static_cast<unsigned>((weight.outer + per_block - 1) / per_block);
+  const auto grid = [&](int tile) { return dim3(columns, static_cast<unsigned>((rows + tile - 1) / tile)); };
+  if (rows == 1)
+    device.launch(matmul_kernel<type, 1>, grid(1), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+  else if (rows <= 4)
+    device.launch(matmul_kernel<type, 4>, grid(4), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+  else
+    device.launch(matmul_kernel<type, 8>, grid(8), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+}
+
+/** The launch for a matrix of any format. x_stride is at least the matrix's stride. */
+inline void matmul(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
+                   const int* positions = nullptr) {
+  if (rows == 0) return;
+  if (weight.type == Type::F32)
+    matmul_of<Type::F32>(device, out, out_stride, x, x_stride, weight, rows, positions);
+  else if (weight.type == Type::BF16)
+    matmul_of<Type::BF16>(device, out, out_stride, x, x_stride, weight, rows, positions);
+  else
+    matmul_of<Type::Q8>(device, out, out_stride, x, x_stride, weight, rows, positions);
+}
+
+}  // namespace doge

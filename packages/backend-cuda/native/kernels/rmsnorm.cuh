@@ -1,0 +1,31 @@
+// rmsnorm: the gated residual, then the normalisation that always follows it.
+#pragma once
+#include "common.cuh"
+
+namespace doge {
+
+/** x <- gate * x + update (left out when gate is null), then out = weight * x / sqrt(mean(x^2) + epsilon).
+ *  One block a token; x, update and out are (tokens, stride). Rows `from` says which token row r of `out` is, when not r. */
+__global__ void rmsnorm_kernel(float* out, float* x, const float* gate, const float* update, const float* weight, int width,
+                               int stride, float epsilon, const int* from) {
+  __shared__ float sums[8];
+  const size_t row = blockIdx.x;
+  const size_t token = from == nullptr ? row : static_cast<size_t>(from[row]);
+  float* const stream = x + token * static_cast<size_t>(stride);
+  const float* const added = update + token * static_cast<size_t>(stride);
+  float* const to = out + row * static_cast<size_t>(stride);
+  float squares = 0.0f;
+  for (int column = static_cast<int>(threadIdx.x); column < width; column += static_cast<int>(blockDim.x)) {
+    float value = stream[column];
+    if (gate != nullptr) {
+      value = __fmaf_rn(gate[column], value, added[column]);
+      stream[column] = value;
+    }
+    squares = __fmaf_rn(value, value, squares);
+  }
+  const float scale = 1.0f / sqrtf(block_sum(squares, sums) / static_cast<float>(width) + epsilon);
+  for (int column = static_cast<int>(threadIdx.x); column < width; column += static_cast<int>(blockDim.x))
+    to[column] = weight[column] * (stream[column] * scale);
+}
+
+}  // namespace doge

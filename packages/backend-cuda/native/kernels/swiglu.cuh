@@ -1,0 +1,17 @@
+// swiglu: the gated unit between the two halves of the dense feed-forward.
+#pragma once
+#include "common.cuh"
+
+namespace doge {
+
+__device__ __forceinline__ float silu(float z) { return z / (1.0f + expf(-z)); }
+
+/** gate_up (tokens, stride): the first `width` numbers of a row become silu(gate) * up, with up the `width` behind them. The
+ *  padding behind them, up to `padded`, becomes zero: it is the padding of the next matmul's rows. */
+__global__ void swiglu_kernel(float* gate_up, int stride, int width, int padded) {
+  float* const row = gate_up + static_cast<size_t>(blockIdx.y) * static_cast<size_t>(stride);
+  const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (column < width) row[column] = silu(row[column]) * row[padded + column];
+}
+
+}  // namespace doge

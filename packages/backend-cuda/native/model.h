@@ -1,0 +1,268 @@
+// A model on the device: its weights, tables, pages and buffers, and the forward pass in the order of docs/model.md.
+#pragma once
+#include <atomic>
+#include "buffers.h"
+#include "kernels/draw.cuh"
+#include "kernels/experts.cuh"
+#include "kernels/matmul.cuh"
+#include "kernels/rmsnorm.cuh"
+#include "pages.h"
+#include "timeline.h"
+
+namespace doge {
+
+constexpr int NORM_THREADS = 256;
+constexpr int SWIGLU_THREADS = 128;
+/** Pages beyond the room asked for: sequences fill their last page in part. */
+constexpr int SLACK_PAGES = 32;
+
+/** Cosines and sines (head_dim / 2) of a position, frequencies and angles rounded to f32 as in transformers (docs/model.md). */
+inline void angles(const Config& config, int position, float* cosine, float* sine) {
+  double base = config.rope_theta;
+  if (config.rope_type == DOGE_ROPE_DYNAMIC && position + 1 > config.max_positions) {
+    const double stretch = config.rope_factor * (position + 1) / config.max_positions - (config.rope_factor - 1);
+    base = static_cast<float>(config.rope_theta * std::pow(stretch, config.head_dim / (config.head_dim - 2.0)));
+  }
+  for (int index = 0; index < config.head_dim / 2; index++) {
+    const float power = static_cast<float>(std::pow(base, static_cast<double>(static_cast<float>(2.0 * index / config.head_dim))));
+    const float inverse = static_cast<float>(1.0 / static_cast<double>(power));
+    const double divisor = config.rope_type == DOGE_ROPE_LINEAR ? config.rope_factor : 1.0;
+    const float frequency = static_cast<float>(static_cast<double>(inverse) / divisor);
+    const float angle = static_cast<float>(position * static_cast<double>(frequency));
+    cosine[index] = static_cast<float>(std::cos(static_cast<double>(angle)));
+    sine[index] = static_cast<float>(std::sin(static_cast<double>(angle)));
+  }
+}
+
+class Model;
+
+class Sequence {
+ public:
+  Sequence(Model& model, Pages& pages, bool reference_routing, int64_t* used)
+      : model(model), timeline(reference_routing), cache(pages), share(new Share(used)) {}
+  Sequence(Sequence& past) : model(past.model), timeline(past.timeline), cache(past.cache), share(past.share->fork()) {}
+
+  Model& model;
+  Timeline timeline;
+  Cache cache;
+  std::unique_ptr<Share> share;
+
+  int length() const { return timeline.length(); }
+  void rewind(int length) {
+    if (length >= timeline.length()) return;
+    truncate(timeline.rewind(length));
+    share->set(length);
+  }
+  /** Make the last id pending again, so that what follows it can be computed anew. */
+  void reopen() { truncate(timeline.reopen()); }
+  /** After a call that failed: the sequence as it was. Keys that the call wrote are not to be relied on. */
+  void restore(int length, bool held) {
+    timeline.rewind(length);
+    timeline.held = held;
+    truncate(timeline.evaluated());
+    share->set(length);
+  }
+
+ private:
+  void truncate(int valid) {
+    if (cache.truncate(valid, timeline.length())) return;
+    cache.reset();
+    timeline.evaluated_to(0);
+  }
+};
+
+/** The tokens of a group: where each stands and whose it is; arrays on the device. */
+struct Group {
+  const int* ids;
+  const int* positions;
+  const int* rows;
+  const Run* runs;
+  int run_count;
+  int count;
+  /** Tokens routed together, all of this group, or 0. */
+  int span;
+};
+
+class Model {
+ public:
+  Model(Context& context, const Config& config) : device(context), config(config), weights(device, config), buffers(device) {
+    heads.heads = config.heads;
+    heads.kv_heads = config.kv_heads;
+    heads.bias_heads = config.bias_heads;
+    heads.head_dim = config.head_dim;
+    heads.key_at = padded(config.queries());
+    heads.value_at = heads.key_at + padded(config.keys());
+    heads.qkv_stride = heads.value_at + padded(config.keys());
+    heads.delta_stride = padded(config.bias_heads);
+
+    const int head_words = config.keys() * PAGE;
+    PageShape shape{};
+    // A window as long as the context never drops anything.
+    shape.window = config.window >= config.context ? 0 : config.window;
+    shape.values_at = head_words;
+    shape.biases_at = 2 * head_words;
+    shape.positions_at = shape.biases_at + config.bias_heads * PAGE;
+    shape.evicted_at = shape.positions_at + config.kv_heads * PAGE;
+    const size_t layer_bytes = static_cast<size_t>(shape.evicted_at + config.kv_heads * PAGE) * 4;
+    shape.page_bytes = layer_bytes * static_cast<size_t>(config.layers);
+    const int64_t count = (config.room + PAGE - 1) / PAGE + SLACK_PAGES;
+    try {
+      memory_ = static_cast<char*>(device.allocate(static_cast<size_t>(count) * shape.page_bytes));
+      shape.base = memory_;
+      control = static_cast<Control*>(device.allocate_mapped(sizeof(Control)));
+      control->abort = 0;
+      pages = std::make_unique<Pages>(device, shape, heads, static_cast<int>(count), config.layers, layer_bytes);
+      write_angles();
+    } catch (...) {
+      release();
+      throw;
+    }
+  }
+  ~Model() {
+    sequences.clear();
+    pages.reset();
+    release();
+  }
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  Device device;
+  const Config config;
+  Weights weights;
+  Buffers buffers;
+  Heads heads{};
+  std::unique_ptr<Pages> pages;
+  Control* control = nullptr;
+  int64_t used = 0;
+  bool ready = false;
+  std::map<Sequence*, std::unique_ptr<Sequence>> sequences;
+  int64_t room() const { return config.room - used; }
+
+  /** The graph of some decoding steps of that many rows; a new one where arrays have moved since. */
+  Graph& graph(int rows, int steps) {
+    if (graphs_of_ != buffers.grown || graphs_.size() >= MOST_GRAPHS) graphs_.clear();
+    graphs_of_ = buffers.grown;
+    return graphs_[{rows, steps}];
+  }
+
+  /** All layers over the tokens of a group: `stream` and `update` then hold what the final norm takes. `inside` is called after
+   *  each layer's attention, while `qkv` and `delta` hold its values and biases. */
+  template <class Inside>
+  void layers(const Group& group, const RowState* states, const int* call_pages, Inside inside) {
+    const int stride = padded(config.hidden);
+    const dim3 tokens(static_cast<unsigned>(group.count));
+    const int* const wanted = group.positions;
+    device.launch(embed_kernel, tokens, 128, buffers.stream.get(), stride, weights.embedding, group.ids, wanted);
+    const float* gate = nullptr;
+    for (int number = 0; number < config.layers; number++) {
+      const Layer& layer = weights.layers[static_cast<size_t>(number)];
+      norm(buffers.normed, gate, layer.input_norm, group.count);
+      matmul(device, buffers.qkv, heads.qkv_stride, buffers.normed, stride, layer.qkv, group.count, wanted);
+      matmul(device, buffers.delta, heads.delta_stride, buffers.qkv + heads.value_at, heads.qkv_stride, layer.delta, group.count, wanted);
+      device.launch(rope_kernel, dim3(tokens.x, static_cast<unsigned>(config.heads + config.kv_heads + 1)), ROPE_THREADS, buffers.qkv.get(),
+                    buffers.delta.get(), layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, wanted, heads, config.epsilon);
+      attend(group, number, states, call_pages);
+      inside(number);
+      matmul(device, buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
+      norm(buffers.normed, layer.input_gate, layer.post_norm, group.count);
+      feed_forward(layer, group);
+      gate = layer.post_gate;
+    }
+  }
+
+  /** Logits of `rows` tokens, `from` of them being the tokens of the group; null: those from `first` on. */
+  void head(const int* from, int first, int rows) {
+    const int stride = padded(config.hidden);
+    const size_t skip = static_cast<size_t>(first) * static_cast<size_t>(stride);
+    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, buffers.head_normed.get(), buffers.stream + skip,
+                  weights.layers.back().post_gate, buffers.update + skip, weights.norm, config.hidden, stride, config.epsilon, from);
+    matmul(device, buffers.logits, config.vocabulary, buffers.head_normed, stride, weights.head, rows);
+  }
+
+ private:
+  void norm(float* out, const float* gate, const float* weight, int count) {
+    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(count)), NORM_THREADS, out, buffers.stream.get(), gate, buffers.update.get(), weight,
+                  config.hidden, padded(config.hidden), config.epsilon, nullptr);
+  }
+
+  void attend(const Group& group, int number, const RowState* states, const int* call_pages) {
+    PageShape shape = pages->shape;
+    shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
+    const auto part = [&](int first, int count, const Run* runs, int run_count) {
+      const dim3 grid(static_cast<unsigned>(count), static_cast<unsigned>(config.kv_heads));
+      const int* const positions = group.positions + first;
+      const int* const rows = group.rows + first;
+      const float* const qkv = buffers.qkv + static_cast<size_t>(first) * static_cast<size_t>(heads.qkv_stride);
+      const float* const bias = buffers.delta + static_cast<size_t>(first) * static_cast<size_t>(heads.delta_stride);
+      int* slots = nullptr;
+      if (shape.window > 0) {
+        slots = buffers.slots;
+        device.launch(keep_kernel, dim3(static_cast<unsigned>(run_count), grid.y), KEEP_THREADS, slots, bias, runs, positions, rows, states,
+                      call_pages, shape, heads);
+      }
+      device.launch(store_kernel, grid, STORE_THREADS, qkv, bias, slots, positions, rows, states, call_pages, shape, heads);
+      device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads)), ATTENTION_THREADS,
+                    buffers.mixed + static_cast<size_t>(first) * static_cast<size_t>(padded(config.queries())), padded(config.queries()), qkv,
+                    positions, rows, states, call_pages, shape, heads);
+    };
+    // A span routed together may be longer than the journal: its runs are kept and attended to one after the other. Each run of
+    // such a group begins at token 0 of its part.
+    if (shape.window > 0 && group.span > JOURNAL) {
+      for (int run = 0; run < group.run_count; run++)
+        part(run * JOURNAL, std::min(JOURNAL, group.count - run * JOURNAL), group.runs + run, 1);
+    } else {
+      part(0, group.count, group.runs, group.run_count);
+    }
+  }
+
+  void feed_forward(const Layer& layer, const Group& group) {
+    const int stride = padded(config.hidden);
+    const int inner = padded(config.intermediate);
+    const int* const wanted = group.positions;
+    const unsigned tokens = static_cast<unsigned>(group.count);
+    matmul(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
+    device.launch(swiglu_kernel, dim3(static_cast<unsigned>((config.intermediate + SWIGLU_THREADS - 1) / SWIGLU_THREADS), tokens), SWIGLU_THREADS,
+                  buffers.gate_up.get(), 2 * inner, config.intermediate, inner);
+    matmul(device, buffers.update, stride, buffers.gate_up, 2 * inner, layer.down, group.count, wanted);
+    if (config.experts == 0) return;
+    const ExpertShape shape{config.side, config.per_token, config.normalize ? 1 : 0, config.sorted ? 1 : 0, padded(2 * config.side), config.hidden, stride};
+    const int step = group.span > 0 ? 1 : 2;
+    const int split = group.span > 0 ? group.span : 1;
+    matmul(device, buffers.router, shape.router_stride, buffers.normed, stride, layer.router, group.count, wanted);
+    device.launch(choose_kernel, dim3(tokens), CHOOSE_THREADS, buffers.expert_ids.get(), buffers.expert_weights.get(), buffers.router.get(), wanted, step,
+                  split, shape);
+    const unsigned warps = EXPERT_THREADS / WARP;
+    device.launch(experts_down_kernel, dim3(tokens, (static_cast<unsigned>(config.per_token) + warps - 1) / warps), EXPERT_THREADS,
+                  buffers.expert_weights.get(), buffers.expert_ids.get(), buffers.normed.get(), wanted, layer.experts_down, shape);
+    device.launch(experts_up_kernel, dim3(tokens, static_cast<unsigned>((config.hidden + EXPERT_THREADS - 1) / EXPERT_THREADS)), EXPERT_THREADS,
+                  buffers.update.get(), buffers.expert_weights.get(), buffers.expert_ids.get(), wanted, layer.experts_up, shape);
+  }
+
+  void write_angles() {
+    const size_t half = static_cast<size_t>(config.head_dim / 2);
+    const size_t count = static_cast<size_t>(config.context) * half;
+    std::vector<float> cosine(count), sine(count);
+    for (int position = 0; position < config.context; position++)
+      angles(config, position, &cosine[static_cast<size_t>(position) * half], &sine[static_cast<size_t>(position) * half]);
+    cosine_ = static_cast<float*>(device.allocate(count * 4));
+    sine_ = static_cast<float*>(device.allocate(count * 4));
+    device.upload(cosine_, cosine.data(), count * 4);
+    device.upload(sine_, sine.data(), count * 4);
+  }
+
+  void release() {
+    device.release(memory_);
+    device.release(cosine_);
+    device.release(sine_);
+    device.release_mapped(control);
+  }
+
+  static constexpr size_t MOST_GRAPHS = 32;
+  std::map<std::pair<int, int>, Graph> graphs_;
+  int graphs_of_ = 0;
+  char* memory_ = nullptr;
+  float* cosine_ = nullptr;
+  float* sine_ = nullptr;
+};
+
+}  // namespace doge

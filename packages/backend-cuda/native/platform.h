@@ -1,0 +1,142 @@
+// The device, as the rest of the core sees it: memory, copies, launches, graphs. CUDA's runtime, or under DOGE_SHIM the host.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+#if defined(DOGE_SHIM)
+#include "shim.h"
+#else
+#include <cuda_runtime.h>
+#endif
+
+namespace doge {
+
+/** A fault with a code of the contract and a whole sentence. Never crosses the C interface. */
+struct Fault {
+  std::string code;
+  std::string message;
+  int row = -1;
+};
+
+/** Bytes of device memory: needed and available are part of the sentence of "out-of-memory". */
+[[noreturn]] inline void throw_out_of_memory(size_t needed, size_t available) {
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "The device has no room for %.1f MiB more: %.1f MiB are available. Use a smaller dtype, context or room, or close "
+                "other models.",
+                static_cast<double>(needed) / 1048576.0, static_cast<double>(available) / 1048576.0);
+  throw Fault{"out-of-memory", text};
+}
+
+/** Launches that are submitted again and again as one: a CUDA graph. The shim keeps the launches with their arguments and runs
+ *  them again, so that an argument which should not have been captured shows there too. */
+class Graph {
+ public:
+  Graph() = default;
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+ private:
+  friend class Device;
+#if defined(DOGE_SHIM)
+  std::vector<std::function<void()>> launches_;
+#else
+  cudaGraphExec_t executable_ = nullptr;
+#endif
+};
+
+/** What the models of one opened device share: whether it is lost, once and for all of them, and counts. */
+struct Context {
+  /** Throws "unavailable" when there is no such device. */
+  explicit Context(int index);
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  const int index;
+  std::string name;
+  std::atomic<bool> lost{false};
+  std::atomic<size_t> allocated{0}, allocations{0}, launches{0};
+  /** Throws "device-lost" once the device is gone. Every call begins with it. */
+  void require() const;
+#if defined(DOGE_SHIM)
+  /** Fault injection, for tests: the n-th allocation from now on fails; the n-th copy loses the device. */
+  int fail_allocation = -1;
+  int fail_operation = -1;
+#endif
+};
+
+/** A model's own stream of work on a device. Used by one thread at a time; those of several models by several. */
+class Device {
+ public:
+  explicit Device(Context& context);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  void require() const { context_.require(); }
+  void* allocate(size_t bytes);
+  void release(void* pointer) noexcept;
+  /** Memory that host and device both see. */
+  void* allocate_mapped(size_t bytes);
+  void release_mapped(void* pointer) noexcept;
+  void upload(void* to, const void* from, size_t bytes);
+  void download(void* to, const void* from, size_t bytes);
+  void copy(void* to, const void* from, size_t bytes);
+  void fill(void* to, int value, size_t bytes);
+  /** Wait for all work; throws what went wrong in it. */
+  void finish();
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    context_.launches++;
+#if defined(DOGE_SHIM)
+    const auto work = [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); };
+    if (capturing_ == nullptr)
+      work();
+    else
+      capturing_->launches_.push_back(work);
+#else
+    kernel<<<grid, static_cast<unsigned>(threads), 0, stream_>>>(static_cast<Parameters>(arguments)...);
+    check(cudaGetLastError(), "A kernel could not be launched");
+#endif
+  }
+  /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. */
+  template <class Body>
+  void repeat(Graph& graph, Body body) {
+    if (begin(graph)) {
+      try {
+        body();
+      } catch (...) {
+        cancel(graph);
+        throw;
+      }
+      end(graph);
+    }
+    submit(graph);
+  }
+
+ private:
+  void operation();
+  /** Whether the graph is new, and now being captured. */
+  bool begin(Graph& graph);
+  void end(Graph& graph);
+  void cancel(Graph& graph) noexcept;
+  void submit(Graph& graph);
+  Context& context_;
+  std::map<void*, size_t> sizes_;
+#if defined(DOGE_SHIM)
+  Graph* capturing_ = nullptr;
+#else
+  void check(cudaError_t status, const char* what);
+  cudaStream_t stream_ = nullptr;
+#endif
+};
+
+}  // namespace doge

@@ -1,0 +1,296 @@
+// The C test runner: checks and times the core through doge.h alone, with random weights of the published shapes made on the spot.
+//
+//   doge_runner check                    properties that need no golden: one line each
+//   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+#include "doge.h"
+
+namespace {
+
+doge_error error;
+
+void require(int status, const char* what) {
+  if (status == 0) return;
+  std::fprintf(stderr, "%s: [%s] %s\n", what, error.code, error.message);
+  std::exit(1);
+}
+
+/** Numbers around 0 from one seed: splitmix64. */
+struct Random {
+  uint64_t state;
+  double next() {
+    uint64_t z = (state += 0x9e3779b97f4a7c15ull);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return static_cast<double>((z ^ (z >> 31)) >> 11) / 9007199254740992.0 - 0.5;
+  }
+};
+
+doge_config config_of(double vocabulary, double hidden, double inner, double layers, double heads, double dim, double context, double room) {
+  doge_config config{};
+  config.vocab_size = vocabulary;
+  config.hidden_size = hidden;
+  config.intermediate_size = inner;
+  config.layers = layers;
+  config.heads = heads;
+  config.kv_heads = heads / 2;
+  config.head_dim = dim;
+  config.norm_epsilon = 1e-6;
+  config.max_positions = context;
+  config.rope_theta = 10000;
+  config.rope_factor = 1;
+  config.bias_heads = heads;
+  config.tied = 1;
+  config.context = context;
+  config.room = room;
+  return config;
+}
+
+void write(doge_model* model, Random& random, const std::string& name, int64_t count, double scale, double offset = 0) {
+  constexpr int64_t PIECE = 1 << 20;
+  std::vector<float> values;
+  for (int64_t at = 0; at < count; at += PIECE) {
+    values.resize(static_cast<size_t>(std::min(PIECE, count - at)));
+    for (float& value : values) value = static_cast<float>(offset + scale * random.next());
+    require(doge_model_write(model, name.c_str(), values.data(), static_cast<int64_t>(values.size()), &error), name.c_str());
+  }
+}
+
+doge_model* loaded(doge_device* device, const doge_config& c, uint64_t seed) {
+  doge_model* model = nullptr;
+  require(doge_model_create(device, &c, &model, &error), "doge_model_create");
+  Random random{seed};
+  const auto n = [](double value) { return static_cast<int64_t>(value); };
+  const int64_t hidden = n(c.hidden_size), queries = n(c.heads * c.head_dim), keys = n(c.kv_heads * c.head_dim);
+  const double scale = 2.0 / std::sqrt(c.hidden_size);
+  write(model, random, "model.embed_tokens.weight", n(c.vocab_size) * hidden, 0.1);
+  for (int layer = 0; layer < static_cast<int>(c.layers); layer++) {
+    const std::string at = "model.layers." + std::to_string(layer);
+    const std::string attention = at + ".self_attn.";
+    write(model, random, at + ".input_layernorm.weight", hidden, 0.2, 1);
+    write(model, random, attention + "q_proj.weight", queries * hidden, scale);
+    write(model, random, attention + "k_proj.weight", keys * hidden, scale);
+    write(model, random, attention + "v_proj.weight", keys * hidden, scale);
+    write(model, random, attention + "A", n(c.bias_heads), 0.6);
+    write(model, random, attention + "dt_proj.weight", n(c.bias_heads) * keys, scale);
+    write(model, random, attention + "o_proj.weight", hidden * queries, scale);
+    write(model, random, at + ".input_residual", hidden, 0.5, 1);
+    write(model, random, at + ".post_attention_layernorm.weight", hidden, 0.2, 1);
+    write(model, random, at + ".mlp.gate_proj.weight", n(c.intermediate_size) * hidden, scale);
+    write(model, random, at + ".mlp.up_proj.weight", n(c.intermediate_size) * hidden, scale);
+    write(model, random, at + ".mlp.down_proj.weight", hidden * n(c.intermediate_size), scale);
+    write(model, random, at + ".post_attention_residual", hidden, 0.5, 1);
+  }
+  write(model, random, "model.norm.weight", hidden, 0.2, 1);
+  require(doge_model_ready(model, &error), "doge_model_ready");
+  return model;
+}
+
+doge_row row_of(doge_sequence* sequence, const std::vector<int32_t>& tokens, int count = 0, double temperature = 0) {
+  doge_row row{};
+  row.sequence = sequence;
+  row.tokens = tokens.data();
+  row.token_count = static_cast<int32_t>(tokens.size());
+  row.count = count;
+  row.alternatives = -1;
+  row.temperature = temperature;
+  row.top_p = 1;
+  row.repetition_penalty = 1;
+  row.seed = 7;
+  return row;
+}
+
+std::vector<int32_t> ids(int count, int vocabulary, int from = 0) {
+  std::vector<int32_t> result;
+  for (int index = 0; index < count; index++) result.push_back((from + index * 7919 + 13) % vocabulary);
+  return result;
+}
+
+doge_sequence* fresh(doge_model* model) {
+  doge_sequence* sequence = nullptr;
+  require(doge_sequence_create(model, &sequence, &error), "doge_sequence_create");
+  return sequence;
+}
+
+std::vector<float> logits(doge_model* model, doge_sequence* sequence, const std::vector<int32_t>& tokens, int vocabulary) {
+  std::vector<float> result(static_cast<size_t>(vocabulary), NAN);
+  const doge_row row = row_of(sequence, tokens);
+  require(doge_forward(model, &row, 1, result.data(), &error), "doge_forward");
+  return result;
+}
+
+std::vector<int32_t> drawn(doge_model* model, doge_sequence* sequence, const std::vector<int32_t>& tokens, int count, double temperature) {
+  std::vector<int32_t> found(static_cast<size_t>(count));
+  const doge_row row = row_of(sequence, tokens, count, temperature);
+  doge_drawn result{0, found.data(), nullptr, nullptr, nullptr};
+  require(doge_sample(model, &row, 1, &result, &error), "doge_sample");
+  found.resize(static_cast<size_t>(result.drawn));
+  return found;
+}
+
+double apart(const std::vector<float>& a, const std::vector<float>& b) {
+  double most = 0;
+  for (size_t index = 0; index < a.size(); index++) {
+    const double gap = std::fabs(static_cast<double>(a[index]) - static_cast<double>(b[index]));
+    if (!(gap <= most)) most = gap == gap ? gap : INFINITY;
+  }
+  return most;
+}
+
+int checks(doge_device* device) {
+  int failed = 0;
+  const auto say = [&failed](bool good, const char* what, double number) {
+    std::printf("%s %s (%.3g)\n", good ? "ok  " : "FAIL", what, number);
+    failed += good ? 0 : 1;
+  };
+  const int vocabulary = 320;
+  const char* const names[] = {"f32", "bf16", "q8"};
+  for (int dtype = 0; dtype < 3; dtype++) {
+    doge_config config = config_of(vocabulary, 96, 160, 2, 4, 32, 256, 2048);
+    config.dtype = dtype;
+    doge_model* const model = loaded(device, config, 5);
+    std::printf("%s\n", names[dtype]);
+    const std::vector<int32_t> text = ids(90, vocabulary);
+    const std::vector<float> whole = logits(model, fresh(model), text, vocabulary);
+    doge_sequence* const steps = fresh(model);
+    std::vector<float> last;
+    for (const int32_t id : text) last = logits(model, steps, {id}, vocabulary);
+    say(apart(whole, last) < 1e-4, "one call is the same as a call for each token", apart(whole, last));
+    doge_sequence* forked = nullptr;
+    require(doge_sequence_fork(steps, &forked, &error), "doge_sequence_fork");
+    const std::vector<float> after = logits(model, steps, ids(5, vocabulary, 3), vocabulary);
+    say(apart(after, logits(model, forked, ids(5, vocabulary, 3), vocabulary)) == 0, "a fork goes on as its past does", 0);
+    require(doge_sequence_rewind(steps, 90, &error), "doge_sequence_rewind");
+    say(apart(after, logits(model, steps, ids(5, vocabulary, 3), vocabulary)) == 0, "a rewind takes tokens back", 0);
+    const std::vector<int32_t> one = drawn(model, fresh(model), text, 40, 0.8);
+    say(one == drawn(model, fresh(model), text, 40, 0.8), "a call draws the same ids again", static_cast<double>(one.size()));
+    doge_sequence* const chunks = fresh(model);
+    std::vector<int32_t> pieces = drawn(model, chunks, text, 7, 0.8);
+    while (pieces.size() < 40) {
+      const std::vector<int32_t> more = drawn(model, chunks, {}, std::min<int>(9, 40 - static_cast<int>(pieces.size())), 0.8);
+      pieces.insert(pieces.end(), more.begin(), more.end());
+    }
+    say(one == pieces, "chunks draw what one call draws", static_cast<double>(pieces.size()));
+    doge_sequence* const nothing = fresh(model);
+    const doge_row empty = row_of(nothing, {});
+    say(doge_forward(model, &empty, 1, last.data(), &error) != 0 && std::strcmp(error.code, "empty-prompt") == 0, "an empty prompt is refused", 0);
+    doge_model_close(model);
+  }
+  doge_config large = config_of(vocabulary, 96, 160, 2, 4, 32, 256, 2000000000);
+  doge_model* none = nullptr;
+  say(doge_model_create(device, &large, &none, &error) != 0 && std::strcmp(error.code, "out-of-memory") == 0, "what does not fit is refused before the weights", 0);
+  doge_model* const again = loaded(device, config_of(vocabulary, 96, 160, 2, 4, 32, 256, 2048), 5);
+  say(logits(again, fresh(again), ids(3, vocabulary), vocabulary)[0] == logits(again, fresh(again), ids(3, vocabulary), vocabulary)[0],
+      "and the device works afterwards", 0);
+  doge_model_close(again);
+  std::printf("%d failed\n", failed);
+  return failed == 0 ? 0 : 1;
+}
+
+double milliseconds() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/** FNV-1a of the ids: the hash of the result that a speed is stated beside. */
+uint32_t hash_of(const std::vector<int32_t>& found) {
+  uint32_t hash = 2166136261u;
+  for (const int32_t id : found) hash = (hash ^ static_cast<uint32_t>(id)) * 16777619u;
+  return hash;
+}
+
+int timing(doge_device* device, const std::string& size, const std::string& dtype, int times) {
+  const struct {
+    const char* name;
+    double hidden, inner, layers, heads;
+  } shapes[] = {{"20M", 256, 512, 8, 2}, {"60M", 512, 1024, 16, 4}, {"160M", 768, 1536, 24, 6}, {"320M", 1024, 2048, 32, 8}};
+  for (const auto& shape : shapes) {
+    if (size != shape.name) continue;
+    const int vocabulary = 32768;
+    doge_config config = config_of(vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, 128, 2304, 256 * 320);
+    config.dtype = dtype == "q8" ? DOGE_Q8 : dtype == "bf16" ? DOGE_BF16 : DOGE_F32;
+    doge_model* const model = loaded(device, config, 11);
+    const auto median = [times](const auto& once) {
+      std::vector<double> found;
+      once();  // the first run allocates and captures
+      for (int time = 0; time < times; time++) {
+        const double start = milliseconds();
+        once();
+        found.push_back(milliseconds() - start);
+      }
+      std::sort(found.begin(), found.end());
+      return std::pair<double, double>(found[found.size() / 2], found.back() - found.front());
+    };
+    const auto tell = [&](const char* what, double tokens, std::pair<double, double> time, uint32_t hash) {
+      std::printf("{\"size\":\"%s\",\"dtype\":\"%s\",\"what\":\"%s\",\"ms\":%.4f,\"spreadMs\":%.4f,\"tokensPerSecond\":%.0f,\"runs\":%d,\"hash\":\"%08x\"}\n",
+                  size.c_str(), dtype.c_str(), what, time.first, time.second, 1000 * tokens / time.first, times, hash);
+      std::fflush(stdout);
+    };
+    const std::vector<int32_t> prompt = ids(128, vocabulary);
+    std::vector<int32_t> found;
+    doge_sequence* const one = fresh(model);
+    logits(model, one, prompt, vocabulary);
+    const int draws = 256;
+    const auto decode = median([&] {
+      require(doge_sequence_rewind(one, 128, &error), "doge_sequence_rewind");
+      found = drawn(model, one, {}, draws, 0);
+    });
+    tell("decode, 1 row, context 128 to 384", draws, decode, hash_of(found));
+    doge_sequence_close(one);
+
+    const std::vector<int32_t> text = ids(2048, vocabulary);
+    std::vector<float> last;
+    const auto prefill = median([&] {
+      doge_sequence* const sequence = fresh(model);
+      last = logits(model, sequence, text, vocabulary);
+      doge_sequence_close(sequence);
+    });
+    const int best = static_cast<int>(std::max_element(last.begin(), last.end()) - last.begin());
+    tell("prefill, 1 prompt of 2048", 2048, prefill, static_cast<uint32_t>(best));
+
+    const int rows = 256;
+    std::vector<doge_sequence*> sequences;
+    std::vector<doge_row> all;
+    std::vector<std::vector<int32_t>> lists(rows, std::vector<int32_t>(32)), prompts;
+    std::vector<doge_drawn> out;
+    for (int row = 0; row < rows; row++) prompts.push_back(ids(128, vocabulary, row));
+    for (int row = 0; row < rows; row++) {
+      sequences.push_back(fresh(model));
+      all.push_back(row_of(sequences.back(), prompts[static_cast<size_t>(row)], 0));
+      out.push_back({0, lists[static_cast<size_t>(row)].data(), nullptr, nullptr, nullptr});
+    }
+    require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
+    for (doge_row& row : all) {
+      row.token_count = 0;
+      row.count = 32;
+    }
+    const auto batch = median([&] {
+      for (doge_sequence* sequence : sequences) require(doge_sequence_rewind(sequence, 128, &error), "doge_sequence_rewind");
+      require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
+    });
+    tell("decode, 256 rows, context 128 to 160", 32.0 * rows, batch, hash_of(lists[0]));
+    doge_model_close(model);
+    return 0;
+  }
+  std::fprintf(stderr, "There is no size %s: use 20M, 60M, 160M or 320M.\n", size.c_str());
+  return 1;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const std::string command = count > 1 ? arguments[1] : "check";
+  doge_device* device = nullptr;
+  require(doge_open(0, &device, &error), "doge_open");
+  int status = 1;
+  if (command == "check") status = checks(device);
+  if (command == "time" && count > 3) status = timing(device, arguments[2], arguments[3], count > 4 ? std::atoi(arguments[4]) : 5);
+  doge_close(device);
+  return status;
+}

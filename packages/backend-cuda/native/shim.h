@@ -1,0 +1,325 @@
+// CUDA's execution model as plain C++, for tests on machines without a GPU: every thread of a block is a fiber, barriers and
+// shuffles switch between them, blocks run one after the other.
+//
+// The kernels are compiled unchanged. What this cannot show: races between blocks, memory ordering, occupancy, speed.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+#if !defined(__x86_64__) && !defined(__aarch64__)
+#include <ucontext.h>
+#endif
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __restrict__ __restrict
+#define __shared__ static thread_local
+#define __launch_bounds__(...)
+
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+namespace shim {
+
+constexpr int WARP = 32;
+constexpr int MOST_THREADS = 256;
+constexpr size_t STACK = 64 * 1024;
+
+// One switch of stacks: callee-saved registers are pushed, the stack pointer is exchanged.
+#if defined(__x86_64__)
+extern "C" void doge_shim_switch(void** from, void* to);
+__asm__(
+    ".text\n.p2align 4\n.local doge_shim_switch\n.type doge_shim_switch,@function\ndoge_shim_switch:\n"
+    "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
+    "  movq %rsp, (%rdi)\n  movq %rsi, %rsp\n"
+    "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n  ret\n");
+constexpr int SAVED = 6;
+#elif defined(__aarch64__)
+extern "C" void doge_shim_switch(void** from, void* to);
+__asm__(
+    ".text\n.p2align 4\n.local doge_shim_switch\n.type doge_shim_switch,%function\ndoge_shim_switch:\n"
+    "  sub sp, sp, #160\n  stp x19, x20, [sp]\n  stp x21, x22, [sp, #16]\n  stp x23, x24, [sp, #32]\n"
+    "  stp x25, x26, [sp, #48]\n  stp x27, x28, [sp, #64]\n  stp x29, x30, [sp, #80]\n  stp d8, d9, [sp, #96]\n"
+    "  stp d10, d11, [sp, #112]\n  stp d12, d13, [sp, #128]\n  stp d14, d15, [sp, #144]\n"
+    "  mov x9, sp\n  str x9, [x0]\n  mov sp, x1\n"
+    "  ldp x19, x20, [sp]\n  ldp x21, x22, [sp, #16]\n  ldp x23, x24, [sp, #32]\n  ldp x25, x26, [sp, #48]\n"
+    "  ldp x27, x28, [sp, #64]\n  ldp x29, x30, [sp, #80]\n  ldp d8, d9, [sp, #96]\n  ldp d10, d11, [sp, #112]\n"
+    "  ldp d12, d13, [sp, #128]\n  ldp d14, d15, [sp, #144]\n  add sp, sp, #160\n  ret\n");
+#endif
+
+struct Index {
+  unsigned x, y, z;
+};
+
+/** The block that this OS thread is running. */
+struct Block {
+  void (*entry)(void*) = nullptr;
+  void* context = nullptr;
+  int threads = 0;
+  int current = 0;
+  int running = 0;
+  int barrier_waiting = 0;
+  unsigned barrier_generation = 0;
+  bool done[MOST_THREADS];
+  void* pointers[MOST_THREADS];
+  int warp_waiting[MOST_THREADS / WARP];
+  unsigned warp_generation[MOST_THREADS / WARP];
+  unsigned turn[MOST_THREADS];
+  /** What the lanes of a warp hand to each other, in two buffers used in turn. */
+  alignas(16) unsigned char mail[MOST_THREADS / WARP][2][WARP][128];
+  void* home = nullptr;
+  char* stacks = nullptr;
+#if !defined(__x86_64__) && !defined(__aarch64__)
+  ucontext_t contexts[MOST_THREADS], home_context;
+#endif
+  ~Block() { std::free(stacks); }
+};
+
+inline thread_local Block* running = nullptr;
+inline thread_local Index thread_index{0, 0, 0};
+inline thread_local Index block_index{0, 0, 0};
+inline thread_local Index block_dim{0, 0, 0};
+inline thread_local Index grid_dim{0, 0, 0};
+
+inline Block& block() { return *running; }
+inline Block& own_block() {
+  static thread_local Block instance;
+  return instance;
+}
+
+[[noreturn]] inline void broken(const char* why) {
+  std::fprintf(stderr, "shim: %s\n", why);
+  std::abort();
+}
+
+inline void enter(Block& b, int thread, void** from) {
+  b.current = thread;
+  thread_index.x = static_cast<unsigned>(thread);
+#if defined(__x86_64__) || defined(__aarch64__)
+  doge_shim_switch(from, b.pointers[thread]);
+#else
+  ucontext_t* leaving = from == &b.home ? &b.home_context : &b.contexts[from - b.pointers];
+  swapcontext(leaving, &b.contexts[thread]);
+#endif
+}
+
+/** Go on with another thread: the next of the warp, or of the block. */
+inline void yield(Block& b, bool within_warp) {
+  const int self = b.current;
+  const int first = within_warp ? self / WARP * WARP : 0;
+  const int count = within_warp ? std::min(WARP, b.threads - first) : b.threads;
+  int next = self;
+  for (int step = 1; step < count; step++) {
+    const int candidate = first + (self - first + step) % count;
+    if (b.done[candidate]) continue;
+    next = candidate;
+    break;
+  }
+  if (next == self) broken("a thread waits for others that have returned: a barrier inside a branch.");
+  enter(b, next, &b.pointers[self]);
+}
+
+inline void body() {
+  Block& b = block();
+  b.entry(b.context);
+  const int self = b.current;
+  b.done[self] = true;
+  if (--b.running > 0) {
+    if (b.barrier_waiting > 0) broken("a thread returned while others wait at __syncthreads.");
+    for (int step = 1; step < b.threads; step++) {
+      const int candidate = (self + step) % b.threads;
+      if (!b.done[candidate]) enter(b, candidate, &b.pointers[self]);
+    }
+  }
+#if defined(__x86_64__) || defined(__aarch64__)
+  doge_shim_switch(&b.pointers[self], b.home);
+#else
+  swapcontext(&b.contexts[self], &b.home_context);
+#endif
+  broken("a thread went on after its end.");
+}
+
+inline void prepare(Block& b, int thread) {
+  char* const top = b.stacks + (static_cast<size_t>(thread) + 1) * STACK;
+#if defined(__x86_64__)
+  void** frame = reinterpret_cast<void**>(top) - 2 - SAVED;
+  for (int slot = 0; slot < SAVED; slot++) frame[slot] = nullptr;
+  frame[SAVED] = reinterpret_cast<void*>(&body);
+  frame[SAVED + 1] = nullptr;
+  b.pointers[thread] = frame;
+#elif defined(__aarch64__)
+  void** frame = reinterpret_cast<void**>(top) - 20;
+  for (int slot = 0; slot < 20; slot++) frame[slot] = nullptr;
+  frame[11] = reinterpret_cast<void*>(&body);
+  b.pointers[thread] = frame;
+#else
+  getcontext(&b.contexts[thread]);
+  b.contexts[thread].uc_stack.ss_sp = top - STACK;
+  b.contexts[thread].uc_stack.ss_size = STACK;
+  b.contexts[thread].uc_link = nullptr;
+  makecontext(&b.contexts[thread], reinterpret_cast<void (*)()>(&body), 0);
+#endif
+}
+
+template <class Kernel>
+void launch(dim3 grid, int threads, Kernel kernel) {
+  if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
+  running = &own_block();
+  Block& b = *running;
+  if (b.stacks == nullptr) b.stacks = static_cast<char*>(std::malloc(MOST_THREADS * STACK));
+  if (b.stacks == nullptr) broken("no memory for the stacks.");
+  b.entry = [](void* context) { (*static_cast<Kernel*>(context))(); };
+  b.context = &kernel;
+  b.threads = threads;
+  block_dim = {static_cast<unsigned>(threads), 1, 1};
+  grid_dim = {grid.x, grid.y, grid.z};
+  for (unsigned z = 0; z < grid.z; z++)
+    for (unsigned y = 0; y < grid.y; y++)
+      for (unsigned x = 0; x < grid.x; x++) {
+        block_index = {x, y, z};
+        b.running = threads;
+        b.barrier_waiting = 0;
+        for (int warp = 0; warp < threads / WARP; warp++) b.warp_waiting[warp] = 0;
+        for (int thread = 0; thread < threads; thread++) {
+          b.done[thread] = false;
+          b.turn[thread] = 0;
+          prepare(b, thread);
+        }
+        enter(b, 0, &b.home);
+      }
+}
+
+/** All lanes of a warp have arrived; `last` runs once, in the lane that comes last. */
+template <class Last>
+inline void warp_barrier(Block& b, Last last) {
+  const int warp = b.current / WARP;
+  const unsigned generation = b.warp_generation[warp];
+  if (++b.warp_waiting[warp] == WARP) {
+    b.warp_waiting[warp] = 0;
+    last();
+    b.warp_generation[warp]++;
+    return;
+  }
+  for (int tries = 0; b.warp_generation[warp] == generation; tries++) {
+    if (tries > 1000000) broken("a warp waits for lanes that are elsewhere: a shuffle inside a branch.");
+    yield(b, true);
+  }
+}
+
+/** Every lane gives a value; `pick(values, lane)` of all of them comes back to each. */
+template <class T, class Pick>
+inline auto exchange(T value, Pick pick) {
+  static_assert(sizeof(T) <= 128, "a mail slot has 128 bytes");
+  Block& b = block();
+  const int self = b.current;
+  unsigned char(&buffer)[WARP][128] = b.mail[self / WARP][b.turn[self]++ & 1];
+  std::memcpy(buffer[self % WARP], &value, sizeof(T));
+  warp_barrier(b, [] {});
+  return pick(buffer, self % WARP);
+}
+
+/** Every lane gives a value; all get the one that `reduce` makes of the 32, computed once. */
+template <class T, class Reduce>
+inline T reduced(T value, Reduce reduce) {
+  static_assert(sizeof(T) <= 128, "a mail slot has 128 bytes");
+  Block& b = block();
+  const int self = b.current;
+  unsigned char(&buffer)[WARP][128] = b.mail[self / WARP][b.turn[self]++ & 1];
+  std::memcpy(buffer[self % WARP], &value, sizeof(T));
+  warp_barrier(b, [&] {
+    T all[WARP];
+    for (int lane = 0; lane < WARP; lane++) std::memcpy(&all[lane], buffer[lane], sizeof(T));
+    // The order of a butterfly of shuffles with 16, 8, 4, 2, 1.
+    for (int half = WARP / 2; half > 0; half /= 2)
+      for (int lane = 0; lane < half; lane++) all[lane] = reduce(all[lane], all[lane + half]);
+    std::memcpy(buffer[0], &all[0], sizeof(T));
+  });
+  T result;
+  std::memcpy(&result, buffer[0], sizeof(T));
+  return result;
+}
+
+}  // namespace shim
+
+#define threadIdx (shim::thread_index)
+#define blockIdx (shim::block_index)
+#define blockDim (shim::block_dim)
+#define gridDim (shim::grid_dim)
+
+inline void __syncthreads() {
+  shim::Block& b = shim::block();
+  const unsigned generation = b.barrier_generation;
+  if (b.running != b.threads) shim::broken("a thread waits at __syncthreads for others that have returned.");
+  if (++b.barrier_waiting == b.threads) {
+    b.barrier_waiting = 0;
+    b.barrier_generation++;
+    return;
+  }
+  for (int tries = 0; b.barrier_generation == generation; tries++) {
+    if (tries > 1000000) shim::broken("__syncthreads inside a branch.");
+    shim::yield(b, false);
+  }
+}
+
+inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
+
+template <class T>
+inline T __shfl_xor_sync(unsigned, T value, int mask) {
+  return shim::exchange(value, [mask](unsigned char(&buffer)[shim::WARP][128], int lane) {
+    T result;
+    std::memcpy(&result, buffer[lane ^ mask], sizeof(T));
+    return result;
+  });
+}
+template <class T>
+inline T __shfl_sync(unsigned, T value, int source) {
+  return shim::exchange(value, [source](unsigned char(&buffer)[shim::WARP][128], int) {
+    T result;
+    std::memcpy(&result, buffer[source & 31], sizeof(T));
+    return result;
+  });
+}
+
+template <class T>
+inline T atomicAdd(T* address, T value) {
+  const T before = *address;
+  *address = before + value;
+  return before;
+}
+inline int atomicMin(int* address, int value) {
+  const int before = *address;
+  *address = std::min(before, value);
+  return before;
+}
+using std::max;
+using std::min;
+/** Two roundings: a fused one is a slow library call on machines without the instruction, and a difference of one rounding is
+ *  within every tolerance. */
+inline float __fmaf_rn(float a, float b, float c) { return a * b + c; }
+inline float __int_as_float(int value) {
+  float result;
+  std::memcpy(&result, &value, 4);
+  return result;
+}
+inline unsigned __float_as_uint(float value) {
+  unsigned result;
+  std::memcpy(&result, &value, 4);
+  return result;
+}

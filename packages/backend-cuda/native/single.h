@@ -1,0 +1,172 @@
+// Single kernels over arrays of the host: what the conformance suite compares with their definitions, on the shim and on a GPU.
+#pragma once
+#include "verbs.h"
+
+namespace doge {
+
+/** A stream and arrays on the device for the time of one kernel. What is not given is poisoned with NaN, padding is 0. */
+class Bench {
+ public:
+  explicit Bench(Context& context) : device(context) {}
+  ~Bench() {
+    for (void* pointer : taken_) device.release(pointer);
+  }
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  Device device;
+
+  /** Rows of `columns` numbers, `stride` apart; from null: NaN. */
+  float* put(const float* from, int rows, int columns, int stride) {
+    std::vector<float> padding(static_cast<size_t>(rows) * static_cast<size_t>(stride), 0.0f);
+    for (int row = 0; row < rows; row++)
+      for (int column = 0; column < columns; column++)
+        padding[static_cast<size_t>(row) * static_cast<size_t>(stride) + static_cast<size_t>(column)] =
+            from == nullptr ? NAN : from[static_cast<size_t>(row) * static_cast<size_t>(columns) + static_cast<size_t>(column)];
+    return array(padding);
+  }
+  void get(float* to, const float* from, int rows, int columns, int stride) {
+    for (int row = 0; row < rows; row++)
+      device.download(to + static_cast<size_t>(row) * static_cast<size_t>(columns), from + static_cast<size_t>(row) * static_cast<size_t>(stride),
+                      static_cast<size_t>(columns) * 4);
+  }
+  template <class T>
+  T* array(const std::vector<T>& numbers) {
+    T* const to = static_cast<T*>(device.allocate(numbers.size() * sizeof(T)));
+    taken_.push_back(to);
+    device.upload(to, numbers.data(), numbers.size() * sizeof(T));
+    return to;
+  }
+
+ private:
+  std::vector<void*> taken_;
+};
+
+inline void single_rmsnorm(Context& context, float* out, const float* x, const float* weight, int rows, int width, float epsilon) {
+  Bench bench(context);
+  const int stride = padded(width);
+  float* const to = bench.put(nullptr, rows, width, stride);
+  float* const from = bench.put(x, rows, width, stride);
+  bench.device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, to, from, nullptr, from, bench.put(weight, 1, width, stride), width,
+                      stride, epsilon, nullptr);
+  bench.get(out, to, rows, width, stride);
+}
+
+inline void single_matmul(Context& context, float* out, const float* x, const float* weight, const float* bias, int rows, int inner, int outer, Type type) {
+  Bench bench(context);
+  const int stride = padded(inner);
+  const size_t count = static_cast<size_t>(outer) * static_cast<size_t>(stride);
+  Matrix matrix{nullptr, nullptr, bias == nullptr ? nullptr : bench.put(bias, 1, outer, outer), inner, outer, stride, type};
+  std::vector<uint16_t> halves(count, 0);
+  std::vector<int8_t> codes(count, 0);
+  std::vector<float> scales(count / BLOCK, 0.0f);
+  for (int row = 0; row < outer; row++) {
+    const float* const from = weight + static_cast<size_t>(row) * static_cast<size_t>(inner);
+    const size_t to = static_cast<size_t>(row) * static_cast<size_t>(stride);
+    for (int column = 0; column < inner; column++) halves[to + static_cast<size_t>(column)] = to_bf16(from[column]);
+    quantize_q8(from, inner, codes.data() + to, scales.data() + to / BLOCK);
+  }
+  if (type == Type::F32) matrix.data = bench.put(weight, outer, inner, stride);
+  if (type == Type::BF16) matrix.data = bench.array(halves);
+  if (type == Type::Q8) {
+    matrix.data = bench.array(codes);
+    matrix.scales = bench.array(scales);
+  }
+  float* const to = bench.put(nullptr, rows, outer, outer);
+  matmul(bench.device, to, outer, bench.put(x, rows, inner, stride), stride, matrix, rows);
+  bench.get(out, to, rows, outer, outer);
+}
+
+inline void single_rope(Context& context, float* x, int heads, int head_dim, int position, double theta) {
+  Bench bench(context);
+  Config config{};
+  config.head_dim = head_dim;
+  config.rope_theta = theta;
+  std::vector<float> cosine(static_cast<size_t>(head_dim / 2)), sine(cosine.size());
+  angles(config, position, cosine.data(), sine.data());
+  const int width = heads * head_dim;
+  const Heads shape{heads, 0, 0, head_dim, padded(width), padded(width), padded(width), 0};
+  float* const rows = bench.put(x, 1, width, padded(width));
+  bench.device.launch(rope_kernel, dim3(1, static_cast<unsigned>(heads)), ROPE_THREADS, rows, nullptr, nullptr, nullptr, nullptr, bench.array(cosine),
+                      bench.array(sine), bench.array(std::vector<int>{0}), shape, 0.0f);
+  bench.get(x, rows, 1, width, width);
+}
+
+inline void single_swiglu(Context& context, float* out, const float* gate, const float* up, int width) {
+  Bench bench(context);
+  const int half = padded(width);
+  std::vector<float> both(static_cast<size_t>(2 * half), 0.0f);
+  std::copy(gate, gate + width, both.begin());
+  std::copy(up, up + width, both.begin() + half);
+  float* const rows = bench.array(both);
+  bench.device.launch(swiglu_kernel, dim3(static_cast<unsigned>((width + SWIGLU_THREADS - 1) / SWIGLU_THREADS), 1), SWIGLU_THREADS, rows, 2 * half, width,
+                      half);
+  bench.get(out, rows, 1, width, width);
+}
+
+inline void single_attention(Context& context, float* out, const float* query, const float* keys, const float* values, const float* bias, int count,
+                             int head_dim) {
+  Bench bench(context);
+  const int part = padded(head_dim);
+  const Heads shape{1, 1, 1, head_dim, part, 2 * part, 3 * part, PADDING};
+  const size_t dim = static_cast<size_t>(head_dim);
+  std::vector<float> qkv(static_cast<size_t>(count) * static_cast<size_t>(shape.qkv_stride), 0.0f);
+  std::vector<int> positions, pages;
+  for (int token = 0; token < count; token++) {
+    float* const row = &qkv[static_cast<size_t>(token) * static_cast<size_t>(shape.qkv_stride)];
+    std::copy(query, query + head_dim, row);
+    std::copy(keys + static_cast<size_t>(token) * dim, keys + static_cast<size_t>(token + 1) * dim, row + shape.key_at);
+    std::copy(values + static_cast<size_t>(token) * dim, values + static_cast<size_t>(token + 1) * dim, row + shape.value_at);
+    positions.push_back(token);
+  }
+  // Pages in reverse: a kernel that takes slots for addresses shows.
+  for (int page = pages_for(count) - 1; page >= 0; page--) pages.push_back(page);
+  PageShape page{};
+  page.values_at = head_dim * PAGE;
+  page.biases_at = 2 * head_dim * PAGE;
+  page.page_bytes = static_cast<size_t>(page.biases_at + PAGE) * 4;
+  page.base = reinterpret_cast<char*>(bench.put(nullptr, pages_for(count), page.biases_at + PAGE, page.biases_at + PAGE));
+  float* const rows = bench.array(qkv);
+  float* const biases = bench.put(bias, count, 1, PADDING);
+  const int* const at = bench.array(positions);
+  const int* const row_of = bench.array(std::vector<int>(static_cast<size_t>(count), 0));
+  const RowState* const states = bench.array(std::vector<RowState>(1));
+  const int* const list = bench.array(pages);
+  bench.device.launch(store_kernel, dim3(static_cast<unsigned>(count), 1), STORE_THREADS, rows, biases, nullptr, at, row_of, states, list, page, shape);
+  float* const to = bench.put(nullptr, 1, head_dim, part);
+  bench.device.launch(attention_kernel, dim3(1, 1), ATTENTION_THREADS, to, part, rows + static_cast<size_t>(count - 1) * static_cast<size_t>(shape.qkv_stride),
+                      at + count - 1, row_of, states, list, page, shape);
+  bench.get(out, to, 1, head_dim, part);
+}
+
+inline int single_draw(Context& context, const float* logits, int vocabulary, int position, const doge_row& row) {
+  Bench bench(context);
+  const size_t bits = static_cast<size_t>((vocabulary + 31) / 32);
+  std::vector<unsigned> words(2 * bits, 0);
+  for (int index = 0; index < row.token_count; index++) words[static_cast<size_t>(row.tokens[index] >> 5)] |= 1u << (row.tokens[index] & 31);
+  if (row.allowed != nullptr) std::copy(row.allowed, row.allowed + bits, words.begin() + static_cast<std::ptrdiff_t>(bits));
+  RowState state{};
+  state.left = 1;
+  state.position = position;
+  state.alternatives = -1;
+  state.top_k = row.top_k;
+  state.seed = row.seed;
+  state.seen = row.repetition_penalty == 1.0 ? -1 : 0;
+  state.allowed = row.allowed == nullptr ? -1 : static_cast<int>(bits);
+  state.temperature = row.temperature;
+  state.top_p = row.top_p;
+  state.min_p = row.min_p;
+  state.penalty = row.repetition_penalty;
+  std::vector<Control> control(1);
+  control[0].failed = NOBODY;
+  RowState* const states = bench.array(std::vector<RowState>{state});
+  Control* const shared = bench.array(control);
+  const int* const zero = bench.array(std::vector<int>{0});
+  const DrawPlan plan{states,  bench.array(words), bench.array(std::vector<int>{-1}), nullptr, nullptr, nullptr, bench.put(nullptr, 1, vocabulary, vocabulary),
+                      bench.array(std::vector<double>(static_cast<size_t>(vocabulary), NAN)), shared, bench.put(logits, 1, vocabulary, vocabulary), vocabulary};
+  bench.device.launch(draw_kernel, dim3(1), DRAW_THREADS, plan, zero, zero);
+  bench.device.download(&state, states, sizeof state);
+  return state.drawn == 0 ? -1 : state.last;
+}
+
+}  // namespace doge

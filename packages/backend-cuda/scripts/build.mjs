@@ -1,0 +1,240 @@
+#!/usr/bin/env node
+// Compiles the native half. No node-gyp, no CMake: one call of nvcc, or of a C++ compiler for the host shim of the tests.
+//
+//   node scripts/build.mjs [build]          build/doge_cuda.node with nvcc, for every architecture
+//       --arch 90a,120                      for some architectures only
+//       --if-possible                       without nvcc say so in one line and succeed
+//       --bring                             where nvcc is missing, get it by pip into the checkout's ignored .cache folder
+//   node scripts/build.mjs shim             build/doge_shim.node and the shim's library, with a C++ compiler: for tests
+//   node scripts/build.mjs release          the same for every architecture, copied into the platform's package
+//   node scripts/build.mjs runner           build/doge_runner, the C test runner, over nvcc's library; with --shim over the shim's
+//
+// Nothing is compiled again when nothing has changed. Published with the package: npx doge-cuda build.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { createRequire } from "node:module";
+import { basename, delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const native = join(root, "native");
+const build = join(root, "build");
+/** Where --bring puts CUDA's compiler. */
+const brought = join(root, "..", "..", ".cache", "cuda", "nvidia", "cu13");
+
+/** What the published binary has: code for each, and PTX that newer GPUs compile. "90a" runs on 9.0 only, so 90 has PTX too. */
+const CODE = ["75", "80", "86", "89", "90a", "100", "120"];
+const PTX = ["90", "120"];
+/** The five parts of CUDA 13.0 that compile a kernel: 271 MB unpacked. */
+const WHEELS = [
+  "nvidia-cuda-nvcc==13.0.88",
+  "nvidia-cuda-crt==13.0.88",
+  "nvidia-nvvm==13.0.88",
+  "nvidia-cuda-runtime==13.0.96",
+  "nvidia-cuda-cccl==13.0.85",
+];
+/** Bytes that the published binary may have. */
+const LIMIT = 5_000_000;
+
+class Failure extends Error {}
+
+function run(program, args, quiet = false) {
+  const result = spawnSync(program, args, { stdio: quiet ? "pipe" : ["ignore", 2, 2], encoding: "utf8" });
+  if (result.error) throw new Failure(`${program} could not be started: ${result.error.message}.`);
+  if (result.status !== 0)
+    throw new Failure(
+      `${program} failed (${result.status}).${quiet ? `\n${result.stderr}` : " See its messages above."}`,
+    );
+  return result.stdout;
+}
+
+function inPath(names) {
+  const folders = (process.env.PATH ?? "").split(delimiter).filter(Boolean);
+  for (const name of names) for (const folder of folders) if (existsSync(join(folder, name))) return join(folder, name);
+  return undefined;
+}
+
+/** A C++ compiler, or undefined. */
+export const compiler = () => process.env.CXX ?? inPath(["g++", "c++", "clang++"]);
+
+/** nvcc, or undefined. */
+function nvcc() {
+  const home = process.env.CUDA_HOME ?? process.env.CUDA_PATH;
+  const places = [
+    home && join(home, "bin", "nvcc"),
+    inPath(["nvcc"]),
+    join(brought, "bin", "nvcc"),
+    "/usr/local/cuda/bin/nvcc",
+  ];
+  return places.find((place) => place && existsSync(place));
+}
+
+function bring() {
+  const target = join(brought, "..", "..");
+  process.stderr.write("doge-cuda: bringing CUDA's compiler (once, 271 MB)\n");
+  mkdirSync(target, { recursive: true });
+  const quiet = ["--quiet", "--no-deps", "--no-input", "--disable-pip-version-check", "--target", target];
+  run("python3", ["-m", "pip", "install", ...quiet, ...WHEELS]);
+}
+
+/** The folder of node_api.h: of the package of headers, or of this Node. */
+function headers() {
+  try {
+    return createRequire(import.meta.url)("node-api-headers").include_dir;
+  } catch {
+    const beside = join(dirname(dirname(process.execPath)), "include", "node");
+    if (existsSync(join(beside, "node_api.h"))) return beside;
+    throw new Failure(
+      "There is no node_api.h: install the package node-api-headers, or a Node that comes with its headers.",
+    );
+  }
+}
+
+/** A hash of every source and of what is asked of the compiler. */
+function fingerprint(command) {
+  const hash = createHash("sha256").update(JSON.stringify(command));
+  for (const entry of readdirSync(native, { recursive: true }).sort()) {
+    const path = join(native, entry);
+    if (statSync(path).isFile()) hash.update(entry).update(readFileSync(path));
+  }
+  return hash.digest("hex");
+}
+
+/** Run `command(output)`s unless `output` was made by the same from the same sources. */
+function make(output, commands) {
+  const stamp = `${output}.stamp`;
+  const wanted = fingerprint(commands(output));
+  if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return output;
+  mkdirSync(build, { recursive: true });
+  // Two test files may build at once: each makes its own file and puts it in place whole.
+  const own = `${output}.${process.pid}`;
+  for (const [program, ...args] of commands(own)) run(program, args);
+  renameSync(own, output);
+  writeFileSync(stamp, wanted);
+  return output;
+}
+
+const SOURCES = ["doge.cu", "device.cu", "probe.cu"];
+
+/** The binding over the host shim. @throws Failure without a C++ compiler. */
+export function buildShim(kind = "node") {
+  const cxx = compiler();
+  if (cxx === undefined) throw new Failure("There is no C++ compiler: install g++ or clang, or set CXX.");
+  const flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"];
+  const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"];
+  const sources = ["-x", "c++", ...SOURCES.map((name) => join(native, name))];
+  const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
+  const mac = process.platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-ldl", "-lpthread"];
+  return make(join(build, kind === "node" ? "doge_shim.node" : "libdoge_shim.so"), (output) => [
+    [cxx, "-shared", "-DDOGE_SHIM", ...flags, ...warnings, ...sources, ...addon, ...mac, "-o", output],
+  ]);
+}
+
+function buildCuda({ arch, kind }) {
+  const found = nvcc();
+  if (found === undefined)
+    throw new Failure("There is no nvcc (CUDA 12.8 or newer): install CUDA's toolkit, set CUDA_HOME, or use --bring.");
+  const code = arch ?? CODE;
+  const ptx = arch === undefined ? PTX : [];
+  const generate = [
+    ...code.map((name) => `-gencode=arch=compute_${name},code=sm_${name}`),
+    ...ptx.map((name) => `-gencode=arch=compute_${name},code=compute_${name}`),
+  ];
+  const home = dirname(dirname(found));
+  const libraries = ["lib", "lib64", join("targets", "x86_64-linux", "lib")]
+    .map((name) => join(home, name))
+    .filter(existsSync);
+  const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
+  return make(join(build, kind === "node" ? "doge_cuda.node" : "libdoge_cuda.so"), (output) => [
+    [
+      found,
+      ...["-O3", "-std=c++17", "--threads", "2", "-shared", "-cudart", "static", "--compress-mode=size"],
+      ...["-Xcompiler", "-fPIC,-fvisibility=hidden,-fno-strict-aliasing"],
+      ...generate,
+      `-DDOGE_CODE="${code.join(",")}"`,
+      `-DDOGE_PTX="${ptx.join(",")}"`,
+      ...SOURCES.map((name) => join(native, name)),
+      ...addon,
+      ...libraries.map((folder) => `-L${folder}`),
+      ...["-Xlinker", "--exclude-libs,ALL,--gc-sections,-s,-z,noexecstack", "-ldl", "-lpthread", "-lrt", "-o", output],
+    ],
+  ]);
+}
+
+/** The C test runner, beside the library it runs on. */
+export function buildRunner({ shim, arch }) {
+  const library = shim ? buildShim("library") : buildCuda({ arch, kind: "library" });
+  const cxx = compiler();
+  return make(join(build, shim ? "doge_runner_shim" : "doge_runner"), (output) => [
+    [
+      cxx,
+      "-std=c++17",
+      "-O2",
+      "-Wall",
+      "-Wextra",
+      join(native, "runner.cc"),
+      // By name and from beside the runner: both travel to another machine.
+      ...(process.platform === "darwin" ? [library] : [`-L${build}`, `-l${basename(library, ".so").slice(3)}`]),
+      "-Wl,-rpath,$ORIGIN",
+      "-o",
+      output,
+    ],
+  ]);
+}
+
+function main(args) {
+  const option = (name) => {
+    const at = args.indexOf(name);
+    return at < 0 ? undefined : args[at + 1];
+  };
+  const arch = option("--arch")?.split(",");
+  const command = args.find((word) => !word.startsWith("-") && word !== option("--arch")) ?? "build";
+  const possible = args.includes("--if-possible");
+  if (args.includes("--bring") && nvcc() === undefined) {
+    try {
+      bring();
+    } catch (error) {
+      if (!possible || !(error instanceof Failure)) throw error;
+      process.stderr.write(`doge-cuda: CUDA's compiler could not be brought: ${error.message}\n`);
+    }
+  }
+  if (command === "shim") return buildShim();
+  if (command === "runner") return buildRunner({ shim: args.includes("--shim"), arch });
+  if (command === "library")
+    return args.includes("--shim") ? buildShim("library") : buildCuda({ arch, kind: "library" });
+  if (command !== "build" && command !== "release")
+    throw new Failure(`Unknown command ${JSON.stringify(command)}: use build, release, shim, library or runner.`);
+  if (nvcc() === undefined && possible) {
+    process.stderr.write(
+      "doge-cuda: no nvcc here, so the CUDA backend is not compiled (it is unavailable and says so).\n",
+    );
+    return undefined;
+  }
+  const output = buildCuda({ arch: command === "release" ? undefined : arch, kind: "node" });
+  const bytes = statSync(output).size;
+  if (bytes > LIMIT) throw new Failure(`${output} has ${bytes} bytes, over ${LIMIT}: install size is a feature.`);
+  if (command === "release") copyFileSync(output, join(root, "..", "cuda-linux-x64", "doge_cuda.node"));
+  return `${output} (${bytes} bytes, code for ${(arch ?? CODE).join(", ")})`;
+}
+
+if (process.argv[1] && fileURLToPath(import.meta.url) === realpathSync(process.argv[1])) {
+  try {
+    const output = main(process.argv.slice(2));
+    if (output !== undefined) console.log(output);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    process.stderr.write(`doge-cuda: ${error.message}\n`);
+    process.exitCode = 1;
+  }
+}

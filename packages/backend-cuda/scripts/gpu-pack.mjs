@@ -1,0 +1,62 @@
+// Packs what a machine with a GPU but without network needs into the checkout's ignored folder .gpu: the compiled core, the runner,
+// the binding, a stripped Node, and the conformance suite in one file. scripts/gpu-run.sh uses all of it.
+//
+//   node packages/backend-cuda/scripts/gpu-pack.mjs [--arch 90a]
+import { spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../../..", import.meta.url));
+const folder = join(root, ".gpu");
+const scripts = join(root, "packages", "backend-cuda", "scripts");
+const build = join(root, "packages", "backend-cuda", "build");
+/** Bytes that may travel. */
+const LIMIT = 60 * 1024 * 1024;
+
+function run(program, args) {
+  const { status, error } = spawnSync(program, args, { stdio: ["ignore", 2, 2], cwd: root });
+  if (error || status !== 0) {
+    process.stderr.write(`gpu-pack: ${program} ${args[0]} failed${error ? `: ${error.message}` : ""}.\n`);
+    process.exit(1);
+  }
+}
+
+mkdirSync(folder, { recursive: true });
+const arch = process.argv.slice(2);
+for (const command of ["library", "runner", "build"])
+  run(process.execPath, [join(scripts, "build.mjs"), command, ...arch]);
+for (const file of ["libdoge_cuda.so", "doge_runner", "doge_cuda.node"])
+  copyFileSync(join(build, file), join(folder, file));
+
+// esbuild comes with the development tools.
+const { build: bundle } = await import(createRequire(join(root, "tools", "package.json")).resolve("esbuild"));
+await bundle({
+  entryPoints: [join(scripts, "gpu-conformance.ts")],
+  outfile: join(folder, "conformance.mjs"),
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  logLevel: "error",
+  banner: { js: 'import { createRequire as doge } from "node:module"; const require = doge(import.meta.url);' },
+});
+
+if (!existsSync(join(folder, "node.xz"))) {
+  copyFileSync(process.execPath, join(folder, "node"));
+  run("strip", [join(folder, "node")]);
+  run("xz", ["-T2", "-6", "-f", join(folder, "node")]);
+}
+rmSync(join(folder, "node"), { force: true });
+
+let bytes = 0;
+for (const name of readdirSync(folder)) {
+  const { size } = statSync(join(folder, name));
+  bytes += size;
+  console.log(`${(size / 1e6).toFixed(2).padStart(8)} MB  ${name}`);
+}
+console.log(`${(bytes / 1e6).toFixed(2).padStart(8)} MB  in all`);
+if (bytes > LIMIT) {
+  process.stderr.write(`gpu-pack: that is over ${LIMIT} bytes.\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in one command: builds what is missing, checks against goldens, runs compute-sanitizer,
+# times, and prints one table last. Needs the NVIDIA driver and Python; nvcc and g++ where scripts/gpu-pack.mjs was not run before;
+# no network and no Node (a packed one is used when it is there).
+#
+#   packages/backend-cuda/scripts/gpu-run.sh [SIZES]      default: 20M 60M 160M 320M; results in $OUT, else build/gpu
+set -uo pipefail
+package=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$package/../.." && pwd)
+out=${OUT:-$package/build/gpu}
+sizes=${*:-20M 60M 160M 320M}
+mkdir -p "$out" "$package/build"
+cd "$package" || exit 1
+failed=0
+
+say() { printf '\n== %s\n' "$*"; }
+step() { # step NAME COMMAND...: its output goes to the terminal and to a file
+  local name=$1 log
+  shift
+  log="$out/$(printf %s "$name" | tr -c 'A-Za-z0-9' '-').log"
+  say "$name"
+  if "$@" 2>&1 | tee "$log"; then echo "ok   $name"; else
+    failed=$((failed + 1))
+    echo "FAIL $name"
+  fi
+}
+
+say "machine"
+nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total,clocks.max.sm,clocks.max.mem --format=csv | tee "$out/machine.csv" || {
+  echo "There is no NVIDIA GPU here: nothing to run."
+  exit 1
+}
+
+# What was packed, or else built here for this GPU alone.
+for file in libdoge_cuda.so doge_runner doge_cuda.node; do
+  [ -e "build/$file" ] || [ ! -e "$root/.gpu/$file" ] || cp "$root/.gpu/$file" build/
+done
+if [ ! -e build/libdoge_cuda.so ]; then
+  nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d '. ')
+  step "build" "$nvcc" -O3 -std=c++17 --threads 2 -shared -cudart static -Xcompiler -fPIC,-fvisibility=hidden,-fno-strict-aliasing \
+    "-gencode=arch=compute_$capability,code=sm_$capability" "-DDOGE_CODE=\"$capability\"" '-DDOGE_PTX=""' \
+    native/doge.cu native/device.cu native/probe.cu -ldl -lpthread -lrt -o build/libdoge_cuda.so
+fi
+if [ ! -e build/doge_runner ]; then
+  step "build of the runner" g++ -std=c++17 -O2 native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
+fi
+
+export LD_LIBRARY_PATH="$package/build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+step "properties" build/doge_runner check
+step "goldens" python3 scripts/check.py build/libdoge_cuda.so
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck initcheck synccheck; do
+    step "compute-sanitizer $tool" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 build/doge_runner check
+  done
+else
+  echo "skipped: compute-sanitizer is not here."
+fi
+if [ -e "$root/.gpu/node.xz" ]; then
+  python3 - "$root/.gpu" <<'PYTHON'
+import lzma, os, shutil, sys
+path = os.path.join(sys.argv[1], "node")
+with lzma.open(path + ".xz") as packed, open(path, "wb") as node:
+    shutil.copyfileobj(packed, node)
+os.chmod(path, 0o755)
+PYTHON
+  step "conformance through Node" "$root/.gpu/node" "$root/.gpu/conformance.mjs" "$package/build/doge_cuda.node" "$root/packages/conformance/fixtures"
+else
+  echo "skipped: no Node is packed; where there is one, DOGE_REQUIRE=cuda npm test runs the suite."
+fi
+
+: >"$out/times.jsonl"
+for size in $sizes; do
+  for dtype in f32 bf16 q8; do
+    step "times $size $dtype" bash -c "set -o pipefail; build/doge_runner time $size $dtype 5 | tee -a '$out/times.jsonl'"
+  done
+done
+say "table"
+python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" | tee "$out/table.md"
+echo "$failed failed"
+[ "$failed" -eq 0 ]

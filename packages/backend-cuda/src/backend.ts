@@ -1,0 +1,96 @@
+// Backend: one opened device behind the binding.
+import type { Backend, Capabilities, Checkpoint, Config, DType, LoadOptions, Model } from "@doge-lm/core";
+import { DogeError } from "@doge-lm/core";
+import type { Binding, DeviceHandle, ModelHandle } from "./binding.ts";
+import { fault } from "./faults.ts";
+import { CudaModel } from "./model.ts";
+import { sendWeights } from "./weights.ts";
+
+/** What every device does with this version. */
+export const dtypes: readonly DType[] = Object.freeze(["f32", "bf16", "q8"] as const);
+const formats: { readonly [Type in DType]?: number } = { f32: 0, bf16: 1, q8: 2 };
+const ropes = { default: 0, linear: 1, dynamic: 2 } as const;
+
+export class CudaBackend implements Backend {
+  readonly name: string;
+  readonly can: Capabilities;
+  readonly #binding: Binding;
+  readonly #device: DeviceHandle;
+
+  /** @throws DogeError when the device cannot be opened. */
+  constructor(name: string, binding: Binding, device: number, can: Capabilities) {
+    this.name = name;
+    this.can = can;
+    this.#binding = binding;
+    try {
+      this.#device = binding.open(device);
+    } catch (error) {
+      throw fault(error);
+    }
+  }
+
+  get device(): DeviceHandle {
+    return this.#device;
+  }
+
+  async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
+    const { config } = checkpoint;
+    const { dtype = "f32", context = config.maxPositions, room = context, signal } = options;
+    const format = formats[dtype];
+    if (format === undefined)
+      throw new DogeError("unsupported", `dtype ${dtype} is not one that this backend has.`, { scope: "cuda" });
+    const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
+    const numbers = describe(config, format, routing === "reference", context, room);
+    let handle: ModelHandle;
+    try {
+      handle = this.#binding.create(this.#device, numbers);
+    } catch (error) {
+      throw fault(error);
+    }
+    try {
+      await sendWeights(this.#binding, handle, checkpoint, signal);
+    } catch (error) {
+      this.#binding.closeModel(handle);
+      throw error;
+    }
+    return new CudaModel(this.#binding, handle, { config, dtype, routing, context });
+  }
+
+  async close(): Promise<void> {
+    this.#binding.closeDevice(this.#device);
+  }
+}
+
+/** doge_config of native/doge.h, in its order. */
+function describe(config: Config, format: number, reference: boolean, context: number, room: number): Float64Array {
+  const { rope, experts } = config;
+  return Float64Array.from([
+    config.vocabSize,
+    config.hiddenSize,
+    config.intermediateSize,
+    config.layers,
+    config.heads,
+    config.kvHeads,
+    config.headDim,
+    config.normEpsilon,
+    config.maxPositions,
+    ropes[rope.type],
+    rope.theta,
+    rope.factor,
+    Number(config.qkNorm),
+    config.biasHeads,
+    config.window ?? 0,
+    Number(config.attentionBias),
+    Number(config.mlpBias),
+    Number(config.tied),
+    experts?.count ?? 0,
+    experts?.perToken ?? 0,
+    experts?.side ?? 0,
+    Number(experts?.normalize ?? false),
+    Number(experts?.indexing === "grid"),
+    format,
+    Number(reference),
+    context,
+    room,
+  ]);
+}

@@ -1,0 +1,36 @@
+// The same core without Node: the C test runner and Python's ctypes, over the host shim's library.
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { builder, withoutShim } from "./shim.ts";
+
+const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
+
+describe.skipIf(withoutShim !== undefined)(
+  `doge.h without Node${withoutShim ? ` (skipped: ${withoutShim})` : ""}`,
+  () => {
+    test("the C test runner's checks hold", () => {
+      const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check"], {
+        encoding: "utf8",
+      });
+      expect(stderr).toBe("");
+      expect(stdout).not.toContain("FAIL");
+      expect(stdout).toMatch(/\n0 failed\n$/);
+      expect(status).toBe(0);
+    });
+
+    test.skipIf(python === undefined)(
+      `goldens through Python's ctypes${python ? "" : " (skipped: there is no Python)"}`,
+      () => {
+        const script = fileURLToPath(new URL("../scripts/check.py", import.meta.url));
+        const { stdout, stderr, status } = spawnSync(python!, [script, builder.buildShim("library")], {
+          encoding: "utf8",
+        });
+        expect(stderr).toBe("");
+        expect(stdout).not.toContain("FAIL");
+        expect(stdout).toMatch(/\n18 passed, 0 failed\n$/);
+        expect(status).toBe(0);
+      },
+    );
+  },
+);

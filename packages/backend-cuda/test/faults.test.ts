@@ -1,0 +1,250 @@
+// Rows C2 to C4 of the reliability table, on the host shim: memory that is refused, a device that is lost, handles used wrongly.
+import { Worker } from "node:worker_threads";
+import { type Backend, type Config, checked, isDogeError, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { describe, expect, test } from "vitest";
+import { CudaBackend, dtypes } from "../src/backend.ts";
+import { builder, shimBinding, withoutShim } from "./shim.ts";
+
+const config: Config = {
+  generation: "native",
+  vocabSize: 40,
+  hiddenSize: 16,
+  intermediateSize: 24,
+  layers: 2,
+  heads: 2,
+  kvHeads: 1,
+  headDim: 8,
+  normEpsilon: 1e-6,
+  maxPositions: 128,
+  rope: { type: "default", theta: 10000, factor: 1 },
+  qkNorm: true,
+  biasHeads: 1,
+  window: 12,
+  attentionBias: false,
+  mlpBias: false,
+  tied: true,
+  experts: { count: 16, perToken: 3, side: 4, normalize: false, indexing: "expert" },
+  bosId: null,
+  eosIds: [],
+  padId: null,
+};
+const checkpoint = memoryCheckpoint(
+  config,
+  new Map(
+    Array.from(tensorShapes(config), ([name, shape]) => {
+      const count = shape.reduce((product, size) => product * size, 1);
+      return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
+    }),
+  ),
+);
+const prompt = Int32Array.from({ length: 30 }, (_, index) => (index * 11) % 40);
+const sampling = { temperature: 0.9, topK: 10, topP: 0.9, minP: 0, repetitionPenalty: 1.1, seed: 3, stop: [] };
+
+function opened(): { raw: CudaBackend; backend: Backend } {
+  const raw = new CudaBackend("cuda-on-host-shim", shimBinding(), 0, { device: "host shim", dtypes, trains: false });
+  return { raw, backend: checked(raw) };
+}
+
+/** All that a backend does, once: what it drew. */
+async function everything(backend: Backend): Promise<number[]> {
+  const model = await backend.load(checkpoint, { dtype: "q8" });
+  try {
+    const sequence = model.sequence();
+    await model.forward([{ sequence, tokens: prompt }]);
+    const fork = sequence.fork();
+    sequence.rewind(25);
+    const rows = [sequence, fork].map((each) => ({
+      sequence: each,
+      tokens: prompt.slice(0, 3),
+      count: 12,
+      sampling,
+      alternatives: 2,
+    }));
+    const drawn = await model.sample(rows);
+    await model.score([{ sequence, tokens: prompt }]);
+    await model.inspect([{ sequence: fork, tokens: prompt.slice(0, 2) }], ["logits", "layers.0.bias"]);
+    return drawn.flatMap(({ ids }) => [...ids]);
+  } finally {
+    model.close();
+  }
+}
+
+/** The code of what `work` rejects with, or "done". */
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "done",
+    (error: unknown) => (isDogeError(error) ? error.code : `no code: ${String(error)}`),
+  );
+
+describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
+  const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
+  const bytes = (raw: CudaBackend): number => binding.counts(raw.device)[1]!;
+
+  test("C2: memory refused at any point is out-of-memory, leaks nothing, and the device goes on", async () => {
+    const { raw, backend } = opened();
+    const expected = await everything(backend);
+    expect(bytes(raw)).toBe(0);
+    let refused = 0;
+    for (;;) {
+      binding.fail(raw.device, refused, -1);
+      const outcome = await codeOf(everything(backend));
+      binding.fail(raw.device, -1, -1);
+      expect(bytes(raw), `after allocation ${refused} was refused`).toBe(0);
+      if (outcome === "done") break;
+      expect(outcome, `allocation ${refused}`).toBe("out-of-memory");
+      refused++;
+    }
+    expect(refused).toBeGreaterThan(20);
+    expect(await everything(backend)).toEqual(expected);
+    await backend.close();
+  });
+
+  test("C2: a call refused for memory leaves its sequences as they were", async () => {
+    const { raw, backend } = opened();
+    const model = await backend.load(checkpoint);
+    const [sequence, twin] = [model.sequence(), model.sequence()];
+    for (const each of [sequence, twin]) await model.forward([{ sequence: each, tokens: prompt.slice(0, 9) }]);
+    const room = model.room;
+    binding.fail(raw.device, 0, -1);
+    expect(await codeOf(model.forward([{ sequence, tokens: prompt }]))).toBe("out-of-memory");
+    binding.fail(raw.device, -1, -1);
+    expect([sequence.length, model.room]).toEqual([9, room]);
+    const [one] = await model.forward([{ sequence, tokens: prompt }]);
+    const [two] = await model.forward([{ sequence: twin, tokens: prompt }]);
+    expect(one).toEqual(two);
+    await backend.close();
+  });
+
+  test("C2: a model that does not fit is refused with needed and available, before a weight is read", async () => {
+    const { backend } = opened();
+    let read = 0;
+    const counted = {
+      ...checkpoint,
+      read(...args: Parameters<typeof checkpoint.read>) {
+        read++;
+        return checkpoint.read(...args);
+      },
+    };
+    const huge = backend.load(counted, { context: 16_000_000, room: 2_000_000_000 });
+    await expect(huge).rejects.toMatchObject({
+      code: "out-of-memory",
+      message: expect.stringMatching(/no room for [\d.]+ MiB more: [\d.]+ MiB are available/),
+    });
+    expect(read).toBe(0);
+    await backend.close();
+  });
+
+  test("C3: a device lost at any copy is dead for all models at once; it closes, and another opens", async () => {
+    let expected: number[] | undefined;
+    for (let operation = 0, survived = false; !survived; operation += 7) {
+      const { raw, backend } = opened();
+      const other = operation % 2 === 0 ? await backend.load(checkpoint) : undefined;
+      binding.fail(raw.device, -1, operation);
+      const outcome = await codeOf(everything(backend));
+      survived = outcome === "done";
+      if (!survived) {
+        expect(outcome, `copy ${operation}`).toBe("device-lost");
+        expect(await codeOf(backend.load(checkpoint))).toBe("device-lost");
+        if (other !== undefined) {
+          expect(() => other.sequence()).toThrow(expect.objectContaining({ code: "device-lost" }));
+        }
+      }
+      binding.fail(raw.device, -1, -1);
+      await backend.close();
+      const next = opened();
+      expected ??= await everything(next.backend);
+      if (operation % 35 === 0) expect(await everything(next.backend)).toEqual(expected);
+      await next.backend.close();
+    }
+  });
+
+  test("C4: handles that were closed, or are none, are refused by the binding itself", () => {
+    const { raw } = opened();
+    const device = raw.device;
+    binding.closeDevice(device);
+    const closed = expect.objectContaining({ code: "closed" });
+    expect(() => binding.closeDevice(device)).toThrow(closed);
+    expect(() => binding.create(device, new Float64Array(27))).toThrow(closed);
+    expect(() => binding.room(undefined as never)).toThrow(closed);
+    expect(() => binding.run(device as never, 0, 40, [])).toThrow(closed);
+    const again = binding.open(0);
+    expect(() => binding.create(again, new Float64Array(3))).toThrow(
+      expect.objectContaining({ code: "invalid-argument" }),
+    );
+    expect(() => binding.create(again, new Float64Array(27))).toThrow(
+      expect.objectContaining({ code: "invalid-argument" }),
+    );
+    expect(() => binding.open(3)).toThrow(expect.objectContaining({ code: "unavailable" }));
+    binding.closeDevice(again);
+  });
+
+  test("C4: closing while a call runs lets it finish, and nothing is left", async () => {
+    const { raw, backend } = opened();
+    const model = await backend.load(checkpoint);
+    const sequence = model.sequence();
+    const running = model.sample([{ sequence, tokens: prompt, count: 60, sampling }]);
+    sequence.close();
+    model.close();
+    expect((await running)[0]!.ids.length).toBe(60);
+    expect(await codeOf(model.forward([{ sequence, tokens: prompt }]))).toBe("closed");
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    expect(bytes(raw)).toBe(0);
+    await backend.close();
+  });
+
+  test("C4: two models of one device work at once, and each as if alone", async () => {
+    const { backend } = opened();
+    const models = await Promise.all([
+      backend.load(checkpoint, { room: 256 }),
+      backend.load(checkpoint, { room: 256, dtype: "bf16" }),
+    ]);
+    const draws = () =>
+      models.map((model) => model.sample([{ sequence: model.sequence(), tokens: prompt, count: 40, sampling }]));
+    const alone = [];
+    for (const model of models) {
+      alone.push(await model.sample([{ sequence: model.sequence(), tokens: prompt, count: 40, sampling }]));
+    }
+    expect(await Promise.all(draws())).toEqual(alone);
+    await backend.close();
+  });
+
+  test("C4: two threads of one process use the binding at once, each with its own devices", async () => {
+    const path = builder.buildShim();
+    const source = `
+      const { parentPort, workerData } = require("node:worker_threads");
+      const binding = require(workerData.path);
+      const device = binding.open(0);
+      const model = binding.create(device, workerData.config);
+      for (const [name, values] of workerData.tensors) binding.write(model, name, values);
+      binding.ready(model);
+      const sequence = binding.sequence(model);
+      binding.run(model, 0, 40, [{ sequence, tokens: workerData.prompt }]).then(([logits]) => {
+        binding.closeModel(model);
+        binding.closeDevice(device);
+        parentPort.postMessage(logits);
+      });`;
+    const tensors: [string, Float32Array][] = [];
+    for (const name of tensorShapes(config).keys()) {
+      const size = checkpoint.tensors.get(name)!.shape.reduce((product, each) => product * each, 1);
+      tensors.push([name, new Float32Array((await checkpoint.read(name, 0, 4 * size)).buffer)]);
+    }
+    const numbers = Float64Array.from([
+      40, 16, 24, 2, 2, 1, 8, 1e-6, 128, 0, 10000, 1, 1, 1, 12, 0, 0, 1, 16, 3, 4, 0, 0, 0, 1, 128, 128,
+    ]);
+    const results = await Promise.all(
+      [0, 1].map(
+        () =>
+          new Promise<Float32Array>((resolve, reject) => {
+            const worker = new Worker(source, { eval: true, workerData: { path, config: numbers, tensors, prompt } });
+            worker.once("message", resolve);
+            worker.once("error", reject);
+          }),
+      ),
+    );
+    const { backend } = opened();
+    const model = await backend.load(checkpoint);
+    const [expected] = await model.forward([{ sequence: model.sequence(), tokens: prompt }]);
+    for (const logits of results) expect(logits).toEqual(expected);
+    await backend.close();
+  });
+});

@@ -1,0 +1,148 @@
+// C1 of the reliability table: why the backend cannot be used, each reason tested without a GPU. The driver's answers come from a
+// fake libcuda, those of the machine from a made-up one.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { Binding } from "../src/binding.ts";
+import { cuda } from "../src/index.ts";
+import { locate, type Machine, thisMachine } from "../src/locate.ts";
+import { builder, shimBinding, withoutShim } from "./shim.ts";
+
+describe.skipIf(withoutShim !== undefined)(`the driver${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
+  let folder: string;
+  let driver: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "doge-cuda-"));
+    driver = join(folder, "libcuda.so.1");
+    const source = fileURLToPath(new URL("fake-driver.c", import.meta.url));
+    execFileSync(builder.compiler()!, ["-x", "c", "-shared", "-fPIC", source, "-o", driver]);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterEach(() => {
+    for (const name of Object.keys(process.env)) if (name.startsWith("FAKE_")) delete process.env[name];
+  });
+
+  function probe(answers: Record<string, string | number>, device = 0) {
+    for (const [name, value] of Object.entries(answers)) process.env[`FAKE_${name}`] = String(value);
+    return shimBinding().probe(device, driver);
+  }
+
+  test("C1: no driver", () => {
+    const { available, reason, why } = shimBinding().probe(0, join(folder, "nothing.so"));
+    expect([available, reason]).toEqual([false, "no-driver"]);
+    expect(why).toMatch(/no CUDA driver: .*nothing\.so.*Install the NVIDIA driver/);
+  });
+
+  test("C1: a library of that name that is no driver", () => {
+    const source = join(folder, "empty.c");
+    writeFileSync(source, "int nothing;\n");
+    const other = join(folder, "empty.so");
+    execFileSync(builder.compiler()!, ["-x", "c", "-shared", "-fPIC", source, "-o", other]);
+    expect(shimBinding().probe(0, other)).toMatchObject({ available: false, reason: "no-driver" });
+  });
+
+  test("C1: a driver that is too old, with found and needed versions", () => {
+    const { reason, why, driver: version } = probe({ VERSION: 12040 });
+    expect([reason, version]).toEqual(["driver-too-old", 12040]);
+    expect(why).toMatch(/supports CUDA 12\.4 and this build needs 13\.x.*580/);
+  });
+
+  test("C1: a driver without a device, and one that says why", () => {
+    expect(probe({ COUNT: 0 })).toMatchObject({ available: false, reason: "no-device" });
+    const { reason, why } = probe({ INIT: 100 });
+    expect(reason).toBe("no-device");
+    expect(why).toContain("no CUDA-capable device is detected");
+    expect(probe({ INIT: 0, GET: 101, COUNT: 1 })).toMatchObject({ available: false, reason: "no-device" });
+  });
+
+  test("C1: a device that is not there", () => {
+    for (const device of [2, 7, -1]) {
+      const { reason, why } = probe({ COUNT: 2 }, device);
+      expect(reason).toBe("wrong-device");
+      expect(why).toMatch(new RegExp(`Device ${device} was asked for; the driver lists 2`));
+    }
+    expect(probe({ COUNT: 2 }, 1)).toMatchObject({ available: true, name: "Fake GPU 1" });
+  });
+
+  test("C1: a GPU that this build has no code for, and those it has code or PTX for", () => {
+    for (const capability of [50, 61, 70, 72]) {
+      const { available, reason, why } = probe({ CAPABILITY: capability });
+      expect([available, reason], String(capability)).toEqual([false, "no-image"]);
+      expect(why).toContain(`compute capability ${Math.floor(capability / 10)}.${capability % 10}`);
+    }
+    // 8.7 runs code for 8.6; 9.1 would take PTX for 9.0, 11.0 too, 13.0 that for 12.0.
+    for (const capability of [75, 80, 86, 87, 89, 90, 91, 100, 103, 110, 120, 121, 130]) {
+      expect(probe({ CAPABILITY: capability }), String(capability)).toMatchObject({ available: true, capability });
+    }
+  });
+});
+
+describe("the binary", () => {
+  const binding = { abi: 1 } as Binding;
+  const machine = (changes: Partial<Machine>): Machine => ({
+    platform: "linux",
+    arch: "x64",
+    glibc: () => "2.36",
+    exists: () => true,
+    resolve: (specifier) => `/modules/${specifier}`,
+    load: () => binding,
+    ...changes,
+  });
+  const installed: Partial<Machine> = { exists: (path) => path.startsWith("/modules/") };
+  const why = (changes: Partial<Machine>, asked?: string): string => {
+    const found = locate(asked, machine({ ...installed, ...changes }));
+    return "why" in found ? found.why : `found ${found.path}`;
+  };
+
+  test("a build from source comes first, then the platform's package", () => {
+    expect(locate(undefined, machine({}))).toMatchObject({ path: expect.stringMatching(/build.doge_cuda\.node$/) });
+    expect(why({})).toBe("found /modules/@doge-lm/cuda-linux-x64/doge_cuda.node");
+  });
+
+  test("C1: another platform, and another C library", () => {
+    expect(why({ platform: "win32" })).toMatch(/no binary for win32-x64.*npx doge-cuda build/);
+    expect(why({ arch: "arm64" })).toMatch(/no binary for linux-arm64/);
+    expect(why({ glibc: () => undefined })).toMatch(/need glibc.*musl/);
+  });
+
+  test("C1: the platform's package was left out", () => {
+    const resolve = () => {
+      throw new Error("Cannot find module");
+    };
+    expect(why({ resolve })).toMatch(/cuda-linux-x64 is not installed.*--omit=optional/);
+    expect(why({ exists: () => false })).toMatch(/has no binary in it.*checkout/);
+  });
+
+  test("C1: the C library is too old, with found and needed versions", () => {
+    const load = () => {
+      throw new Error("/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by doge_cuda.node)");
+    };
+    expect(why({ load, glibc: () => "2.31" })).toMatch(/needs glibc 2\.38 and this system has 2\.31/);
+  });
+
+  test("C1: a file that cannot be loaded, one of another version, and one that is not there", () => {
+    const load = () => {
+      throw new Error("invalid ELF header");
+    };
+    expect(why({ load })).toContain("could not be loaded: invalid ELF header");
+    expect(why({ load: () => ({ abi: 99 }) as Binding })).toMatch(/version 99 of doge\.h and this package version 1/);
+    expect(why({}, "/nowhere/doge.node")).toContain("There is no file /nowhere/doge.node");
+  });
+
+  test("a broken file is an answer of the real system too", async () => {
+    const path = join(mkdtempSync(join(tmpdir(), "doge-cuda-")), "doge_cuda.node");
+    writeFileSync(path, "not a library");
+    const answer = await cuda({ binary: path }).probe();
+    expect(answer).toMatchObject({ available: false, code: "unavailable" });
+    expect(answer.available ? "" : answer.why).toContain("could not be loaded");
+    await expect(cuda({ binary: path }).open()).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  test("this machine knows its C library", () => {
+    if (process.platform === "linux") expect(thisMachine.glibc() ?? "musl").toMatch(/^\d+\.\d+|musl/);
+    else expect(thisMachine.glibc()).toBeUndefined();
+  });
+});

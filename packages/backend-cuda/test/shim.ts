@@ -1,0 +1,51 @@
+// The core on the host shim, as a backend for tests only: the kernels run as plain C++ fibers, with no GPU. It is named for what
+// it is and lives among the tests, so that nobody is offered it.
+import { type Capabilities, checkedProvider, type Provider } from "@doge-lm/core";
+import { CudaBackend, dtypes } from "../src/backend.ts";
+import { type Binding, type BindingWithKernels, type DeviceHandle, loadBinding } from "../src/binding.ts";
+
+/** The binding over the shim: faults can be injected into it. */
+export interface ShimBinding extends BindingWithKernels {
+  /** The n-th allocation from now on is refused (0: the next), the n-th copy loses the device; -1: never. */
+  fail(device: DeviceHandle, allocation: number, operation: number): void;
+}
+
+interface Builder {
+  compiler(): string | undefined;
+  buildShim(kind?: "node" | "library"): string;
+  buildRunner(options: { readonly shim: boolean }): string;
+}
+export const builder = (await import(new URL("../scripts/build.mjs", import.meta.url).href)) as Builder;
+
+/** Why nothing of the shim can run here, or undefined. */
+export const withoutShim: string | undefined =
+  builder.compiler() === undefined ? "there is no C++ compiler to build the host shim with" : undefined;
+
+let binding: ShimBinding | undefined;
+export function shimBinding(): ShimBinding {
+  binding ??= loadBinding(builder.buildShim()) as ShimBinding;
+  return binding;
+}
+
+const can: Capabilities = { device: "host shim, no GPU", dtypes, trains: false };
+
+/** Wraps the functions of a binding so that `run` is counted. */
+export function counting(original: ShimBinding, note: () => void): ShimBinding {
+  const run = (...args: Parameters<ShimBinding["run"]>) => {
+    note();
+    return original.run(...args);
+  };
+  return { ...original, run: run as ShimBinding["run"] };
+}
+
+/** A test double of cuda(): the same TypeScript and the same kernels over the host shim. */
+export function cudaOnHostShim(use: Binding = shimBinding()): Provider {
+  return checkedProvider({
+    name: "cuda-on-host-shim",
+    probe: async () =>
+      withoutShim === undefined
+        ? { available: true, ...can }
+        : { available: false, code: "unavailable", why: withoutShim },
+    open: async () => new CudaBackend("cuda-on-host-shim", use, 0, can),
+  });
+}
