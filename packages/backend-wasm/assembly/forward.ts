@@ -14,7 +14,7 @@ import {
   MODEL_QUANTIZED, MODEL_QUANTIZED_OWN, MODEL_ROPE, MODEL_SIDE, PANEL, ROW_PAGES, ROW_REACH, TOKEN_BYTES, TOKEN_ID,
   TOKEN_POSITION, TOKEN_ROW,
 } from "../src/descriptor";
-import { attention, biases, keep } from "./kernels/attention";
+import { attendPages, attention, biases, gather, keep } from "./kernels/attention";
 import { embed } from "./kernels/embed";
 import { experts } from "./kernels/experts";
 import { quantizeRows } from "./kernels/inputs";
@@ -134,7 +134,8 @@ export function attentionHalf(
 }
 
 /** Keys and values of the tile into the cache, then what its queries read there. A key/value head is one thread's for all of the
- *  tile, since a window evicts in the order of tokens; where the heads do not come out even, attention is dealt out by the token. */
+ *  tile, since a window evicts in the order of tokens; where the heads do not come out even, attention is dealt out by the token, and
+ *  that of one token by its pages. */
 function heads(model: usize, job: usize, thread: i32, tokens: usize, layer: i32, from: i32, count: i32): void {
   const threads = load<i32>(job, JOB_THREADS);
   const kvHeads = load<i32>(model, MODEL_KV_HEADS);
@@ -145,11 +146,43 @@ function heads(model: usize, job: usize, thread: i32, tokens: usize, layer: i32,
     attend(model, tokens, layer, from, 0, count, first, end);
     return;
   }
+  if (count == 1) {
+    attendTogether(model, job, thread, tokens + <usize>from * TOKEN_BYTES, layer, first, end);
+    return;
+  }
   barrier(job);
   for (let item = thread; item < count * kvHeads; item += threads) {
     const head = item % kvHeads;
     attend(model, tokens, layer, from, item / kvHeads, 1, head, head + 1);
   }
+}
+
+/** What one token reads, with its pages dealt out to all threads; key/value heads [first, end) are this thread's otherwise. */
+function attendTogether(model: usize, job: usize, thread: i32, token: usize, layer: i32, first: i32, end: i32): void {
+  const threads = load<i32>(job, JOB_THREADS);
+  const heads = load<i32>(model, MODEL_HEADS);
+  const row = load<usize>(token, TOKEN_ROW);
+  const position = load<i32>(token, TOKEN_POSITION);
+  const reach = load<i32>(row, ROW_REACH);
+  const queries = load<usize>(model, MODEL_QKV);
+  turnQueries(queries, model, layer, position, first, end);
+  barrier(job);
+  attendPages(queries, model, layer, load<usize>(row, ROW_PAGES), reach, position, thread, threads);
+  barrier(job);
+  gather(load<usize>(model, MODEL_MIXED), model, reach, position, share(heads, thread, threads), share(heads, thread + 1, threads));
+}
+
+/** Norm and rotation of the query heads of key/value heads [first, end) of one token, in place. */
+function turnQueries(query: usize, model: usize, layer: i32, position: i32, first: i32, end: i32): void {
+  const headDim = load<i32>(model, MODEL_HEAD_DIM);
+  const group = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_KV_HEADS);
+  const queryNorm = load<usize>(layerAt(model, layer), LAYER_QUERY_NORM);
+  if (queryNorm) {
+    for (let head = first * group; head < end * group; head++) {
+      rmsnormHead(query + ((<usize>head * headDim) << 2), queryNorm, headDim, load<f32>(model, MODEL_EPSILON));
+    }
+  }
+  rope(query + ((<usize>first * group * headDim) << 2), anglesAt(model, position), (end - first) * group, headDim);
 }
 
 /** Into the cache: keys and values of key/value heads [first, end). */
@@ -195,12 +228,8 @@ function keepHeads(
 function attend(
   model: usize, tokens: usize, layer: i32, from: i32, index: i32, count: i32, first: i32, end: i32,
 ): void {
-  const weights = layerAt(model, layer);
-  const headDim = load<i32>(model, MODEL_HEAD_DIM);
-  const group = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_KV_HEADS);
   const stride = load<usize>(model, MODEL_QKV_STRIDE);
   const mixedStride = load<usize>(model, MODEL_MIXED_STRIDE);
-  const queryNorm = load<usize>(weights, LAYER_QUERY_NORM);
   const stop = index + count;
   while (index < stop) {
     const token = tokens + <usize>(from + index) * TOKEN_BYTES;
@@ -212,13 +241,7 @@ function attend(
     for (; index + run < stop; run++) {
       const next = token + <usize>run * TOKEN_BYTES;
       if (load<usize>(next, TOKEN_ROW) != row || load<i32>(next, TOKEN_POSITION) != position + run) break;
-      const query = queries + <usize>run * stride;
-      if (queryNorm) {
-        for (let head = first * group; head < end * group; head++) {
-          rmsnormHead(query + ((<usize>head * headDim) << 2), queryNorm, headDim, load<f32>(model, MODEL_EPSILON));
-        }
-      }
-      rope(query + ((<usize>first * group * headDim) << 2), anglesAt(model, position + run), (end - first) * group, headDim);
+      turnQueries(queries + <usize>run * stride, model, layer, position + run, first, end);
     }
     attention(
       mixed, mixedStride, queries, stride, model, layer, load<usize>(row, ROW_PAGES), load<i32>(row, ROW_REACH), position, run,

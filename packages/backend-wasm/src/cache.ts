@@ -1,9 +1,9 @@
 // The cache of a sequence: its pages of keys, shared with its forks until one of them writes.
-import { JOURNAL, PANEL } from "./descriptor.ts";
+import { JOURNAL, PAGE_SLOTS } from "./descriptor.ts";
 import { slotsOf } from "./layout.ts";
 import type { Pages } from "./pages.ts";
 
-const pagesFor = (slots: number): number => Math.ceil(slots / PANEL);
+const pagesFor = (slots: number): number => Math.ceil(slots / PAGE_SLOTS);
 
 export class Cache {
   readonly #pages: Pages;
@@ -121,7 +121,7 @@ export class Cache {
     const count = pagesFor(this.#slots(this.#moved ? Math.max(to, this.#reach) : to));
     // Beyond the window any key may be evicted, or come back.
     const all = this.#empty || (this.#window !== null && Math.max(this.#reach, to) > this.#window);
-    const first = Math.floor(from / PANEL);
+    const first = Math.floor(from / PAGE_SLOTS);
     return { count, writes: (page) => all || page >= first };
   }
 }

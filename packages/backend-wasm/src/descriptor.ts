@@ -6,8 +6,10 @@
 /** Bytes at the start of the memory that belong to the module's own constants. */
 export const STATIC_BYTES = 65536;
 
-/** Outputs that a panel of weights computes together, and key slots that a page holds. */
+/** Outputs that a panel of weights computes together. */
 export const PANEL = 16;
+/** Key slots that a page holds: also what one softmax is taken over, before pages are added up. */
+export const PAGE_SLOTS = 64;
 /** Evicted keys stay readable for this many more tokens. */
 export const JOURNAL = 64;
 /** Position of a free slot, and what evicted a key that is kept: greater, unsigned, than any position. */
@@ -89,11 +91,11 @@ export const MODEL_COST_MLP = 168;
 export const MODEL_COST_PANEL = 176; //     of a row of logits in a panel of the head
 // Pages of keys: offsets inside one layer's part of a page, in bytes.
 export const MODEL_PAGE_LAYER = 184; //  bytes of one layer in a page
-export const MODEL_PAGE_VALUES = 188; // keys stand at 0 (assembly/kernels/attention.ts)
-export const MODEL_PAGE_BIASES = 192; // (biasHeads, 16)
-export const MODEL_PAGE_POSITIONS = 196; // (kvHeads, 16) u32; with a window only
-export const MODEL_PAGE_EVICTED = 200; //  (kvHeads, 16) u32
-export const MODEL_VALUE_BYTES = 204; // of the values of a key/value head in a page
+export const MODEL_PAGE_VALUES = 188; // those of a head behind its keys (assembly/kernels/attention.ts)
+export const MODEL_PAGE_BIASES = 192; // (biasHeads, 64)
+export const MODEL_PAGE_POSITIONS = 196; // (kvHeads, 64) u32; with a window only
+export const MODEL_PAGE_EVICTED = 200; //  (kvHeads, 64) u32
+export const MODEL_PAGE_HEAD = 204; //   bytes of the keys and values of a key/value head in a page
 // Scratch of one tile.
 export const MODEL_QKV = 208; //         f32 (tile, heads + 2 · kvHeads, headDim)
 export const MODEL_QKV_STRIDE = 212;
@@ -112,9 +114,10 @@ export const MODEL_HISTOGRAM = 260; //   2048 counts (i32), then 2048 masses (f6
 export const MODEL_DRAW = 264; //        candidates of a draw: ids i32 (vocabulary), then scores f32 (vocabulary)
 export const MODEL_QUANTIZED_OWN = 268; // as MODEL_QUANTIZED, of FEW rows; a thread's own
 export const MODEL_EXPERTS_DTYPE = 272;
-export const MODEL_PAGE_HEAP = 280; //   (kvHeads, 16) u32 each, with a window only: assembly/kernels/window.ts
+export const MODEL_PAGE_HEAP = 280; //   (kvHeads, 64) u32 each, with a window only: assembly/kernels/window.ts
 export const MODEL_PAGE_RING = 284;
 export const MODEL_PAGE_MARK = 288;
+export const MODEL_PARTS = 292; //       f32 (pages, heads, state): what threads read of one token's pages
 export const MODEL_CACHE_BF16 = 276; // 1: keys and values are held in bf16
 export const MODEL_BYTES = 320;
 

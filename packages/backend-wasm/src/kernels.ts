@@ -216,7 +216,7 @@ function attention(
   heap.reserve(inputs + headDim * 4 * 2 + 64, "A kernel");
   writeModel(heap, layout);
   const pages = new Pages(heap, layout);
-  for (let page = 0; page * D.PANEL < count; page++) heap.words[lists / 4 + page] = pages.address(pages.take());
+  for (let page = 0; page * D.PAGE_SLOTS < count; page++) heap.words[lists / 4 + page] = pages.address(pages.take());
   const biasAt = roundUp(inputs + headDim * 8, 4);
   for (let slot = 0; slot < count; slot++) {
     const row = (data: Float32Array) => data.subarray(slot * headDim, (slot + 1) * headDim);

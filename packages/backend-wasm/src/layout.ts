@@ -10,8 +10,9 @@ import type { Heap } from "./heap.ts";
 
 /** Most multiply-adds of one unit of work: about 15 ms, so that an abort is noticed in time. */
 const UNIT = 200e6;
-/** Pages beyond those the room asks for: sequences that end in the middle of a page need one more each. */
-const SLACK_PAGES = 32;
+/** Pages beyond those the room asks for: sequences that end in the middle of a page need one more each. They are addresses only,
+ *  until they are used. */
+const SLACK_PAGES = 128;
 
 const DTYPES = { f32: D.DTYPE_F32, bf16: D.DTYPE_BF16, q8: D.DTYPE_Q8, q4: D.DTYPE_Q4 } as const satisfies Record<
   DType,
@@ -62,8 +63,8 @@ interface PagePlan {
   readonly evicted: number;
   /** Bytes of each array that a window needs, positions and evicted the first of five; 0 without one. */
   readonly meta: number;
-  /** Of the values of a key/value head. */
-  readonly valueBytes: number;
+  /** Of the keys and values of a key/value head; its values begin at `values` in them. */
+  readonly headBytes: number;
   /** Whether keys and values are bf16; f32 where the weights are. */
   readonly half: boolean;
   readonly bytes: number;
@@ -109,6 +110,7 @@ interface Scratch {
   readonly gateUp: number;
   readonly gateUpStride: number;
   readonly scores: number;
+  readonly parts: number;
   readonly quantized: number;
   readonly quantizedOwn: number;
   readonly normed: number;
@@ -237,7 +239,7 @@ export function planMemory(
   const scratch = planScratch(bump, config, context, tile, threads);
   const page = planPage(config, dtype);
   const pagesAt = roundUp(bump.at, 4096);
-  const pages = Math.ceil(room / D.PANEL) + SLACK_PAGES;
+  const pages = Math.ceil(room / D.PAGE_SLOTS) + SLACK_PAGES;
   return {
     ...{
       config,
@@ -285,6 +287,9 @@ function tileOf(config: Config, context: number): number {
   return Math.max(12, Math.min(12 * Math.floor(D.JOURNAL / 12), 12 * Math.floor(UNIT / heaviest / 12)));
 }
 
+/** Bytes of what a query head has read so far (assembly/kernels/attention.ts). */
+const stateBytes = (config: Config): number => rowBytes(config.headDim) + 64;
+
 function planScratch(bump: Bump, config: Config, context: number, tile: number, threads: number): Scratch {
   const { hiddenSize, intermediateSize, experts } = config;
   const queries = queryWidth(config);
@@ -299,7 +304,7 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
   const attentionRows = Math.max(D.ATTENTION_ROWS, config.heads / config.kvHeads);
   const own = {
     delta: roundUp(tile * deltaStride, 64),
-    scores: attentionRows * (2 * rowBytes(config.headDim) + rowBytes(slotsOf(config, context))),
+    scores: attentionRows * (rowBytes(config.headDim) + 2 * stateBytes(config) + D.PAGE_SLOTS * 4),
     quantizedOwn: roundUp(D.FEW * blocks * INPUT_BLOCK_BYTES, 64),
     choice:
       experts === null ? 0 : roundUp((roundUp(hiddenSize, D.BLOCK) + 2 * experts.side + 3 * experts.perToken) * 4, 64),
@@ -315,6 +320,10 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
     gateUp: bump.take(tile * gateUpStride),
     gateUpStride,
     scores: bump.take(threads * own.scores),
+    parts:
+      threads === 1
+        ? 0
+        : bump.take(Math.ceil(slotsOf(config, context) / D.PAGE_SLOTS) * config.heads * stateBytes(config)),
     quantized: bump.take(rows * blocks * INPUT_BLOCK_BYTES),
     quantizedOwn: bump.take(threads * own.quantizedOwn),
     normed: bump.take(D.HEAD_ROWS * rowBytes(hiddenSize)),
@@ -329,15 +338,14 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
 function planPage(config: Config, dtype: DType): PagePlan {
   const { kvHeads, headDim, biasHeads } = config;
   const half = dtype !== "f32";
-  const keyBytes = (half ? Math.ceil(headDim / 2) : headDim) * D.PANEL * 4;
-  const valueBytes = roundUp(headDim, D.PANEL) * D.PANEL * (half ? 2 : 4);
-  const values = roundUp(kvHeads * keyBytes, 64);
-  const biases = values + kvHeads * valueBytes;
-  const positions = biases + biasHeads * D.PANEL * 4;
-  const meta = config.window === null ? 0 : kvHeads * D.PANEL * 4;
+  const values = (half ? Math.ceil(headDim / 2) : headDim) * D.PAGE_SLOTS * 4;
+  const headBytes = values + roundUp(headDim, D.PANEL) * D.PAGE_SLOTS * (half ? 2 : 4);
+  const biases = kvHeads * headBytes;
+  const positions = biases + biasHeads * D.PAGE_SLOTS * 4;
+  const meta = config.window === null ? 0 : kvHeads * D.PAGE_SLOTS * 4;
   const layerBytes = positions + 5 * meta;
   return {
-    ...{ layerBytes, values, biases, positions, evicted: positions + meta, meta, valueBytes, half },
+    ...{ layerBytes, values, biases, positions, evicted: positions + meta, meta, headBytes, half },
     bytes: layerBytes * config.layers,
   };
 }
@@ -424,7 +432,7 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   word(at + D.MODEL_PAGE_HEAP, page.evicted + page.meta);
   word(at + D.MODEL_PAGE_RING, page.evicted + 2 * page.meta);
   word(at + D.MODEL_PAGE_MARK, page.evicted + 3 * page.meta);
-  word(at + D.MODEL_VALUE_BYTES, page.valueBytes);
+  word(at + D.MODEL_PAGE_HEAD, page.headBytes);
   word(at + D.MODEL_CACHE_BF16, page.half ? 1 : 0);
   word(at + D.MODEL_QKV, scratch.qkv);
   word(at + D.MODEL_QKV_STRIDE, scratch.qkvStride);
@@ -435,6 +443,7 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   word(at + D.MODEL_GATE_UP, scratch.gateUp);
   word(at + D.MODEL_GATE_UP_STRIDE, scratch.gateUpStride);
   word(at + D.MODEL_SCORES, scratch.scores + thread * scratch.own.scores);
+  word(at + D.MODEL_PARTS, scratch.parts);
   word(at + D.MODEL_QUANTIZED, scratch.quantized);
   word(at + D.MODEL_QUANTIZED_OWN, scratch.quantizedOwn + thread * scratch.own.quantizedOwn);
   word(at + D.MODEL_NORMED, scratch.normed);

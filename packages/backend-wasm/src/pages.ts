@@ -1,6 +1,6 @@
 // The pages of keys of one model: which are free, and how many sequences share each. They stand one behind the other where the
 // memory ends, and the memory grows when more of them are in use than ever before: room that nobody uses costs nothing.
-import { NOBODY, PANEL } from "./descriptor.ts";
+import { NOBODY, PAGE_SLOTS, PANEL } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import type { Layout } from "./layout.ts";
 
@@ -91,16 +91,16 @@ export class Pages {
     const { page: plan, config } = this.layout;
     const { words } = this.#heap;
     pages.forEach((page, index) => {
-      const count = Math.min(PANEL, slots - index * PANEL);
+      const count = Math.min(PAGE_SLOTS, slots - index * PAGE_SLOTS);
       for (let layer = 0; layer < config.layers; layer++) {
         const at = this.address(page) + layer * plan.layerBytes;
         for (let head = 0; head < config.kvHeads; head++) {
-          const positions = (at + plan.positions) / 4 + head * PANEL;
-          const evicted = (at + plan.evicted) / 4 + head * PANEL;
+          const positions = (at + plan.positions) / 4 + head * PAGE_SLOTS;
+          const evicted = (at + plan.evicted) / 4 + head * PAGE_SLOTS;
           for (let slot = 0; slot < count; slot++) {
             if (words[positions + slot]! >= length) {
               words[positions + slot] = NOBODY;
-              this.#clearValue(at + plan.values + head * plan.valueBytes, slot);
+              this.#clearValue(at + head * plan.headBytes + plan.values, slot);
             }
             if (words[evicted + slot]! >= length) words[evicted + slot] = NOBODY;
           }
@@ -115,7 +115,7 @@ export class Pages {
     const { bytes } = this.#heap;
     const row = PANEL * 4;
     for (let first = 0; first < config.headDim; first += PANEL) {
-      const panel = values + first * PANEL * (page.half ? 2 : 4);
+      const panel = values + first * PAGE_SLOTS * (page.half ? 2 : 4);
       if (!page.half) {
         bytes.fill(0, panel + slot * row, panel + (slot + 1) * row);
         continue;

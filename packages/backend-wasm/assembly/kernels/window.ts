@@ -2,24 +2,24 @@
 //
 // Beside positions and evicted (attention.ts) a page holds, for each key/value head of a layer:
 //
-//   heap  u32 (16)   entry i stands in page i / 16: the visible slots as a heap, the least in (bias, position) order first
-//   ring  u32 (16)   entry i of JOURNAL in page i / 16: the slot that comes free for positions ≡ i (mod JOURNAL)
-//   mark  u32 (16)   in the first page, number 0: the position for whose key heap and ring are right
+//   heap  u32 (64)   entry i stands in page i / 64: the visible slots as a heap, the least in (bias, position) order first
+//   ring  u32 (64)   entry i of JOURNAL in page i / 64: the slot that comes free for positions ≡ i (mod JOURNAL)
+//   mark  u32 (64)   in the first page, number 0: the position for whose key heap and ring are right
 //
 // They stand in the pages since pages are what forks copy. A rewind or a failed call moves the next position off the mark: both are
 // then made anew from positions and evicted, which are the truth.
 import {
   JOURNAL, MODEL_PAGE_BIASES, MODEL_PAGE_EVICTED, MODEL_PAGE_HEAP, MODEL_PAGE_MARK, MODEL_PAGE_POSITIONS, MODEL_PAGE_RING, NOBODY,
-  PANEL,
+  PAGE_SLOTS,
 } from "../../src/descriptor";
 
-const ROW: usize = PANEL * 4;
+const ROW: usize = PAGE_SLOTS * 4;
 
 /** The address of number `index` of an array that is spread over the pages; `array` is its place in a page. */
 // @ts-ignore: decorator
 @inline
 function place(pages: usize, array: usize, index: i32): usize {
-  return load<usize>(pages + (<usize>(index / PANEL) << 2)) + array + (<usize>(index % PANEL) << 2);
+  return load<usize>(pages + (<usize>(index / PAGE_SLOTS) << 2)) + array + (<usize>(index % PAGE_SLOTS) << 2);
 }
 
 /** Where an array of a head stands in a page; `field` is that of the model's record. */
