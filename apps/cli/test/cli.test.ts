@@ -43,6 +43,15 @@ describe("what a person sees first", () => {
     }
   });
 
+  test("an older Node gets one sentence, not a stack trace", () => {
+    const older = `data:text/javascript,Object.defineProperty(process,"versions",{value:{node:"20.19.0"}})`;
+    const { status, stdout, stderr } = spawnSync(process.execPath, ["--import", older, main, "chat"], {
+      encoding: "utf8",
+    });
+    expect([status, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(/^doge: Node 22\.18 or newer is needed, and this is 20\.19\.0: .*\n$/);
+  });
+
   test("chat --once answers on standard output and says nothing else", () => {
     const answer = good(["chat", "--once", "Hi, how are you doing today?"]);
     expect(answer).toMatch(/^[A-Z].*[.!?]\n$/s);

@@ -60,9 +60,54 @@ async function good(args: readonly string[], more?: Record<string, string>, inpu
   return out;
 }
 
+/** The tensors of a safetensors file, by turns in one of two. */
+function split(file: Uint8Array, names: readonly [string, string]) {
+  const length = Number(new DataView(file.buffer, file.byteOffset).getBigUint64(0, true));
+  const { __metadata__: _, ...header } = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + length)));
+  const map: Record<string, string> = {};
+  const shards: Record<string, Uint8Array> = {};
+  for (const [which, name] of names.entries()) {
+    const own: Record<string, unknown> = {};
+    const parts: Uint8Array[] = [];
+    let end = 0;
+    for (const tensor of Object.keys(header).filter((_, index) => index % 2 === which)) {
+      const [from, to] = header[tensor].data_offsets;
+      own[tensor] = { ...header[tensor], data_offsets: [end, (end += to - from)] };
+      parts.push(file.subarray(8 + length + from, 8 + length + to));
+      map[tensor] = name;
+    }
+    const text = new TextEncoder().encode(JSON.stringify(own));
+    const size = new Uint8Array(8);
+    new DataView(size.buffer).setBigUint64(0, BigInt(text.length), true);
+    shards[name] = Buffer.concat([size, text, ...parts]);
+  }
+  return { map, shards };
+}
+
 const generate = ["generate", "--model", NAME, "--prompt", "Once upon a time", "--max-new-tokens", "8", "--greedy"];
 
 describe("a model by name", () => {
+  test("in shards, in subfolders: fetched, cut and resumed, pinned offline, and from the folder they lie in", async () => {
+    const { "model.safetensors": whole, ...rest } = hub.repositories[NAME]!.files;
+    const { map, shards } = split(whole!, [
+      "parts/model-00001-of-00002.safetensors",
+      "model-00002-of-00002.safetensors",
+    ]);
+    const index = new TextEncoder().encode(JSON.stringify({ metadata: {}, weight_map: map }));
+    const name = "SmallDoge/Doge-sharded";
+    hub.repositories[name] = { commit: COMMIT, files: { ...rest, "model.safetensors.index.json": index, ...shards } };
+    const [first] = Object.keys(shards);
+    hub.misbehave = ({ method, file }, n) => (method === "GET" && file === first && n === 1 ? { cutAt: 99_999 } : null);
+    const env = { HF_ENDPOINT: hub.url };
+    const folder = (await good(["pull", name], env)).trim();
+    expect(hub.gets(first!).map(({ from }) => from)).toEqual([0, 99_999]);
+    hub.reset();
+    const of = (model: string) => generate.map((word) => (word === NAME ? model : word));
+    expect(await good(of(name), { ...env, HF_HUB_OFFLINE: "1" })).toBe(greedy);
+    expect(await good(of(folder))).toBe(greedy);
+    expect(hub.log).toEqual([]);
+  });
+
   test("load() takes the name, with the options of the hub and progress over all files, then over the weights", async () => {
     const seen: Progress[] = [];
     const cacheDir = join(home, "library");

@@ -8,6 +8,7 @@ interface PieceTextParts {
   readonly tokenizer: Tokenizer | null;
   readonly skipSpecialTokens: boolean;
   readonly stopStrings: StopStrings;
+  readonly promptIds: Tokens;
   /** `stop`: ids that end the text by themselves. */
   readonly sampling: { readonly stop: readonly number[] };
 }
@@ -19,11 +20,15 @@ export class PieceText {
   /** What special tokens that are not shown read: a stop string may be such a token. */
   readonly #hidden = new Map<number, string>();
 
-  constructor({ tokenizer, skipSpecialTokens, stopStrings, sampling }: PieceTextParts) {
+  constructor({ tokenizer, skipSpecialTokens, stopStrings, promptIds, sampling }: PieceTextParts) {
     this.#stream = tokenizer?.stream({ skipSpecial: skipSpecialTokens });
     this.#size = tokenizer?.size ?? 0;
     this.#stops = stopStrings;
-    if (tokenizer === null || !skipSpecialTokens || stopStrings.none) return;
+    if (tokenizer === null || stopStrings.none) return;
+    // Four bytes make a character, and a token has at least one.
+    const tail = promptIds.slice(-4 * (stopStrings.reach + 1)).filter((id) => id < tokenizer.size);
+    stopStrings.begin(tokenizer.decode([...tail], { skipSpecial: false }));
+    if (!skipSpecialTokens) return;
     for (const [content, id] of tokenizer.special) {
       if (!sampling.stop.includes(id) && tokenizer.decode([id]) === "") this.#hidden.set(id, content);
     }
@@ -33,7 +38,7 @@ export class PieceText {
     return this.#stops.met;
   }
 
-  /** The prompt: no stop string is looked for in it. */
+  /** The prompt: no stop string ends in it. */
   prompt(ids: Tokens): string {
     return this.#decode(ids);
   }

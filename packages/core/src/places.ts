@@ -148,11 +148,10 @@ export class Places {
   /** A row is free, and what all may still append has room; kept sequences make way. Alone, it is tried in any case. */
   #fits({ running, prompt }: Waiting): boolean {
     if (this.#running.size >= this.#rows) return false;
-    const held = prompt === undefined ? 0 : Math.max(0, ...this.#kept.map((kept) => this.#shared(kept, prompt)));
-    let needed = running.most - held;
+    let needed = running.most;
     for (const { most, sequence } of this.#running) needed += most - (sequence?.length ?? 0);
     // While a call runs, what is closed gives its room back behind it: until then it is counted here.
-    for (let given = 0; this.#model.room + given < needed; ) {
+    for (let given = 0; this.#model.room + given + this.#taken(running.owner, prompt) < needed; ) {
       const before = this.#model.room;
       const length = this.#drop();
       if (length === undefined) return this.#running.size === 0;
@@ -187,6 +186,22 @@ export class Places {
     });
   }
 
+  /** Tokens that `prompt` finds room for in what is kept: those it shares, and what its owner kept, which it takes over. */
+  #taken(owner: object, prompt: Tokens | undefined): number {
+    const best = prompt === undefined ? undefined : this.#best(owner, prompt);
+    const own = this.#kept.reduce((sum, kept) => sum + (kept.owner === owner ? kept.sequence.length : 0), 0);
+    return own + (best === undefined || best.owner === owner ? 0 : this.#shared(best, prompt!));
+  }
+
+  /** What holds the most of `prompt`; of several, the owner's last. */
+  #best(owner: object, prompt: Tokens): Kept | undefined {
+    const length = (kept: Kept): number => this.#shared(kept, prompt);
+    return this.#kept.reduce<Kept | undefined>(
+      (a, b) => (a === undefined || length(b) > length(a) || (length(b) === length(a) && b.owner === owner) ? b : a),
+      undefined,
+    );
+  }
+
   /** How much of `prompt` a kept sequence holds. */
   #shared(kept: Kept, prompt: Tokens): number {
     return this.#model.routing === "reference" ? 0 : common(kept.ids, prompt);
@@ -197,10 +212,7 @@ export class Places {
     // Under "reference" routing the tokens of a call are routed together: a prompt in two calls would be another one.
     if (this.#model.routing === "reference") return { sequence: this.#model.sequence(), length: 0 };
     const length = (kept: Kept): number => this.#shared(kept, prompt);
-    const best = this.#kept.reduce<Kept | undefined>(
-      (a, b) => (a === undefined || length(b) > length(a) || (length(b) === length(a) && b.owner === owner) ? b : a),
-      undefined,
-    );
+    const best = this.#best(owner, prompt);
     const own = this.#take(owner);
     for (const kept of own) if (kept !== best) kept.sequence.close();
     if (best === undefined || length(best) === 0) {

@@ -1,6 +1,6 @@
 // All tensors of a checkpoint: model.safetensors, or the shards that model.safetensors.index.json names.
 
-import { DogeError } from "./errors.ts";
+import { DogeError, isDogeError } from "./errors.ts";
 import { checkFileName, type Files, readJson } from "./files.ts";
 import { foreignWeights } from "./foreign-format.ts";
 import { isJsonObject } from "./json.ts";
@@ -39,8 +39,14 @@ export async function readTensorEntries(
   if (weights !== INDEX_FILE) return readHeader(files, weights, options);
   const map = await readWeightMap(files, options.signal);
   const shards = [...new Set(map.values())];
-  const present = new Set(await files.list());
-  const missing = shards.filter((shard) => !present.has(shard));
+  // Shards may lie in subfolders, which list() need not look into: each is asked for.
+  const missing: string[] = [];
+  for (const shard of shards) {
+    await files.size(shard).catch((error) => {
+      if (!isDogeError(error, "file-missing")) throw error;
+      missing.push(shard);
+    });
+  }
   if (missing.length > 0) {
     throw new DogeError(
       "file-missing",

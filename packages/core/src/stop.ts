@@ -11,6 +11,8 @@ export class StopStrings {
   #held = "";
   /** A letter for each of `#held`: "v" where it is shown, "h" where it is only looked at. */
   #marks = "";
+  /** How much of `#held` is of the prompt: a stop string may begin there, and must end behind it. */
+  #before = 0;
   /** A stop string was met: nothing more comes. */
   met = false;
 
@@ -33,15 +35,30 @@ export class StopStrings {
     return this.#stops.length === 0;
   }
 
+  /** Characters of a prompt's end that may matter. */
+  get reach(): number {
+    return Math.max(0, ...this.#stops.map((stop) => stop.length - 1));
+  }
+
+  /** What the text goes on from: as in transformers, a stop string may begin in the prompt. Of that, nothing is shown here. */
+  begin(prompt: string): void {
+    this.#held = prompt.slice(prompt.length - this.#undecided(prompt));
+    this.#marks = "h".repeat(this.#held.length);
+    this.#before = this.#held.length;
+  }
+
   /** More text came; what may be shown of all there is. Hidden text is looked at, and not shown: that of special tokens, which
    *  transformers' stop strings see too. */
   push(text: string, hidden = false): string {
     if (this.met) return "";
     const all = this.#held + text;
     const marks = this.#marks + (hidden ? "h" : "v").repeat(text.length);
-    const at = this.#stops.map((stop) => all.indexOf(stop)).filter((index) => index >= 0);
+    const at = this.#stops
+      .map((stop) => all.indexOf(stop, this.#before - stop.length + 1))
+      .filter((index) => index >= 0);
     this.met = at.length > 0;
-    const end = this.met ? Math.min(...at) : all.length - Math.max(0, ...this.#stops.map((stop) => overlap(all, stop)));
+    const end = this.met ? Math.min(...at) : all.length - this.#undecided(all);
+    this.#before = Math.max(0, this.#before - end);
     this.#held = this.met ? "" : all.slice(end);
     this.#marks = this.met ? "" : marks.slice(end);
     return shownOf(all.slice(0, end), marks);
@@ -53,6 +70,11 @@ export class StopStrings {
     this.#held = "";
     this.#marks = "";
     return rest;
+  }
+
+  /** How much of the end of `text` may be the beginning of a stop string. */
+  #undecided(text: string): number {
+    return Math.max(0, ...this.#stops.map((stop) => overlap(text, stop)));
   }
 }
 

@@ -2,7 +2,7 @@
 //   models--owner--name/blobs/<etag>.<n>             pieces of a content, 16 MiB each; whole ones, so that a closed tab loses little
 //   models--owner--name/blobs/<etag>.whole           how many bytes there are: all of it is there
 //   models--owner--name/refs/<revision>              the commit a branch or tag meant last
-//   models--owner--name/snapshots/<commit>/<file>    the blob's name
+//   models--owner--name/snapshots/<commit>/<file>    the blob's name; "/" in the file's name is written %2F
 import { DogeError } from "../errors.ts";
 import { type Files, filesFrom } from "../files.ts";
 import { repositoryFolder } from "../hub/names.ts";
@@ -145,7 +145,7 @@ export function cabinetStore(
     for (const file of await cabinet.list(folder)) {
       const blob = await text([...folder, file]);
       const content = blob === undefined ? null : await whole(id, blob);
-      if (content !== null) found.push({ name: file, size: content.size, blob: blob!, content });
+      if (content !== null) found.push({ name: decodeURIComponent(file), size: content.size, blob: blob!, content });
     }
     return found;
   };
@@ -237,7 +237,8 @@ export function cabinetStore(
       };
       return partial;
     },
-    link: (id, commit, file, blob) => write([repositoryFolder(id), "snapshots", commit, file], blob),
+    link: (id, commit, file, blob) =>
+      write([repositoryFolder(id), "snapshots", commit, encodeURIComponent(file)], blob),
   };
 }
 

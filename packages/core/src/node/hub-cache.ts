@@ -77,13 +77,15 @@ export function hubCache(path: string, fs: Disk = disk): HubStore {
     async list(id, commit) {
       const at = snapshot(id, commit);
       const found: Cached[] = [];
-      for (const name of (await ifThere(fs.readdir(at))) ?? []) {
+      for (const name of (await ifThere(fs.readdir(at, { recursive: true }))) ?? []) {
+        const path = join(at, name);
         // A link to a blob that is gone is no file.
-        const stats = await ifThere(fs.stat(join(at, name)));
+        const stats = await ifThere(fs.stat(path));
         if (!stats?.isFile()) continue;
-        const link = await fs.readlink(join(at, name)).catch(() => null);
-        const blob = link !== null && resolve(at, link) === blobPath(id, basename(link)) ? basename(link) : null;
-        found.push({ name, size: stats.size, blob });
+        const link = await fs.readlink(path).catch(() => null);
+        const blob =
+          link !== null && resolve(dirname(path), link) === blobPath(id, basename(link)) ? basename(link) : null;
+        found.push({ name: name.replaceAll(sep, "/"), size: stats.size, blob });
       }
       return found;
     },

@@ -8,7 +8,7 @@ import { blobName, isHubName, repositoryFolder, repositoryOf } from "../../src/h
 import { HubServer } from "../../src/hub/server.ts";
 import { sha256 } from "../../src/hub/sha256.ts";
 import { openSnapshot } from "../../src/hub/snapshot.ts";
-import { COMMIT, NAME, repository, TestHub, weights } from "./server.ts";
+import { COMMIT, json, NAME, repository, TestHub, weights } from "./server.ts";
 import { expectFiles, fault } from "./support.ts";
 
 const failure = (name: string) => Object.assign(new Error(name), { name });
@@ -92,6 +92,22 @@ describe("OPFS", () => {
     hub.reset();
     await expectFiles(await open(store(), { offline: true }), original.files);
     expect(hub.log).toEqual([]);
+  });
+
+  test("keeps shards that lie in subfolders", async () => {
+    const name = "Small/Doge-sharded";
+    const shards: Record<string, Uint8Array> = {
+      "sub/a.safetensors": weights(500, 2),
+      "b.safetensors": weights(600, 3),
+    };
+    const index = json({ weight_map: { a: "sub/a.safetensors", b: "b.safetensors" } });
+    const { "model.safetensors": _, ...rest } = original.files;
+    const files = { ...rest, "model.safetensors.index.json": index, ...shards };
+    hub.repositories[name] = { commit: COMMIT, files };
+    const store = cabinetStore("doge", opfsCabinet(fake(1e9)), []);
+    const server = () => new HubServer({ endpoint: hub.url, redirects: "follow", sleep: async () => undefined });
+    await openSnapshot(name, { store, server });
+    await expectFiles(await openSnapshot(name, { store, server, offline: true }), files);
   });
 
   test("evicted pieces are fetched again (D11)", async () => {

@@ -1,5 +1,5 @@
 // Rows D1 to D6 and D8 of the fault table: connections, servers and disks that fail while a model is fetched.
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -81,6 +81,43 @@ describe("a model by name", () => {
     const { "model-00002-of-00002.safetensors": __, ...without } = files;
     hub.repositories[NAME] = { commit: COMMIT, files: without };
     expect(await fault(open({ ...setting(), cacheDir: `${cacheDir}-b` }))).toMatchObject({ code: "file-missing" });
+  });
+
+  test("shards in subfolders, too: cut, resumed, served offline, and refused as links out of the cache", async () => {
+    const shards: Record<string, Uint8Array> = {
+      "sub/model-00001-of-00002.safetensors": weights(50_000, 2),
+      "sub/deep er/model-00002-of-00002.safetensors": weights(60_000, 3),
+    };
+    const [first, second] = Object.keys(shards) as [string, string];
+    const { [WEIGHTS]: _, ...rest } = original.files;
+    const index = json({ weight_map: { a: first, b: second } });
+    hub.repositories[NAME] = {
+      commit: COMMIT,
+      files: { ...rest, "model.safetensors.index.json": index, "sub/README.md": json(1), ...shards },
+    };
+    hub.misbehave = ({ method, file }, count) =>
+      method === "GET" && file === second && count === 1 ? { cutAt: 20_000 } : null;
+    const expectShards = async (files: Awaited<ReturnType<typeof open>>) => {
+      for (const [file, bytes] of Object.entries(shards)) expect(await bytesOf(files, file), file).toEqual(bytes);
+      await files.close?.();
+    };
+    await expectShards(await open(setting()));
+    expect(hub.gets(second).map(({ from }) => from)).toEqual([0, 20_000]);
+    expect(hub.gets("sub/README.md")).toEqual([]);
+    hub.reset();
+    await expectShards(await open(setting()));
+    await expectShards(await open(setting({ offline: true })));
+    expect(hub.log.map(({ file }) => file)).toEqual(["api"]);
+
+    const link = join(cacheDir, "models--Small--Doge-test", "snapshots", COMMIT, second);
+    await rm(link);
+    const missing = await fault(open(setting({ offline: true })));
+    expect(missing).toMatchObject({ code: "offline-missing", message: expect.stringContaining(second) });
+    await writeFile(join(folder.path, "outside"), shards[second]!);
+    await symlink(join(folder.path, "outside"), link);
+    const files = await open(setting({ offline: true }));
+    expect((await fault(files.size(second))).code).toBe("unsafe-path");
+    await files.close?.();
   });
 
   test("a repository with pickle or GGUF alone gets advice before anything is fetched", async () => {

@@ -116,18 +116,19 @@ group("layouts", () => {
       expect(opened.warnings).toEqual([expect.stringContaining("is_moe")]);
     }
   });
-  test("shards are one model", async () => {
+  test.each([
+    ["beside the index", "b.safetensors"],
+    ["in a subfolder", "more/of/b.safetensors"],
+  ])("shards are one model: %s", async (_where, second) => {
     const tensors = [...randomTensors(tinyConfig)];
     const half = tensors.length >> 1;
-    const map = Object.fromEntries(
-      tensors.map(([name], index) => [name, index < half ? "a.safetensors" : "b.safetensors"]),
-    );
+    const map = Object.fromEntries(tensors.map(([name], index) => [name, index < half ? "a.safetensors" : second]));
     const opened = await openCheckpoint(
       filesFrom({
         "config.json": json(configJson(tinyConfig)),
         "model.safetensors.index.json": json({ weight_map: map }),
         "a.safetensors": writeSafetensors(new Map(tensors.slice(0, half))),
-        "b.safetensors": writeSafetensors(new Map(tensors.slice(half))),
+        [second]: writeSafetensors(new Map(tensors.slice(half))),
       }),
     );
     expect(opened.config).toEqual(tinyConfig);

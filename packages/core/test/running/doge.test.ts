@@ -348,6 +348,22 @@ describe("prefix reuse", () => {
     }
   });
 
+  it("needs no more room than what it takes over leaves to be filled", async () => {
+    const { doge } = await open({ context: 40 });
+    const { model } = doge;
+    const first = await doge.generate([3, 4, 5, 6, 7, 8, 9], { maxNewTokens: 23 }).result();
+    // As much room as a context has, of which 30 are taken.
+    const whole = () => Reflect.get(Object.getPrototypeOf(model), "room", model) as number;
+    const less = whole() - 10;
+    Object.defineProperty(model, "room", { get: () => whole() - less });
+    expect(model.room).toBe(10);
+    // Half of what is kept is left behind: there is room for 35 in its place, and not beside it.
+    const again = [...first.promptIds, ...first.ids].slice(0, 15);
+    const second = await doge.generate([...again, 30], { maxNewTokens: 19 }).result();
+    expect(second.timings.prefillTokens).toBe(1);
+    expect([...second.ids]).toEqual(greedyAfter([...again, 30], 19));
+  });
+
   it("makes room by forgetting what was used longest ago", async () => {
     const { doge } = await open({ context: 20 }); // the mock has room for four contexts
     const sessions = Array.from({ length: 12 }, () => doge.session({ maxNewTokens: 8 }));

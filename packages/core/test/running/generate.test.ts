@@ -278,6 +278,32 @@ describe("stop strings (T8)", () => {
     expect([ended.stopReason, ended.text]).toEqual(["eos", before]);
   });
 
+  it("may begin in the prompt, as in transformers, but not end there", async () => {
+    const { model } = await open();
+    const prompt = [7, 3];
+    const free = expected(prompt, 12);
+    const run = (stopStrings: string[], more: LoopOptions = {}) =>
+      generate(model, ids(...prompt), { ...greedy, maxNewTokens: 12, stopStrings, ...more }).result();
+    const across = `${word(3)}${word(free[0]!)}`;
+    for (const stop of [across, `${text(prompt)}${word(free[0]!).slice(0, 2)}`, across.slice(1, -1)]) {
+      const result = await run(["never there", stop]);
+      expect([result.text, [...result.ids], result.stopReason]).toEqual(["", free.slice(0, 1), "stop"]);
+      const echoed = await run([stop], { echo: true });
+      expect([echoed.text, [...echoed.ids]]).toEqual([text(prompt), [...prompt, free[0]]]);
+    }
+    // Wholly in the prompt, also where another one goes on from there; and one that only seems to begin there.
+    for (const stop of [word(3).trim(), word(3), text(prompt), `${word(3)}!`]) {
+      for (const more of [[], [`${text(prompt)}${text(free.slice(0, 3))}!`]]) {
+        const result = await run([stop, ...more]);
+        const seen = text(free.slice(0, 12)).includes(stop);
+        if (!seen) expect([result.text, result.stopReason]).toEqual([text(free.slice(0, 12)), "length"]);
+      }
+    }
+    const stops = new StopStrings(["ab", "xabyz"]);
+    stops.begin("1xab");
+    expect([stops.push("y"), stops.push("a"), stops.push("b"), stops.met]).toEqual(["", "y", "", true]);
+  });
+
   it("are at most 16, none empty", () => {
     expect(() => new StopStrings(Array(17).fill("x"))).toThrow("17 strings");
     expect(() => new StopStrings(Array(1000).fill("x"))).toThrow("1000 strings");
