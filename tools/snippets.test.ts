@@ -75,6 +75,19 @@ function start(program: string, args: readonly string[], input = "") {
 const node = (args: readonly string[], input?: string) =>
   start(process.execPath, ["--disable-warning=ExperimentalWarning", ...args], input);
 
+/** What takes long is not run: its help must know the options that are shown. */
+async function expectFlags(script: string, shown: string): Promise<void> {
+  const { scripts } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+  expect(scripts).toHaveProperty([script]);
+  const program = { bench: "benchmarks/run.ts", "bench:peers": "benchmarks/peers/run.mjs", soak: "tools/soak.ts" }[
+    script
+  ];
+  if (program === undefined) return;
+  const { status, out } = await node([join(root, program), "--help"]);
+  expect(status).toBe(0);
+  for (const [flag] of shown.matchAll(/--[\w-]+/g)) expect(`${out} --json`).toContain(flag);
+}
+
 describe("code blocks of the documentation", () => {
   test("there are some, and each is in a language that is tested", () => {
     expect(scripts.length).toBeGreaterThan(10);
@@ -112,12 +125,20 @@ describe("code blocks of the documentation", () => {
       }
       return;
     }
+    const script = /^npm run (?:--silent )?(bench|bench:report|bench:peers|soak)\b(?: --)?(.*)$/.exec(line);
+    if (script) return expectFlags(script[1]!, script[2]!);
     const command = /^(?:npm run --silent doge --|npx @doge-lm\/cli|npm run(?= chat$)) (.+)$/.exec(line);
     expect(command, "a command of doge, npm run chat, or npm install").not.toBeNull();
     const args = [...command![1]!.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
     // Ids are those of the published models' tokenizer; the demo model has fewer.
     const at = args.indexOf("--prompt-ids") + 1;
     if (at > 0) args[at] = args[at]!.replaceAll(/\d+/g, (id) => `${Number(id) % 1792}`);
+    // The smallest shape for a moment: what is tested is the command.
+    if (args[0] === "bench") {
+      const shape = args.indexOf("--shape") + 1;
+      if (/^\d+m$/.test(args[shape] ?? "")) args[shape] = "tiny";
+      args.push("--prompt", "8", "--decode", "2", "--contexts", "16", "--reps", "1");
+    }
     const { status, out, err } = await node([doge, ...args], args[0] === "chat" ? "Hello!\n" : "");
     expect({ status, err: status === 0 ? "" : err }).toEqual({ status: 0, err: "" });
     expect(out).not.toBe("");
