@@ -9,7 +9,9 @@ import { historyFile, openHistory } from "../src/history.ts";
 import { Blocks } from "../src/repl.ts";
 
 const main = fileURLToPath(new URL("../src/bin.ts", import.meta.url));
-const { DOGE_BACKEND: _, NO_COLOR: __, ...inherited } = process.env;
+// What decides about colours is said by the tests: Node leaves them out in continuous integration and on a terminal without a name.
+const { DOGE_BACKEND: _, NO_COLOR: __, CI: ___, ...environment } = process.env;
+const inherited = { ...environment, TERM: "xterm-256color" };
 
 let folder: string;
 beforeAll(() => {
