@@ -2,8 +2,8 @@
 // where each stands in it, and the barrier at which all of them meet.
 //
 // Nothing but memory is shared, and a barrier is the only way in which threads speak. Between two barriers no thread reads what
-// another writes. A part of the work is cut by counting, never by who comes first, and no sum is ever cut: the number of threads
-// cannot change a bit of a result.
+// another writes. A part of the work is cut by counting, never by who comes first, and no sum is cut otherwise for more threads: their
+// number cannot change a bit of a result.
 import {
   CURSOR_BYTES, JOB_ARRIVED, JOB_CURSORS_AT, JOB_GENERATION, JOB_SLEEPING, JOB_SPINS, JOB_THREADS,
 } from "../src/descriptor";
