@@ -46,6 +46,8 @@ for (const { ancestorTitles, title } of skipped) {
   const line = said === undefined ? name : `${ancestorTitles[0]?.replace(/ \(skipped:.*/, "") ?? title}: ${said}`;
   reasons.set(line, (reasons.get(line) ?? 0) + 1);
 }
-for (const [line, count] of reasons) console.log(`skipped ${count} ${count === 1 ? "test" : "tests"}: ${line}.`);
+for (const [line, count] of reasons) {
+  console.log(`skipped ${count} ${count === 1 ? "test" : "tests"}: ${line.replace(/\.+$/, "")}.`);
+}
 console.log(`${tests.numPassedTests} passed, ${tests.numFailedTests} failed, ${skipped.length} skipped`);
 process.exit(result.status ?? 1);
