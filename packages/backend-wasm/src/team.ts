@@ -9,6 +9,8 @@ import { type Answer, startWorker, type WorkerHandle } from "./worker.ts";
 /** Between two looks at whether the threads still come by their barriers. Two looks in vain, and the team is given up: a machine
  *  that has slept passes one of them at once when it wakes. */
 const LOOK_MS = 5000;
+/** What workers may take to start: a machine with more to do than it can brings them late, and nothing else waits for them. */
+const START_MS = 60_000;
 
 interface Round {
   readonly resolve: (status: number) => void;
@@ -98,12 +100,17 @@ export class Team {
     }
   }
 
-  /** Gives the team up when its threads stand still. */
+  /** Gives the team up when its threads stand still, or do not start. */
   #watcher(job: number | undefined): () => void {
+    const begun = performance.now();
     let last: number | undefined;
     return () => {
-      const { buffer } = this.#memory!;
-      const now = job === undefined ? 0 : Atomics.load(new Int32Array(buffer), (job + JOB_GENERATION) / 4);
+      if (job === undefined) {
+        if (performance.now() - begun > START_MS)
+          this.#lost(undefined, `they have not started in ${START_MS / 1000} seconds`);
+        return;
+      }
+      const now = Atomics.load(new Int32Array(this.#memory!.buffer), (job + JOB_GENERATION) / 4);
       if (now === last) this.#lost(undefined, `they have stood still for ${LOOK_MS / 1000} seconds`);
       last = now;
     };
