@@ -210,6 +210,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "tokenizer", script), ...given]));
     break;
   }
+  case "demo-html": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "tools", "demo-html.ts"), ...args]));
+    break;
+  }
   case "exec": {
     ensureInstalled("all");
     process.exit(run(args[0], args.slice(1)));
@@ -217,6 +223,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak, tokenizer or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak, tokenizer, demo-html or exec.`,
     );
 }

@@ -12,7 +12,7 @@ const blocks = await readBlocks();
 const hub = await hubOf(blocks);
 let place: Place;
 
-const scripts = blocks.filter(({ language }) => language === "ts");
+const scripts = blocks.filter(({ language }) => language === "ts" || language === "tsx");
 const commands = blocks
   .filter(({ language }) => language === "sh")
   .flatMap(({ where, code }) =>
@@ -22,7 +22,8 @@ const commands = blocks
       .filter((line) => line !== "")
       .map((line) => ({ where, line })),
   );
-const fileOf = (index: number) => join(place.folder, "page", `block-${index}.ts`);
+const nameOf = (index: number) => `block-${index}.${scripts[index]!.language}`;
+const fileOf = (index: number) => join(place.folder, "page", nameOf(index));
 
 beforeAll(async () => {
   place = await Place.make();
@@ -33,12 +34,18 @@ beforeAll(async () => {
       compilerOptions: {
         noEmit: true,
         moduleDetection: "force",
+        jsx: "react-jsx",
         typeRoots: [join(place.folder, "node_modules", "@types")],
       },
-      include: ["page/*.ts"],
+      include: ["page/*.ts", "page/*.tsx"],
     }),
   );
-  for (const [index, { code }] of scripts.entries()) await place.write(`page/block-${index}.ts`, code);
+  for (const [index, { code }] of scripts.entries()) await place.write(`page/${nameOf(index)}`, code);
+  // A program of several files imports them by name.
+  for (const { code } of scripts) {
+    const name = /^\/\/ (use\w+\.ts)\n/.exec(code)?.[1];
+    if (name !== undefined) await place.write(`page/${name}`, code);
+  }
 });
 afterAll(async () => {
   await hub.stop();
@@ -92,7 +99,9 @@ describe("code blocks of the documentation", () => {
   test("there are some, and each is in a language that is tested", () => {
     expect(scripts.length).toBeGreaterThan(10);
     expect(commands.length).toBeGreaterThan(5);
-    const others = blocks.filter(({ language }) => language !== "ts" && language !== "sh");
+    const others = blocks.filter(
+      ({ language, mark }) => !["ts", "tsx", "sh"].includes(language) && !(language === "html" && mark === "page"),
+    );
     expect(others.map(({ where, language }) => `${where}: ${language}`)).toEqual([]);
   });
 
@@ -102,7 +111,7 @@ describe("code blocks of the documentation", () => {
       "-p",
       join(place.folder, "tsconfig.json"),
     ]);
-    const named = out.replace(/(?:[\w./-]*\/)?block-(\d+)\.ts/g, (_, index) => scripts[Number(index)]!.where);
+    const named = out.replace(/(?:[\w./-]*\/)?block-(\d+)\.tsx?/g, (_, index) => scripts[Number(index)]!.where);
     expect(named).toBe("");
   });
 

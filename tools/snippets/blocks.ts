@@ -2,7 +2,7 @@
 // install would put them, and the demo model where a snippet names a folder.
 //
 // What stands behind the language says where a block runs: nothing, in a process of its own; `page`, in a browser (blocks of one
-// section that begin with a file's name are one program); `gpu`, nowhere here, but its types are checked; `vite` and `esbuild`, as
+// section that begin with a file's name are one program, and `html` is the page itself); `gpu`, nowhere here, but its types are checked; `vite` and `esbuild`, as
 // what builds a page; `suite`, as a test file.
 import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -75,7 +75,11 @@ export class Place {
     ] as const) {
       await place.link(join(root, "packages", target), "node_modules", "@doge-lm", name);
     }
-    for (const name of ["@types", "vitest"]) await place.link(join(root, "node_modules", name), "node_modules", name);
+    for (const name of ["react", "react-dom", "@types/react", "@types/react-dom"]) {
+      await place.link(join(root, "tools", "node_modules", name), "node_modules", name);
+    }
+    for (const name of ["@types/node", "vitest"])
+      await place.link(join(root, "node_modules", name), "node_modules", name);
     await place.link(demo, "page", "Doge-60M-Instruct");
     await place.link(demo, "page", "path", "to", "a", "doge");
     await place.write("src/index.ts", 'export { reference as mine } from "@doge-lm/reference";\n');
