@@ -1,7 +1,7 @@
 // The committed results: one JSON file per machine, filled a run at a time. A later run of the same thing takes the place of the
 // earlier one.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -85,7 +85,8 @@ export function read(): Results {
 export function write(results: Results): string {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `${slug(results.machine)}.json`);
-  writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`);
+  writeFileSync(`${file}.new`, `${JSON.stringify(results, null, 1)}\n`);
+  renameSync(`${file}.new`, file); // a run that is ended leaves what was there
   return file;
 }
 

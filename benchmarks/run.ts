@@ -23,6 +23,7 @@ const { values: flags, positionals } = parseArgs({
     models: string,
     python: string,
     chromium: string,
+    peers: string,
     help: { type: "boolean", default: false },
   },
 });
@@ -35,6 +36,7 @@ if (flags.help || parts.some((part) => !["kernels", "models", "peers"].includes(
   --shapes 20m,60m        --dtypes f32,q8      --threads 1      --rows 1      --moe
   --contexts 16,512,2048  --reps 5             --backend wasm
   --models FOLDER         --python PATH        --chromium PATH               for the peers
+  --peers llama.cpp       only these of them
 
 npm run bench:report makes docs/performance.md of all results.`);
   process.exit(flags.help ? 0 : 1);
@@ -97,7 +99,7 @@ if (parts.includes("peers")) {
   for (const shape of list("shapes")) {
     for (const threads of list("threads")) {
       const run = join("benchmarks", "peers", "run.mjs");
-      const where = (["models", "python", "chromium"] as const).flatMap((name) =>
+      const where = (["models", "python", "chromium", "peers"] as const).flatMap((name) =>
         flags[name] === undefined ? [] : [`--${name}`, flags[name]],
       );
       const options = ["--dtypes", flags.dtypes, "--reps", flags.reps, "--json", ...where];

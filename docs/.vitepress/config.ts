@@ -64,6 +64,7 @@ export default defineConfig({
           { text: "What a dtype costs", link: "/quality" },
           { text: "How speed is measured", link: "/benchmarking" },
           ...(existsSync(join(docs, "performance.md")) ? [{ text: "Measured speed", link: "/performance" }] : []),
+          { text: "Half an hour of work", link: "/soak" },
           { text: "Environment", link: "/environment" },
         ],
       },
