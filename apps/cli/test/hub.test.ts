@@ -98,7 +98,7 @@ describe("a model by name", () => {
     hub.repositories[name] = { commit: COMMIT, files: { ...rest, "model.safetensors.index.json": index, ...shards } };
     const [first] = Object.keys(shards);
     hub.misbehave = ({ method, file }, n) => (method === "GET" && file === first && n === 1 ? { cutAt: 99_999 } : null);
-    const env = { HF_ENDPOINT: hub.url };
+    const env = { HF_ENDPOINT: hub.url, HF_HOME: join(home, "sharded") }; // the other tests look into theirs
     const folder = (await good(["pull", name], env)).trim();
     expect(hub.gets(first!).map(({ from }) => from)).toEqual([0, 99_999]);
     hub.reset();
