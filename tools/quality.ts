@@ -79,14 +79,22 @@ function someIds(length: number, vocabulary: number): Int32Array<ArrayBuffer> {
 async function subjects(): Promise<Subject[]> {
   const demo = folder(fileURLToPath(at("packages/demo-model/")));
   const golden = (await readJson(demo, "golden.json")) as unknown as {
-    entries: { ids: number[]; continuation: number[] }[];
+    entries: { ids: number[]; continuation: number[]; endsAfter: number }[];
   };
-  const texts = golden.entries.map(({ ids, continuation }) => Int32Array.from([...ids, ...continuation]));
+  const texts = (whole: boolean) =>
+    golden.entries.map(({ ids, continuation, endsAfter }) =>
+      Int32Array.from([...ids, ...(whole ? continuation : continuation.slice(0, endsAfter + 1))]),
+    );
+  const checkpoint = await openCheckpoint(demo);
   const random = fixtures.map(async (name): Promise<Subject> => {
     const checkpoint = await openCheckpoint(folder(fileURLToPath(at(`packages/conformance/fixtures/${name}/`))));
     return { name, checkpoint, texts: [someIds(120, checkpoint.config.vocabSize)] };
   });
-  return [{ name: "demo model", checkpoint: await openCheckpoint(demo), texts }, ...(await Promise.all(random))];
+  return [
+    { name: "demo model", checkpoint, texts: texts(false) },
+    { name: "demo model, forced on", checkpoint, texts: texts(true) },
+    ...(await Promise.all(random)),
+  ];
 }
 
 const scientific = (value: number) => (value === 0 ? "0" : value.toExponential(1));
@@ -124,7 +132,9 @@ to 16 in the plain one.
 
 - **Mean KL**, **worst KL**: nats, from f32's distribution of the next token to this one's, over all tokens.
 - **Same choice**: tokens after which the most likely next one is the same as under f32.
-- **Perplexity**: of the texts. Those of the demo model are its prompts with the answers transformers writes; the others are random
+- **Perplexity**: of the texts. Those of the demo model are its prompts with the answers transformers writes, to the end of text;
+  "forced on" has 200 tokens after each prompt, end of text or not, where the model was never trained to speak and where, past the keep
+  window, one key more or less moves a whole row; the others are random
   ids under random weights, so that their perplexity lies near the size of the vocabulary and only differences tell something.
 
 Where something is chosen (\`window\`: the keys that stay; \`moe\`: the experts) rounding may turn a choice, and a random model has
