@@ -64,6 +64,18 @@ export async function nullDawn(): Promise<GPU | null> {
   }
 }
 
+/** The null device computes nothing, and a result that nobody wrote would be whatever its memory held before: let it be zeros. */
+function zeroed(device: GPUDevice): void {
+  const original = device.createBuffer.bind(device);
+  device.createBuffer = (descriptor) => {
+    const buffer = original({ ...descriptor, mappedAtCreation: true });
+    if (descriptor.mappedAtCreation) return buffer;
+    new Uint8Array(buffer.getMappedRange()).fill(0);
+    buffer.unmap();
+    return buffer;
+  };
+}
+
 /** A backend on the null device, without the known answer that it could not give. */
 export async function nullBackend(
   gpu: GPU,
@@ -74,6 +86,7 @@ export async function nullBackend(
   const features = variant.subgroups ? (["subgroups"] as GPUFeatureName[]) : [];
   const device = await adapter.requestDevice({ requiredFeatures: features });
   const can = { device: "null", dtypes: ["f32", "bf16", "q8", "q4"] as const, trains: false };
+  zeroed(device);
   const seen = options.onDevice?.(device) ?? device;
   return checked(new WebgpuBackend(new Gpu(seen, variant, options), can, options, () => {}));
 }
