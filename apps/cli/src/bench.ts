@@ -1,7 +1,7 @@
 // doge bench: how fast a shape of Doge runs here, beside what this machine could do.
 import { DogeError, type DType, type Routing } from "@doge-lm/core";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { chosen } from "./engine.ts";
+import { backends } from "./engine.ts";
 import { whole } from "./options.ts";
 
 interface Flags {
@@ -29,7 +29,9 @@ export function benchCommand(): Command {
       "60m",
     )
     .option("--moe", "with the experts of that size: 1024 of which 16 for 20m, 4096/32 for 60m, 9216/48 for 160m")
-    .addOption(new Option("--backend <name>", "auto, wasm or reference").env("DOGE_BACKEND").default("auto"))
+    .addOption(
+      new Option("--backend <name>", "auto, cuda, webgpu, wasm or reference").env("DOGE_BACKEND").default("auto"),
+    )
     .addOption(
       new Option("--dtype <dtype>", "how weights are held").choices(["f32", "bf16", "q8", "q4"]).default("f32"),
     )
@@ -71,8 +73,8 @@ Examples:
       const { isTTY } = process.stderr;
       const show = (line: string) => isTTY && process.stderr.write(`\r\u001b[K${line}`);
       try {
-        const providers = await chosen({ backend, ...(threads === undefined ? {} : { threads }) });
-        const result = await bench({ ...rest, moe, routing, providers, tell: show });
+        const from = await backends({ backend, ...(threads === undefined ? {} : { threads }) });
+        const result = await bench({ ...rest, ...from, moe, routing, tell: show });
         show("");
         process.stdout.write(json ? `${JSON.stringify(result)}\n` : table(result));
       } finally {

@@ -5,7 +5,7 @@
 import type { Backend, DType, Floats, Model, Routing, Tokens } from "./backend.ts";
 import { encodeChat, type Message } from "./chat.ts";
 import { show } from "./checked-rows.ts";
-import type { Tried } from "./choose.ts";
+import { faultsOf, type Tried } from "./choosing/tried.ts";
 import type { Config } from "./config.ts";
 import { DogeError } from "./errors.ts";
 import { fitting, generateAt } from "./generate.ts";
@@ -14,6 +14,7 @@ import type { GenerationDefaults } from "./generation-config.ts";
 import { type GenerateOptions, resolveOptions } from "./options.ts";
 import { type Fitted, fitIds, fitMessages, overflow } from "./overflow.ts";
 import { Places } from "./places.ts";
+import type { Fallback } from "./recovery.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type SavedSession, Session, type SessionOptions } from "./session.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -34,7 +35,10 @@ export interface DogeInfo {
   /** Whole sentences a person should know: of the model's files, of backends that failed, and of what keeps this one from
    *  its best. */
   readonly warnings: readonly string[];
+  /** Every backend that was given, with what became of it and why, as things stand now. */
   readonly tried: readonly Tried[];
+  /** When a backend failed and was opened again, or another took over: each of these is a warning too. */
+  readonly fallbacks: readonly Fallback[];
 }
 
 /** What a Doge is made of. */
@@ -44,7 +48,8 @@ export interface DogeParts {
   readonly tokenizer: Tokenizer | null;
   readonly chatTemplate: string | null;
   readonly defaults: GenerationDefaults;
-  readonly info: Pick<DogeInfo, "source" | "loadMs" | "warnings" | "tried">;
+  /** What of it changes is read anew each time. */
+  readonly info: Pick<DogeInfo, "source" | "loadMs" | "warnings" | "tried"> & Partial<Pick<DogeInfo, "fallbacks">>;
   /** Generations that run at once, at most. Default 16. */
   readonly rows?: number | undefined;
 }
@@ -85,7 +90,10 @@ export class Doge {
     const { dtype, routing, context } = model;
     const { device, threads = 1, warnings = [] } = backend.can;
     const own = { backend: backend.name, device, dtype, threads, routing, context };
-    return { ...info, ...own, warnings: [...info.warnings, ...warnings] };
+    const fallbacks = [...(info.fallbacks ?? [])];
+    const fallen = fallbacks.map(({ message }) => message);
+    const all = [...info.warnings, ...faultsOf(info.tried), ...fallen, ...warnings];
+    return { ...info, ...own, fallbacks, warnings: all };
   }
 
   /** Continue `input`. Nothing runs before it is read or its result is asked for. Generations of one Doge run side by side, as many
