@@ -78,8 +78,8 @@ export async function openDoge(options: ModelOptions): Promise<Doge> {
     const info = doge.info();
     tellFaults(info.tried);
     const { device, loadMs } = info;
-    debug(1, `${files.name} on ${device}, ${dtype}, routing ${info.routing}, loaded in ${loadMs.toFixed(0)} ms`);
-    debug(1, `${info.backend}: ${reasonOf(doge)}`);
+    const where = `${files.name} on ${device}, ${dtype}, routing ${info.routing}`;
+    debug(1, `${where}, loaded in ${loadMs.toFixed(0)} ms; ${info.backend}: ${reasonOf(doge)}`);
     return doge;
   } finally {
     await files.close?.();

@@ -63,7 +63,7 @@ describe("through a pipe", () => {
     expect(second.promptIds.slice(0, 20)).toEqual(first.promptIds.slice(0, 20));
     expect(second.timings.prefillTokens).toBeLessThan(second.promptIds.length);
     expect(told).toMatch(
-      /^(\d+ tokens \(eos\), first token after \d+ ms \(\d+ of \d+ prompt tokens evaluated\), then [\d.]+ tokens\/s\n){2}$/,
+      /^(\d+ tokens \(eos\), first token after \d+ ms \(\d+ of \d+ prompt tokens evaluated\), then [\d.]+ tokens\/s, on \w+\n){2}$/,
     );
   });
 
@@ -186,9 +186,22 @@ describe("through a pipe", () => {
   });
 
   test("--once takes part in --json and --stats", () => {
-    const { status, out, err } = doge(["chat", "--once", "What is 2 plus 3?", "--json", "--stats"]);
-    expect([status, JSON.parse(out).stopReason]).toEqual([0, "eos"]);
-    expect(err).toMatch(/tokens\/s\n$/);
+    const { status, out, err } = doge([
+      "chat",
+      "--once",
+      "What is 2 plus 3?",
+      "--json",
+      "--stats",
+      "--backend",
+      "wasm",
+    ]);
+    expect(status).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      stopReason: "eos",
+      backend: "wasm",
+      device: expect.stringContaining("wasm"),
+    });
+    expect(err).toMatch(/tokens\/s, on wasm\n$/);
   });
 
   test("--max-length holds, and --overflow knows its policies", () => {

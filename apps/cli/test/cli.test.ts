@@ -248,7 +248,9 @@ describe("looking on", () => {
     expect((JSON.parse(out) as { ids: number[] }).ids.length).toBe(3);
     const lines = err.trim().split("\n");
     expect(lines.every((line) => line.startsWith("doge: "))).toBe(true);
-    expect(err).toMatch(/^doge: .+ on wasm .+, f32, routing per-token, loaded in \d+ ms$/m);
+    expect(err).toMatch(
+      /^doge: .+ on wasm .+, f32, routing per-token, loaded in \d+ ms; wasm: It was asked for by name\.$/m,
+    );
     expect(err).toMatch(/^doge: wasm upload model\.embed_tokens\.weight, \d+ bytes$/m);
     expect(err).toMatch(/^doge: wasm submit \w+, [\d.]+ ms$/m);
     const { traceEvents } = JSON.parse(readFileSync(file, "utf8")) as { traceEvents: { ph: string; ts: number }[] };
@@ -317,7 +319,7 @@ describe("what goes wrong", () => {
     [
       "a backend that does not exist",
       ["generate", "--backend", "abacus", "--prompt", "x"],
-      /abacus.*auto, wasm, webgpu, cuda, reference/,
+      /abacus.*auto, cuda, webgpu, wasm, reference/,
     ],
     ["a dtype that does not exist", ["generate", "--dtype", "f64", "--prompt", "x"], /f64/],
     ["a temperature that is no number", ["generate", "--temperature", "warm", "--prompt", "x"], /warm/],

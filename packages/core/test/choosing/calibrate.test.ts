@@ -47,7 +47,8 @@ describe("a slice", () => {
       const near = /norm\.weight$|_residual$/.test(name) ? 1 : 0;
       expect(all.every((value) => Math.abs(value - near) <= 0.055)).toBe(true);
       const bytes = await source.read(name, 0, 2 * all.length);
-      expect(await source.read(name, 6, 8)).toEqual(bytes.slice(6, 8));
+      const from = all.length > 3 ? 6 : 0;
+      expect(await source.read(name, from, from + 2)).toEqual(bytes.slice(from, from + 2));
     }
   });
 });
