@@ -38,7 +38,7 @@ most and are kept in the user's cache folder. "doge bench" measures exactly.`,
 /** One backend as scripts read it. */
 export function plain({ name, availability, state, reason, rate }: Tried) {
   const { available, ...rest } = availability;
-  const speed = rate === undefined ? {} : { tokensPerSecond: rate.tokensPerSecond, kept: rate.kept };
+  const speed = rate === undefined ? {} : rate;
   return { name, available, ...rest, state, chosen: state === "chosen", reason, ...speed };
 }
 
@@ -47,7 +47,9 @@ function lines({ name, availability, state, reason, rate }: Tried): string {
   const head = `${state === "chosen" ? "*" : " "} ${name.padEnd(10)} `;
   if (!availability.available) return `${head}${state === "broken" ? "broken" : "unavailable"}: ${availability.why}\n`;
   const speed =
-    rate === undefined ? "" : `${Number(rate.tokensPerSecond.toPrecision(3))} tokens/s${rate.kept ? " (kept)" : ""}. `;
+    rate === undefined
+      ? ""
+      : `${Number(rate.tokensPerSecond.toPrecision(3))} tokens/s${rate.real ? " (seen in use)" : rate.kept ? " (kept)" : ""}. `;
   const device = `${availability.device} (${availability.dtypes.join(", ")})`;
   return `${head}${device}\n${" ".repeat(head.length)}${speed}${state === "chosen" ? "Chosen: " : ""}${reason}\n`;
 }

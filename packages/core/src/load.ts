@@ -91,7 +91,7 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
         return chosen.tried;
       },
     };
-    const parts: DogeParts = { backend, model, ...text, info, rows };
+    const parts: DogeParts = { backend, model, ...text, info, rows, observe: chosen.observe };
     return new Doge(parts);
   } catch (error) {
     await backend?.close();
@@ -138,7 +138,7 @@ async function openOnly(provider: Provider, signal: AbortSignal | undefined) {
     const backend = await provider.open(signal);
     const availability = { available: true, ...backend.can } as const;
     const tried: readonly Tried[] = [{ name, availability, state: "chosen", reason: "It is the only one given." }];
-    return { backend, tried };
+    return { backend, tried, observe: undefined };
   } catch (error) {
     if (signal?.aborted) throw aborted(signal);
     if (isDogeError(error, "unavailable")) throw error;

@@ -108,8 +108,8 @@ export async function measure(candidates: readonly Candidate[], search: Search, 
   const keys = new Map(candidates.map((candidate) => [candidate, keyOf(candidate, search)]));
   if (rates !== null && !afresh) {
     for (const [candidate, key] of keys) {
-      const tokensPerSecond = await keptRate(rates, key);
-      if (tokensPerSecond !== undefined) candidate.rate = { tokensPerSecond, kept: true };
+      const rate = await keptRate(rates, key);
+      if (rate !== undefined) candidate.rate = { ...rate, kept: true };
     }
   }
   const unknown = candidates.filter(({ rate }) => rate === undefined);
@@ -123,8 +123,8 @@ export async function measure(candidates: readonly Candidate[], search: Search, 
     try {
       const tokensPerSecond = await calibrate(candidate.opened!, { ...search, milliseconds });
       if (tokensPerSecond === undefined) continue;
-      candidate.rate = { tokensPerSecond, kept: false };
-      if (rates !== null) await keepRate(rates, keys.get(candidate)!, tokensPerSecond);
+      candidate.rate = { tokensPerSecond, kept: false, real: false };
+      if (rates !== null) await keepRate(rates, keys.get(candidate)!, candidate.rate);
     } catch (error) {
       if (signal?.aborted) throw aborted(signal);
       candidate.tried = broken(candidate.provider.name, error);
@@ -136,6 +136,14 @@ export async function measure(candidates: readonly Candidate[], search: Search, 
 function keyOf({ provider: { name }, tried: { availability } }: Candidate, search: Search): string {
   if (!availability.available) throw new Error(`${name} cannot run and has no rate.`);
   return rateKey({ ...search, name, can: availability });
+}
+
+/** Keep what was seen in use in place of an estimate, and of several such rates the best: other work makes them lower, nothing higher. */
+export async function observe(candidate: Candidate, search: Search, tokensPerSecond: number): Promise<void> {
+  const { rate } = candidate;
+  if (!(tokensPerSecond > 0) || (rate?.real && rate.tokensPerSecond >= tokensPerSecond)) return;
+  candidate.rate = { tokensPerSecond, kept: false, real: true };
+  if (search.rates !== null) await keepRate(search.rates, keyOf(candidate, search), candidate.rate);
 }
 
 /** The fastest first; those without a rate behind the others, in the order given. */

@@ -4,7 +4,17 @@ import type { Backend, DType, Provider, Routing } from "../backend.ts";
 import type { Config } from "../config.ts";
 import { aborted, DogeError } from "../errors.ts";
 import { type Fallback, outliving } from "../recovery.ts";
-import { type Candidate, measure, open, openProven, probe, ranked, release, type Search } from "./candidates.ts";
+import {
+  type Candidate,
+  measure,
+  observe,
+  open,
+  openProven,
+  probe,
+  ranked,
+  release,
+  type Search,
+} from "./candidates.ts";
 import type { RateStore } from "./rates.ts";
 import { broken, nothingOpened, type Tried } from "./tried.ts";
 
@@ -40,6 +50,10 @@ export interface Choice {
   readonly backend: Backend;
   /** Every provider in the order given, spares last, as things stand now. */
   readonly tried: readonly Tried[];
+  /** Tell how fast it decoded a text of this model that had it alone: that is kept in place of the estimate, and the next choice goes
+   *  by it. A calibration is optimistic, since the weights of a slice lie in caches; so whoever is preferred wrongly is found out by
+   *  being used, and the choice settles on the one that is the fastest in use. */
+  observe(tokensPerSecond: number): Promise<void>;
 }
 
 /** The shape that is measured when none is given: Doge-60M. */
@@ -69,9 +83,9 @@ const usual: Config = {
 
 /** Errors: "unavailable", with the reasons of all, when none opens; "invalid-argument" for a name that is not in the list; "aborted". */
 export async function choose(providers: readonly Provider[], options: ChooseOptions = {}): Promise<Choice> {
-  const { candidates, chosen, order } = await decide(providers, options);
-  if (chosen === undefined) throw nothingOpened(saidOf(candidates));
-  return lasting(candidates, chosen, order, options);
+  const decision = await decide(providers, options);
+  if (decision.chosen === undefined) throw nothingOpened(saidOf(decision.candidates));
+  return lasting(decision, decision.chosen, options);
 }
 
 /** What choose() would say of the providers, all that can run measured. Nothing stays open, and that none can run is no error.
@@ -86,6 +100,7 @@ export async function survey(
 }
 
 interface Decision {
+  readonly search: Search;
   readonly candidates: readonly Candidate[];
   /** Open; none: nothing opens. */
   readonly chosen: Candidate | undefined;
@@ -127,7 +142,7 @@ async function decide(providers: readonly Provider[], options: ChooseOptions): P
     if (wanted === undefined) order.push(...ready(({ spare }) => spare));
     const chosen = await firstToOpen(order, signal);
     if (chosen !== undefined) explain(candidates, chosen, wanted);
-    return { candidates, chosen, order };
+    return { search, candidates, chosen, order };
   } catch (error) {
     for (const one of candidates) release(one);
     throw signal?.aborted ? aborted(signal) : error;
@@ -208,9 +223,8 @@ const rounded = (rate: number | undefined): string =>
 
 /** The chosen backend with those that may take over, and what there is to say of all, kept up to date. */
 function lasting(
-  candidates: readonly Candidate[],
+  { search, candidates, order }: Decision,
   chosen: Candidate,
-  order: readonly Candidate[],
   { onFallback = ({ message }) => console.warn(`[doge:core] ${message}`), now }: ChooseOptions,
 ): Choice {
   for (const one of candidates) if (one !== chosen) release(one);
@@ -236,6 +250,10 @@ function lasting(
     backend: outliving(chosen.opened!, proven(chosen), successors, { onFallback: note, now }),
     get tried() {
       return saidOf(candidates);
+    },
+    async observe(tokensPerSecond) {
+      const running = candidates.find(({ tried }) => tried.state === "chosen");
+      if (running !== undefined) await observe(running, search, tokensPerSecond);
     },
   };
 }

@@ -33,20 +33,32 @@ export function rateKey({ name, can, config, dtype, routing, machine }: RateSubj
 /** A store that does not answer is none. */
 const patience = { milliseconds: 250, timeout: () => new Error("The store of rates does not answer.") };
 
-/** The rate kept under `key` in tokens per second; undefined where there is none, or something else. */
-export async function keptRate(store: RateStore, key: string): Promise<number | undefined> {
+/** A rate as it is kept. */
+export interface KeptRate {
+  readonly tokensPerSecond: number;
+  /** Seen in use, not estimated by a calibration. */
+  readonly real: boolean;
+}
+
+/** After a month a machine may have become another. */
+const mostAge = 30 * 24 * 3600_000;
+
+/** The rate kept under `key`; undefined where there is none, an old one, or something else. */
+export async function keptRate(store: RateStore, key: string, now = Date.now()): Promise<KeptRate | undefined> {
   try {
     const value = await within(store.get(key), patience);
-    const { tokensPerSecond } = JSON.parse(value ?? "{}") as { tokensPerSecond?: unknown };
-    return typeof tokensPerSecond === "number" && Number.isFinite(tokensPerSecond) && tokensPerSecond > 0
-      ? tokensPerSecond
-      : undefined;
+    const { tokensPerSecond, real, at } = JSON.parse(value ?? "{}") as Partial<Record<string, unknown>>;
+    if (typeof tokensPerSecond !== "number" || !(Number.isFinite(tokensPerSecond) && tokensPerSecond > 0))
+      return undefined;
+    if (typeof at !== "number" || !(Math.abs(now - at) < mostAge)) return undefined;
+    return { tokensPerSecond, real: real === true };
   } catch {
     return undefined;
   }
 }
 
 /** Keep a rate; where that fails it is measured again next time. */
-export async function keepRate(store: RateStore, key: string, tokensPerSecond: number): Promise<void> {
-  await within(store.set(key, JSON.stringify({ tokensPerSecond })), patience).catch(() => {});
+export async function keepRate(store: RateStore, key: string, rate: KeptRate, now = Date.now()): Promise<void> {
+  const { tokensPerSecond, real } = rate;
+  await within(store.set(key, JSON.stringify({ tokensPerSecond, real, at: now })), patience).catch(() => {});
 }

@@ -23,6 +23,8 @@ export interface Rate {
   readonly tokensPerSecond: number;
   /** From an earlier run, under the same versions, device, model shape and dtype. */
   readonly kept: boolean;
+  /** Seen in use, where the others are estimates. */
+  readonly real: boolean;
 }
 
 /** A provider that failed where it should have worked. */

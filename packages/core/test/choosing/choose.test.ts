@@ -223,6 +223,38 @@ describe("kept rates", () => {
     expect(rates.map.size).toBe(base + 9);
   });
 
+  test("what is seen in use takes the place of an estimate, the best of it, and decides the next time", async () => {
+    const clock = new Clock();
+    const rates = memoryRates();
+    const list = () => [fake("slow", { clock, layerMs: 2 }), fake("quick", { clock })] as const;
+    const choice = await choose(list(), settings(clock, { rates }));
+    expect(choice.backend.name).toBe("quick");
+    await choice.observe(50);
+    await choice.observe(40);
+    await choice.observe(Number.NaN);
+    expect(choice.tried[1]!.rate).toEqual({ tokensPerSecond: 50, kept: false, real: true });
+    const next = await choose(list(), settings(clock, { rates }));
+    expect(next.backend.name).toBe("slow");
+    expect(next.tried[1]!.rate).toEqual({ tokensPerSecond: 50, kept: true, real: true });
+    await next.observe(45);
+    const settled = await choose(list(), settings(clock, { rates }));
+    expect(settled.backend.name).toBe("quick");
+    await settled.observe(60);
+    expect((await choose(list(), settings(clock, { rates }))).tried[1]!.rate?.tokensPerSecond).toBe(60);
+  });
+
+  test("are no older than a month", async () => {
+    const clock = new Clock();
+    const rates = memoryRates();
+    const list = () => [fake("slow", { clock, layerMs: 2 }), fake("quick", { clock })] as const;
+    await choose(list(), settings(clock, { rates }));
+    for (const [key, value] of rates.map) {
+      rates.map.set(key, JSON.stringify({ ...JSON.parse(value), at: Date.now() - 31 * 24 * 3600_000 }));
+    }
+    const again = await choose(list(), settings(clock, { rates }));
+    expect(again.tried.map(({ rate }) => rate?.kept)).toEqual([false, false]);
+  });
+
   test.each([
     ["throws", { get: () => Promise.reject(new Error("no disk")), set: () => Promise.reject(new Error("no disk")) }],
     ["holds something else", { get: async () => "[1, 2", set: async () => {} }],

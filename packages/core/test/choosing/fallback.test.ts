@@ -207,6 +207,28 @@ describe("while a text is generated", () => {
   });
 });
 
+test("a long text that had the model alone is kept as its speed; a short one, and one in company, is not", async () => {
+  const [gpu, cpu] = pair();
+  const kept = new Map<string, string>();
+  const rates = {
+    get: async (key: string) => kept.get(key),
+    set: async (key: string, value: string) => void kept.set(key, value),
+  };
+  const choosing = { rates, wanted: "auto", budget: 60_000, now: clock.now };
+  const { doge } = await load([gpu, cpu], [], { choosing, context: 200 });
+  const real = () => doge.info().tried.map(({ rate }) => rate?.real);
+  const long = { ...greedy, maxNewTokens: 40 };
+  await doge.generate([3], greedy).result();
+  await Promise.all([doge.generate([3], long).result(), doge.generate([4], long).result()]);
+  const first = doge.generate([5], long);
+  for await (const _ of first) await doge.generate([6], { ...greedy, maxNewTokens: 1 }).result();
+  expect(real()).toEqual([false, false]);
+  await doge.generate([7], long).result();
+  await doge.close();
+  expect(real()).toEqual([true, false]);
+  expect([...kept.values()].map((value) => JSON.parse(value).real).sort()).toEqual([false, true]);
+});
+
 describe("while a model is loaded", () => {
   const settings = () => ({
     rates: null,
