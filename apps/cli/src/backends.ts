@@ -36,7 +36,7 @@ most and are kept in the user's cache folder. "doge bench" measures exactly.`,
 }
 
 /** One backend as scripts read it. */
-export function plain({ name, availability, state, reason, rate }: Tried) {
+function plain({ name, availability, state, reason, rate }: Tried) {
   const { available, ...rest } = availability;
   const speed = rate === undefined ? {} : rate;
   return { name, available, ...rest, state, chosen: state === "chosen", reason, ...speed };
