@@ -18,7 +18,7 @@ import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
 import { revectorize } from "@doge-lm/wasm/revectorize";
-import { webgpu } from "@doge-lm/webgpu";
+import { type WebgpuOptions, webgpu } from "@doge-lm/webgpu";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 import { debug } from "./watch.ts";
@@ -37,10 +37,14 @@ export interface Backends {
 
 /** What `--backend` means; an adapter that computes on the CPU is taken only when it is asked for by name. The process is this
  *  program's own, so V8 is asked for wider vectors. Errors: "invalid-argument" for a name that is none. */
-export async function backends({ backend, threads }: Pick<ModelOptions, "backend" | "threads">): Promise<Backends> {
+export async function backends({
+  backend,
+  threads,
+  onDevice,
+}: Pick<ModelOptions, "backend" | "threads"> & Pick<WebgpuOptions, "onDevice">): Promise<Backends> {
   const providers = [
     cuda(),
-    webgpu({ software: backend === "webgpu" }),
+    webgpu({ software: backend === "webgpu", onDevice }),
     wasm(threads === undefined ? {} : { threads }),
   ];
   const spares = [reference()];
