@@ -76,6 +76,7 @@ export default defineConfig({
           { text: "The forward pass", link: "/model" },
           { text: "The contract", link: "/contract" },
           { text: "Adding a backend", link: "/adding-a-backend" },
+          { text: "How a release is made", link: "/releasing" },
           {
             text: "Decisions",
             collapsed: true,
