@@ -66,6 +66,7 @@ export default defineConfig({
           { text: "How speed is measured", link: "/benchmarking" },
           ...(existsSync(join(docs, "performance.md")) ? [{ text: "Measured speed", link: "/performance" }] : []),
           { text: "Half an hour of work", link: "/soak" },
+          { text: "Errors", link: "/errors" },
           { text: "Environment", link: "/environment" },
         ],
       },

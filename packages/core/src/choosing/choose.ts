@@ -172,7 +172,7 @@ function candidate(provider: Provider, spare: boolean, wanted: string | undefine
     state: "not asked",
     reason: why,
   };
-  return { provider, spare, tried, rate: undefined, opened: undefined };
+  return { provider, spare, tried, rate: undefined, untimed: false, opened: undefined };
 }
 
 async function firstToOpen(

@@ -35,7 +35,8 @@ const patience = { milliseconds: 250, timeout: () => new Error("The store of rat
 
 /** A rate as it is kept. */
 export interface KeptRate {
-  readonly tokensPerSecond: number;
+  /** null: the calibration was over before anything could be timed. */
+  readonly tokensPerSecond: number | null;
   /** Seen in use, not estimated by a calibration. */
   readonly real: boolean;
 }
@@ -48,10 +49,10 @@ export async function keptRate(store: RateStore, key: string, now = Date.now()):
   try {
     const value = await within(store.get(key), patience);
     const { tokensPerSecond, real, at } = JSON.parse(value ?? "{}") as Partial<Record<string, unknown>>;
-    if (typeof tokensPerSecond !== "number" || !(Number.isFinite(tokensPerSecond) && tokensPerSecond > 0))
-      return undefined;
     if (typeof at !== "number" || !(Math.abs(now - at) < mostAge)) return undefined;
-    return { tokensPerSecond, real: real === true };
+    if (tokensPerSecond === null) return { tokensPerSecond, real: false };
+    const isRate = typeof tokensPerSecond === "number" && Number.isFinite(tokensPerSecond) && tokensPerSecond > 0;
+    return isRate ? { tokensPerSecond, real: real === true } : undefined;
   } catch {
     return undefined;
   }

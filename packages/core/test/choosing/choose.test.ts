@@ -330,13 +330,22 @@ describe("backends that misbehave", () => {
       sequence: () => model.sequence(),
       sample: never,
     }));
-    const choice = await choose([hanging, fake("one", { clock, layerMs: 9 })], settings(clock, { budget: 400 }));
+    const rates = memoryRates();
+    const list = [hanging, fake("one", { clock, layerMs: 9 })];
+    const choice = await choose(list, settings(clock, { rates, budget: 2000 }));
     expect(choice.backend.name).toBe("one");
     expect(choice.tried[0]).toMatchObject({
       state: "ready",
       reason: expect.stringContaining("part of the calibration was over"),
     });
     expect(choice.tried[0]!.rate).toBeUndefined();
+    // That is kept as well: it is not waited for again, and one is not opened only to be measured in vain.
+    const second = fake("hanging", { clock });
+    const again = await choose([second, fake("one", { clock })], settings(clock, { rates, budget: 60_000 }));
+    expect([again.backend.name, second.opened.length]).toEqual(["one", 0]);
+    expect(again.tried[0]!.reason).toContain("part of the calibration was over");
+    const afresh = await choose([second, fake("one", { clock })], settings(clock, { rates, afresh: true }));
+    expect(afresh.tried[0]!.rate).toMatchObject({ kept: false });
   });
 
   test("what was timed of one layer counts when the second slice hangs", async () => {
@@ -344,7 +353,7 @@ describe("backends that misbehave", () => {
     const hanging = withModels(fake("hanging", { clock, layerMs: 0.5, tokenMs: 0.5 }), (model, layers) =>
       layers === 2 ? { ...model, sequence: () => model.sequence(), sample: never } : model,
     );
-    const choice = await choose([hanging, fake("one", { clock, layerMs: 9 })], settings(clock, { budget: 900 }));
+    const choice = await choose([hanging, fake("one", { clock, layerMs: 9 })], settings(clock, { budget: 2000 }));
     expect(choice.tried[0]!.rate?.tokensPerSecond).toBeCloseTo(1000 / 6, 3);
     expect(choice.backend.name).toBe("hanging");
   });
