@@ -1,0 +1,90 @@
+// The conversation itself: what was said and answered, the answer that is being written, and the system message above.
+import { useEffect, useRef } from "preact/hooks";
+import { useApp } from "./context.ts";
+import { Answer, Question } from "./message.tsx";
+import { Markdown } from "./markdown.tsx";
+import { Welcome } from "./welcome.tsx";
+
+/** So near the end counts as being there. */
+const NEAR = 120;
+
+export function Thread() {
+  const current = useApp(({ current }) => current);
+  const answering = useApp(({ answering }) => answering);
+  const scroller = useRef<HTMLDivElement>(null);
+  const following = useRef(true);
+
+  // The end stays in sight, unless the person has scrolled away from it.
+  useEffect(() => {
+    const { current: box } = scroller;
+    if (box !== null && following.current) box.scrollTop = box.scrollHeight;
+  }, [current, answering]);
+  // Another conversation, or a question: to its end.
+  useEffect(() => {
+    following.current = true;
+    const { current: box } = scroller;
+    if (box !== null) box.scrollTop = box.scrollHeight;
+  }, [current.id, current.turns.length]);
+
+  const empty = current.turns.length === 0 && answering === null;
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard.
+    <div
+      ref={scroller}
+      class="thread"
+      tabIndex={0}
+      role="region"
+      aria-label="Conversation"
+      onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
+        following.current = scrollHeight - scrollTop - clientHeight < NEAR;
+      }}
+    >
+      <div class="column">
+        {empty ? (
+          <Welcome />
+        ) : (
+          <>
+            <h1 class="sr-only">{current.title}</h1>
+            {current.system.trim() !== "" && (
+              <p class="system">
+                <span class="quiet">System:</span> {current.system}
+              </p>
+            )}
+            <ol class="turns">
+              {current.turns.map((turn, index) =>
+                turn.role === "user" ? (
+                  // biome-ignore lint/suspicious/noArrayIndexKey: turns are their places.
+                  <Question key={index} turn={turn} index={index} />
+                ) : (
+                  // biome-ignore lint/suspicious/noArrayIndexKey: as above
+                  <Answer key={index} turn={turn} index={index} last={index === current.turns.length - 1} />
+                ),
+              )}
+              {answering !== null && (
+                <li class="turn answer" aria-busy="true">
+                  <h2 class="who">Doge</h2>
+                  {answering.text === "" ? (
+                    <p class="thinking">
+                      <span class="sr-only">Reading the conversation</span>
+                      <span class="dots" aria-hidden="true">
+                        <i />
+                        <i />
+                        <i />
+                      </span>
+                    </p>
+                  ) : (
+                    <Markdown text={answering.text} writing />
+                  )}
+                  <p class="facts">
+                    {answering.tokens > 0 && `${answering.tokens} tokens`}
+                    {answering.speed !== null && ` · ${Math.round(answering.speed)} tokens/s`}
+                  </p>
+                </li>
+              )}
+            </ol>
+          </>
+        )}
+      </div>
+    </div>
+  );
+}
