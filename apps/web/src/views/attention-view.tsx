@@ -4,9 +4,10 @@ import { biasesOf, type Heads, headsOf } from "../attention/draw.ts";
 import { standing, strongest } from "../attention/kept.ts";
 import type { Look } from "../engine/protocol.ts";
 import type { TurnFacts } from "../state/conversation.ts";
+import { Bar } from "./bar.tsx";
 import { Dialog } from "./dialog.tsx";
 import { HeadMap } from "./head-map.tsx";
-import { quoted, TokenStrip } from "./token-strip.tsx";
+import { quoted, TokenStrip, visible } from "./token-strip.tsx";
 import { useLook } from "./use-look.ts";
 
 const STRONGEST = 8;
@@ -41,8 +42,8 @@ export function AttentionDialog({
 function Attention({ look }: { readonly look: Look }) {
   const { tokens, layers, heads, window } = look;
   const all = useMemo(() => headsOf(look), [look]);
-  const [row, setRow] = useState(0);
-  const [chosen, choose] = useState(tokens.length - 1);
+  const [row, setRow] = useState(() => widest(look));
+  const [chosen, choose] = useState(Math.min(look.answerFrom, tokens.length - 1));
   const [position, setPosition] = useState(tokens.length - 1);
   const layer = Math.floor(row / heads);
   const head = row % heads;
@@ -50,8 +51,8 @@ function Attention({ look }: { readonly look: Look }) {
   return (
     <div class="attention">
       <p>
-        Doge gives every token a number, its <em>bias</em>: the greater it is, the more all later tokens look at it. Each of
-        the {layers * heads} heads ({layers} layers of {heads}) has a bias of its own for every token, and {limit}.
+        Doge gives every token a number, its <em>bias</em>: the greater it is, the more all later tokens look at
+        it (one more is 2.7 times as much). Each of the {layers * heads} heads ({layers} layers of {heads}) has a bias of its own for every token, and {limit}.
       </p>
       <div class="controls">
         <label>
@@ -96,7 +97,7 @@ function Attention({ look }: { readonly look: Look }) {
           choose(cell.column);
         }}
       />
-      <Strongest look={look} row={row} position={position} />
+      <Strongest look={look} all={all} row={row} position={position} />
     </div>
   );
 }
@@ -148,38 +149,36 @@ function Head({ look, all, row, position, chosen, onChoose }: HeadProps) {
   );
 }
 
-function Strongest({ look, row, position }: { readonly look: Look; readonly row: number; readonly position: number }) {
+function Strongest({ look, all, row, position }: Omit<HeadProps, "chosen" | "onChoose">) {
   const { tokens, heads } = look;
   const layer = Math.floor(row / heads);
-  const biases = biasesOf(look, layer, row % heads);
-  const best = strongest(biases, position, STRONGEST);
-  const most = Math.max(...best.map((at) => biases[at]!), Number.MIN_VALUE);
+  const head = row % heads;
+  const biases = biasesOf(look, layer, head);
   return (
-    <table class="strongest">
-      <caption>
-        The strongest tokens of layer {layer + 1}, head {(row % heads) + 1}
-      </caption>
-      <thead class="sr-only">
-        <tr>
-          <th scope="col">Token</th>
-          <th scope="col">Bias</th>
-        </tr>
-      </thead>
-      <tbody>
-        {best.map((at) => (
-          <tr key={at}>
-            <th scope="row">
-              <code>{quoted(tokens[at]!)}</code> <span class="quiet">at {at + 1}</span>
-            </th>
-            <td>
-              <span class="bar-track" aria-hidden="true">
-                <span class="bar-fill" style={{ width: `${Math.max(1, (100 * biases[at]!) / most)}%` }} />
-              </span>
-              <span class="number">{biases[at]!.toFixed(3)}</span>
-            </td>
-          </tr>
+    <>
+      <h3 id="strongest-title">
+        The strongest tokens of layer {layer + 1}, head {head + 1}
+      </h3>
+      <ol class="bars" aria-labelledby="strongest-title">
+        {strongest(biases, position, STRONGEST).map((at) => (
+          <Bar
+            key={at}
+            name={visible(tokens[at]!)}
+            note={`at ${at + 1}`}
+            share={all.strengths[row]![at]!}
+            number={biases[at]!.toFixed(3)}
+          />
         ))}
-      </tbody>
-    </table>
+      </ol>
+    </>
   );
+}
+
+/** The head whose biases differ most: there is the most to see. */
+function widest({ biases, layers, heads, tokens }: Look): number {
+  const spans = Array.from({ length: layers * heads }, (_, row) => {
+    const own = biases.subarray(row * tokens.length, (row + 1) * tokens.length);
+    return own.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) - own.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  });
+  return spans.indexOf(Math.max(...spans));
 }

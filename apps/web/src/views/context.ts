@@ -62,7 +62,13 @@ export function bytes(count: number): string {
 }
 
 export const percent = (share: number): string =>
-  share >= 0.9995 ? "100 %" : share >= 0.1 ? `${(100 * share).toFixed(0)} %` : `${(100 * share).toPrecision(2)} %`;
+  share >= 0.9995
+    ? "100 %"
+    : share >= 0.1
+      ? `${(100 * share).toFixed(share > 0.99 ? 1 : 0)} %`
+      : share >= 0.0001
+        ? `${(100 * share).toPrecision(2)} %`
+        : "< 0.01 %";
 
 export const backendName = (name: string): string =>
   name === "wasm" ? "WebAssembly" : name === "webgpu" ? "WebGPU" : name;

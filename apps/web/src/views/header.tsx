@@ -1,20 +1,13 @@
 // The bar above the conversation: what answers, and the ways to everything else.
-import type { Theme } from "../state/settings.ts";
 import { backendName, bytes, useApp, useMedia, usePage, WIDE } from "./context.ts";
-import { Icon, IconButton, type IconName } from "./icons.tsx";
-
-const NEXT: Readonly<Record<Theme, Theme>> = { system: "light", light: "dark", dark: "system" };
-const THEME_ICON: Readonly<Record<Theme, IconName>> = { system: "system", light: "sun", dark: "moon" };
-const THEME_NAME: Readonly<Record<Theme, string>> = { system: "as the system", light: "light", dark: "dark" };
+import { Icon, IconButton } from "./icons.tsx";
 
 export function Header() {
   const { app, open, opened } = usePage();
-  const theme = useApp(({ settings }) => settings.theme);
   const wide = useMedia(WIDE);
   return (
     <header class="bar">
       {!wide && <IconButton icon="menu" label="Conversations" onClick={() => open("conversations")} />}
-      {!wide && <IconButton icon="plus" label="New conversation" onClick={() => app.fresh()} />}
       <ModelButton />
       <span class="space" />
       <IconButton
@@ -23,11 +16,7 @@ export function Header() {
         pressed={opened === "parameters"}
         onClick={() => open(opened === "parameters" ? null : "parameters")}
       />
-      <IconButton
-        icon={THEME_ICON[theme]}
-        label={`Colours: ${THEME_NAME[theme]}. Change to ${THEME_NAME[NEXT[theme]]}`}
-        onClick={() => app.set({ theme: NEXT[theme] })}
-      />
+      {!wide && <IconButton icon="plus" label="New conversation" onClick={() => app.fresh()} />}
     </header>
   );
 }

@@ -17,7 +17,7 @@ export function Question({ turn, index }: { readonly turn: Turn; readonly index:
   };
   return (
     <li class="turn question">
-      <h2 class="who">You</h2>
+      <h2 class="sr-only">You</h2>
       {editing ? (
         <EditForm
           text={turn.content}
@@ -29,7 +29,7 @@ export function Question({ turn, index }: { readonly turn: Turn; readonly index:
           }}
         />
       ) : (
-        <>
+        <div class="said-row">
           <p class="said">{turn.content}</p>
           <div class="ways">
             <Copy text={turn.content} what="message" />
@@ -37,7 +37,7 @@ export function Question({ turn, index }: { readonly turn: Turn; readonly index:
               <IconButton icon="edit" label="Edit this message" disabled={busy} onClick={() => setEditing(true)} />
             </span>
           </div>
-        </>
+        </div>
       )}
     </li>
   );
@@ -103,7 +103,6 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
     <li class="turn answer">
       <h2 class="who">Doge</h2>
       {turn.content.trim() === "" ? <p class="quiet">(an empty answer)</p> : <Markdown text={turn.content} />}
-      {facts !== undefined && <Facts facts={facts} />}
       <div class="ways">
         <Copy text={turn.content} what="answer" />
         {last && (
@@ -124,6 +123,7 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
               disabled={busy}
               onClick={() => open({ attention: index })}
             />
+            <Facts facts={facts} />
           </>
         )}
       </div>

@@ -1,10 +1,11 @@
 // The conversations of this browser: begin, open, rename, delete, export and import them.
 import { useRef, useState } from "preact/hooks";
 import icon from "../../public/icon.svg?url";
+import type { Theme } from "../state/settings.ts";
 import type { Conversation } from "../state/conversation.ts";
 import { exportSession, fileNameOf, importSession } from "../storage/session-file.ts";
 import { download, useApp, usePage } from "./context.ts";
-import { Icon, IconButton } from "./icons.tsx";
+import { Icon, IconButton, type IconName } from "./icons.tsx";
 
 export function Sidebar() {
   const { app, open } = usePage();
@@ -29,7 +30,7 @@ export function Sidebar() {
       </div>
       <button
         type="button"
-        class="button primary"
+        class="button tinted"
         onClick={() => {
           app.fresh();
           open(null);
@@ -59,9 +60,31 @@ export function Sidebar() {
           });
         }}
       />
-      <button type="button" class="button quiet-button" onClick={() => chooser.current?.click()}>
-        <Icon name="upload" /> Import a conversation
-      </button>
+      <div class="row between sidebar-foot">
+        <button type="button" class="button quiet-button" onClick={() => chooser.current?.click()}>
+          <Icon name="upload" /> Import
+        </button>
+        <ThemeSwitch />
+      </div>
+    </div>
+  );
+}
+
+const THEMES: readonly (readonly [Theme, IconName, string])[] = [
+  ["light", "sun", "Light"],
+  ["system", "system", "As the system"],
+  ["dark", "moon", "Dark"],
+];
+
+function ThemeSwitch() {
+  const { app } = usePage();
+  const theme = useApp(({ settings }) => settings.theme);
+  return (
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms.
+    <div class="themes" role="group" aria-label="Colours">
+      {THEMES.map(([name, icon, label]) => (
+        <IconButton key={name} icon={icon} label={label} pressed={theme === name} onClick={() => app.set({ theme: name })} />
+      ))}
     </div>
   );
 }

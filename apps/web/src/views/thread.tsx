@@ -14,19 +14,20 @@ export function Thread() {
   const scroller = useRef<HTMLDivElement>(null);
   const following = useRef(true);
 
+  const empty = current.turns.length === 0 && answering === null;
+
   // The end stays in sight, unless the person has scrolled away from it.
   useEffect(() => {
     const { current: box } = scroller;
-    if (box !== null && following.current) box.scrollTop = box.scrollHeight;
+    if (box !== null && following.current && !empty) box.scrollTop = box.scrollHeight;
   }, [current, answering]);
   // Another conversation, or a question: to its end.
   useEffect(() => {
     following.current = true;
     const { current: box } = scroller;
-    if (box !== null) box.scrollTop = box.scrollHeight;
+    if (box !== null) box.scrollTop = empty ? 0 : box.scrollHeight;
   }, [current.id, current.turns.length]);
 
-  const empty = current.turns.length === 0 && answering === null;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard.
     <div

@@ -1,5 +1,6 @@
 // A text as its tokens, of which one is chosen: by pointing, or by Tab into it and the arrow keys.
-import { useRef } from "preact/hooks";
+import { Fragment } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 
 export interface StripToken {
   readonly text: string;
@@ -12,7 +13,9 @@ export interface StripToken {
 
 /** Spaces and ends of lines made visible. */
 export const visible = (text: string): string =>
-  text === "" ? "∅" : text.replaceAll("\n", "↵\n").replaceAll("\t", "⇥").replace(/^ /, "·");
+  text === "" ? "∅" : text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/^ /, "·");
+
+const CONTROL = /^<\|.*\|>$/;
 
 /** For sentences: in quotation marks. */
 export const quoted = (text: string): string =>
@@ -30,10 +33,16 @@ export function TokenStrip({
   readonly onChoose: (index: number) => void;
 }) {
   const strip = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // The strip scrolls, not the page around it.
+    const { current: box } = strip;
+    const token = box?.querySelectorAll("button")[chosen];
+    if (box && token) box.scrollTop = token.offsetTop - box.offsetTop - box.clientHeight / 3;
+  }, []);
   const move = (index: number) => {
     const next = Math.min(tokens.length - 1, Math.max(0, index));
     onChoose(next);
-    (strip.current?.children[next] as HTMLElement | undefined)?.focus();
+    strip.current?.querySelectorAll("button")[next]?.focus();
   };
   return (
     // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms.
@@ -57,14 +66,14 @@ export function TokenStrip({
       }}
     >
       {tokens.map((token, index) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: tokens are their places.
+        <Fragment key={index}>
         <button
-          // biome-ignore lint/suspicious/noArrayIndexKey: tokens are their places.
-          key={index}
           type="button"
           tabIndex={index === chosen ? 0 : -1}
           aria-label={token.label}
           aria-pressed={index === chosen}
-          class={`token ${token.class ?? ""}`}
+          class={`token ${CONTROL.test(token.text) ? "control" : ""} ${token.class ?? ""}`}
           style={{ "--heat": `${Math.round(100 * token.heat)}%` }}
           onClick={() => move(index)}
           onFocus={() => onChoose(index)}
@@ -72,6 +81,8 @@ export function TokenStrip({
         >
           {visible(token.text)}
         </button>
+        {token.text.endsWith("\n") && <br />}
+        </Fragment>
       ))}
     </div>
   );

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import type { Choice } from "../engine/protocol.ts";
 import type { TurnFacts } from "../state/conversation.ts";
 import { percent } from "./context.ts";
+import { Bar } from "./bar.tsx";
 import { quoted, TokenStrip, visible } from "./token-strip.tsx";
 import { useLook } from "./use-look.ts";
 
@@ -38,34 +39,26 @@ function Alternatives({ choice, place, count }: { readonly choice: Choice; reado
   return (
     <div class="alternatives">
       <p role="status">
-        Token {place + 1} of {count}: <strong>{quoted(choice.text)}</strong>, {percent(choice.probability)} (ln p{" "}
-        {Math.log(choice.probability).toFixed(2)}), {rank}.
+        Token {place + 1} of {count}: <strong>{quoted(choice.text)}</strong>, {percent(choice.probability)} (ln p {logarithm(choice.probability)}), {rank}.
       </p>
-      <table>
-        <caption class="sr-only">What might have stood at this place</caption>
-        <thead class="sr-only">
-          <tr>
-            <th scope="col">Token</th>
-            <th scope="col">Probability</th>
-          </tr>
-        </thead>
-        <tbody>
-          {choice.alternatives.map(({ text, probability }, rank) => (
-            <tr key={rank} class={rank === choice.rank ? "taken" : ""}>
-              <th scope="row">
-                <code>{visible(text)}</code>
-                {rank === choice.rank && <span class="sr-only"> (taken)</span>}
-              </th>
-              <td>
-                <span class="bar-track" aria-hidden="true">
-                  <span class="bar-fill" style={{ width: `${Math.max(0.5, 100 * probability)}%` }} />
-                </span>
-                <span class="number">{percent(probability)}</span>
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <ol class="bars" aria-label="What might have stood at this place, the most likely first">
+        {choice.alternatives.map(({ text, probability }, rank) => (
+          <Bar
+            // biome-ignore lint/suspicious/noArrayIndexKey: the rank is what it is.
+            key={rank}
+            name={visible(text)}
+            share={probability}
+            number={percent(probability)}
+            taken={rank === choice.rank}
+          />
+        ))}
+      </ol>
     </div>
   );
 }
+
+/** ln p without a minus before nothing. */
+const logarithm = (probability: number): string => {
+  const text = Math.abs(Math.log(probability)).toFixed(2);
+  return text === "0.00" ? text : `−${text}`;
+};
