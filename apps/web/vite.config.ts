@@ -34,10 +34,11 @@ function precache(): Plugin {
   };
 }
 
-export default defineConfig({
+export default defineConfig(({ command }) => ({
   // Any folder of any host will do.
   base: "./",
   plugins: [precache()],
+  define: { __DOGE_BUILT__: command === "build" },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   worker: { format: "es" },
   build: {
@@ -52,4 +53,4 @@ export default defineConfig({
       },
     },
   },
-});
+}));

@@ -34,13 +34,15 @@ export async function serveSite(folder: string, { port = 0, isolated = false }: 
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://localhost");
     requests.push(pathname);
-    const path = normalize(join(folder, decodeURIComponent(pathname.endsWith("/") ? `${pathname}index.html` : pathname)));
+    const path = normalize(
+      join(folder, decodeURIComponent(pathname.endsWith("/") ? `${pathname}index.html` : pathname)),
+    );
     if (!path.startsWith(folder + sep)) {
       response.writeHead(404).end();
       return;
     }
-    stat(path).then(
-      (found) => {
+    stat(path)
+      .then((found) => {
         if (!found.isFile()) throw new Error("no file");
         response.writeHead(200, {
           "content-type": TYPES[extname(path)] ?? "application/octet-stream",
@@ -52,8 +54,8 @@ export async function serveSite(folder: string, { port = 0, isolated = false }: 
             : {}),
         });
         createReadStream(path).pipe(response);
-      },
-    ).catch(() => response.writeHead(404, { "content-type": "text/plain" }).end("There is no such file."));
+      })
+      .catch(() => response.writeHead(404, { "content-type": "text/plain" }).end("There is no such file."));
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);

@@ -7,6 +7,3 @@ declare module "*?url&no-inline" {
   const address: string;
   export default address;
 }
-interface ImportMeta {
-  readonly env: { readonly PROD: boolean; readonly BASE_URL: string };
-}

@@ -14,7 +14,8 @@ let offline: Offline = "unsupported";
 let reload = () => location.reload();
 
 function draw(): void {
-  if (app !== undefined) render(<Shell app={app} offline={offline} reload={() => reload()} />, document.getElementById("app")!);
+  if (app !== undefined)
+    render(<Shell app={app} offline={offline} reload={() => reload()} />, document.getElementById("app")!);
 }
 
 /** The model that the address asks for: ?model=owner/name, with revision, endpoint, backend, dtype and threads; the demo model without. */
@@ -31,7 +32,11 @@ function firstRequest(address: URL, { settings }: State): LoadRequest {
         ? { kind: "demo" }
         : { kind: "hub", name: model, revision: asked("revision"), endpoint: asked("endpoint") },
     backend: choices.includes(asked("backend") ?? "") ? (asked("backend") as BackendChoice) : backend,
-    dtype: dtypes.includes(asked("dtype") ?? "") ? (asked("dtype") as LoadRequest["dtype"]) : model === undefined ? "f32" : dtype,
+    dtype: dtypes.includes(asked("dtype") ?? "")
+      ? (asked("dtype") as LoadRequest["dtype"])
+      : model === undefined
+        ? "f32"
+        : dtype,
     threads: Number.isInteger(count) && count >= 1 ? count : (threads ?? undefined),
   };
 }

@@ -1,5 +1,8 @@
 // The page's dealings with its service worker: isolation for threads, files kept for days without a network, newer versions.
 
+/** Whether this is the built site, with all of its files; the development server has them one by one. */
+declare const __DOGE_BUILT__: boolean;
+
 export type Offline = "unsupported" | "preparing" | "ready" | "failed";
 
 /** Longest wait for a service worker that would bring isolation, in milliseconds; then the page starts with one thread. */
@@ -20,14 +23,15 @@ export interface OfflineHandle {
 /** @returns null when the page is about to be loaded again, with the headers that the service worker adds */
 export async function startOffline(events: OfflineEvents): Promise<OfflineHandle | null> {
   const { serviceWorker } = navigator;
-  if (!import.meta.env.PROD || serviceWorker === undefined) {
+  if (!__DOGE_BUILT__ || serviceWorker === undefined) {
     events.onState("unsupported");
     return { keep: () => {} };
   }
-  let registration: ServiceWorkerRegistration;
-  try {
-    registration = await serviceWorker.register(new URL("service-worker.js", document.baseURI));
-  } catch {
+  const registration = await serviceWorker
+    .register(new URL("service-worker.js", document.baseURI))
+    .catch(() => undefined);
+  // Refused, or (where an extension or a policy has its hand in it) nothing at all.
+  if (registration === undefined) {
     events.onState("failed");
     return { keep: () => {} };
   }

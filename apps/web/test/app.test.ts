@@ -8,8 +8,22 @@ import { explain } from "../src/state/problems.ts";
 import { DEFAULT_SETTINGS } from "../src/state/settings.ts";
 import { type ConversationStore, memoryStore } from "../src/storage/database.ts";
 
-const model = { name: "Demo model", backend: "wasm", device: "wasm simd128", context: 512, warnings: [] } as unknown as ModelFacts;
-const facts: AnswerFacts = { ids: [3], promptIds: [1], stopReason: "eos", seed: 0, firstMs: 1, speed: null, truncated: 0 };
+const model = {
+  name: "Demo model",
+  backend: "wasm",
+  device: "wasm simd128",
+  context: 512,
+  warnings: [],
+} as unknown as ModelFacts;
+const facts: AnswerFacts = {
+  ids: [3],
+  promptIds: [1],
+  stopReason: "eos",
+  seed: 0,
+  firstMs: 1,
+  speed: null,
+  truncated: 0,
+};
 const demo: LoadRequest = { source: { kind: "demo" }, backend: "auto", dtype: "f32" };
 
 /** A worker whose answers are those of `script`, each time it is asked. */

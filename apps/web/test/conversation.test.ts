@@ -64,7 +64,8 @@ describe("a conversation", () => {
 });
 
 describe("a saved session", () => {
-  const file = (content: unknown) => new File([typeof content === "string" ? content : JSON.stringify(content)], "a.json");
+  const file = (content: unknown) =>
+    new File([typeof content === "string" ? content : JSON.stringify(content)], "a.json");
 
   test("comes back as it was", async () => {
     const saved = exportSession(talk);
@@ -114,7 +115,13 @@ describe("settings", () => {
 
   test("take numbers inside their ranges alone", () => {
     expect([fitted("topK", 7.4), fitted("topP", 0), fitted("minP", Number.NaN)]).toEqual([7, 0.05, 0]);
-    expect([seedOf(""), seedOf("12"), seedOf("-1"), seedOf("4294967296"), seedOf("x")]).toEqual([null, 12, null, null, null]);
+    expect([seedOf(""), seedOf("12"), seedOf("-1"), seedOf("4294967296"), seedOf("x")]).toEqual([
+      null,
+      12,
+      null,
+      null,
+      null,
+    ]);
   });
 });
 
@@ -124,7 +131,10 @@ describe("files of this machine", () => {
   test("lose the folder that config.json lies in", () => {
     const files = gathered([named("Doge/config.json"), named("Doge/model.safetensors"), named("other.txt")]);
     expect(Object.keys(files).sort()).toEqual(["config.json", "model.safetensors"]);
-    expect(Object.keys(gathered([named("config.json"), named("a/config.json")]))).toEqual(["config.json", "a/config.json"]);
+    expect(Object.keys(gathered([named("config.json"), named("a/config.json")]))).toEqual([
+      "config.json",
+      "a/config.json",
+    ]);
   });
 
   test("without a config.json are refused with the way out", () => {

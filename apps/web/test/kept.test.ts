@@ -13,18 +13,22 @@ function visible(biases: readonly number[], window: number, position: number): S
 describe("kept keys", () => {
   test("are those of the definition, ties and all", () => {
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 30 }), fc.integer({ min: 1, max: 8 }), (biases, window) => {
-        const dropped = droppedAt(biases, window);
-        for (let position = 0; position < biases.length; position++) {
-          const seen = visible(biases, window, position);
-          for (let key = 0; key <= position; key++) {
-            expect(standing(key, position, dropped)).toBe(seen.has(key) ? "kept" : "dropped");
+      fc.property(
+        fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 30 }),
+        fc.integer({ min: 1, max: 8 }),
+        (biases, window) => {
+          const dropped = droppedAt(biases, window);
+          for (let position = 0; position < biases.length; position++) {
+            const seen = visible(biases, window, position);
+            for (let key = 0; key <= position; key++) {
+              expect(standing(key, position, dropped)).toBe(seen.has(key) ? "kept" : "dropped");
+            }
+            for (let key = position + 1; key < biases.length; key++) {
+              expect(standing(key, position, dropped)).toBe("not yet");
+            }
           }
-          for (let key = position + 1; key < biases.length; key++) {
-            expect(standing(key, position, dropped)).toBe("not yet");
-          }
-        }
-      }),
+        },
+      ),
     );
   });
 

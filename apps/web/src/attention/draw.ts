@@ -32,7 +32,7 @@ export interface Grid {
   readonly width: number;
 }
 
-export const heightOf = ({ layers, heads }: Grid): number => layers * heads * ROW + (layers - 1) * LAYER_GAP;
+const heightOf = ({ layers, heads }: Grid): number => layers * heads * ROW + (layers - 1) * LAYER_GAP;
 const top = ({ heads }: Grid, row: number): number => row * ROW + Math.floor(row / heads) * LAYER_GAP;
 
 /** The cell under a point, or null between the layers. */

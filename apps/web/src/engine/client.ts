@@ -1,16 +1,7 @@
 // The page's end of the engine: calls that end with a result or a Problem, and can be cancelled. A worker that died is replaced by a
 // fresh one at the next call.
 import type { Message } from "@doge-lm/core";
-import type {
-  AnswerOptions,
-  LoadProgress,
-  LoadRequest,
-  Port,
-  Problem,
-  Report,
-  Request,
-  Results,
-} from "./protocol.ts";
+import type { AnswerOptions, LoadProgress, LoadRequest, Port, Problem, Report, Request, Results } from "./protocol.ts";
 
 /** A Problem as an error, so that it can be thrown. */
 export class EngineError extends Error {

@@ -1,10 +1,11 @@
 // The demo model's files, which are part of the site: fetched from beside it, with a count of the bytes.
+
+import { DogeError } from "@doge-lm/core";
 import config from "@doge-lm/demo-model/config.json?url";
 import generationConfig from "@doge-lm/demo-model/generation_config.json?url";
 import weights from "@doge-lm/demo-model/model.safetensors?url";
 import tokenizer from "@doge-lm/demo-model/tokenizer.json?url";
 import tokenizerConfig from "@doge-lm/demo-model/tokenizer_config.json?url";
-import { DogeError } from "@doge-lm/core";
 import type { LoadProgress } from "./protocol.ts";
 
 const ADDRESSES: Readonly<Record<string, string>> = {
@@ -34,10 +35,14 @@ async function fetchBlob(
   onProgress: (progress: LoadProgress) => void,
 ): Promise<Blob> {
   const unreachable = (why: string, cause?: unknown) =>
-    new DogeError("hub-unreachable", `The demo model's ${file} could not be fetched (${why}): is the site still there?`, {
-      scope: "web",
-      cause,
-    });
+    new DogeError(
+      "hub-unreachable",
+      `The demo model's ${file} could not be fetched (${why}): is the site still there?`,
+      {
+        scope: "web",
+        cause,
+      },
+    );
   let response: Response;
   try {
     response = await fetch(address, { signal });

@@ -3,9 +3,30 @@
 // model writes cannot become a program.
 import { lexer, type Token, type Tokens } from "marked";
 
-export type Tag =
-  | "p" | "br" | "hr" | "strong" | "em" | "del" | "code" | "pre" | "blockquote"
-  | "ul" | "ol" | "li" | "h3" | "h4" | "h5" | "h6" | "a" | "table" | "thead" | "tbody" | "tr" | "th" | "td";
+type Tag =
+  | "p"
+  | "br"
+  | "hr"
+  | "strong"
+  | "em"
+  | "del"
+  | "code"
+  | "pre"
+  | "blockquote"
+  | "ul"
+  | "ol"
+  | "li"
+  | "h3"
+  | "h4"
+  | "h5"
+  | "h6"
+  | "a"
+  | "table"
+  | "thead"
+  | "tbody"
+  | "tr"
+  | "th"
+  | "td";
 
 export interface Element {
   readonly tag: Tag;
@@ -37,7 +58,11 @@ export function parse(text: string): { readonly source: string; readonly node: N
   return tokens.flatMap((token) => block(token, 0).map((node) => ({ source: token.raw, node })));
 }
 
-const element = (tag: Tag, children: readonly Node[], more: Partial<Element> = {}): Element => ({ tag, children, ...more });
+const element = (tag: Tag, children: readonly Node[], more: Partial<Element> = {}): Element => ({
+  tag,
+  children,
+  ...more,
+});
 
 function block(token: Token, depth: number): Node[] {
   if (depth > DEEPEST) return [element("p", [token.raw])];
@@ -135,7 +160,15 @@ function inline(token: Token, depth: number): Node[] {
   }
 }
 
-const NAMED: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", "#39": "'", nbsp: "\u00a0" };
+const NAMED: Readonly<Record<string, string>> = {
+  amp: "&",
+  lt: "<",
+  gt: ">",
+  quot: '"',
+  apos: "'",
+  "#39": "'",
+  nbsp: "\u00a0",
+};
 
 /** Text with the commonest of HTML's names for characters replaced by them; it goes into text, where they do nothing. */
 const characters = (text: string): string =>

@@ -17,14 +17,14 @@ import { answerOptions, type Parameters, type Settings } from "./settings.ts";
 import { Store } from "./store.ts";
 
 /** An answer that is being written. */
-export interface Answering {
+interface Answering {
   readonly text: string;
   readonly tokens: number;
   /** Tokens per second since the first one; null until there are some. */
   readonly speed: number | null;
 }
 
-export interface Loading {
+interface Loading {
   readonly request: LoadRequest;
   readonly name: string;
   readonly progress: LoadProgress | null;
@@ -34,6 +34,8 @@ export interface State {
   readonly backends: readonly BackendReport[] | null;
   readonly model: ModelFacts | null;
   readonly loading: Loading | null;
+  /** The last model asked for, whether it came or not. */
+  readonly request: LoadRequest | null;
   /** Newest first; without those in which nothing was said. */
   readonly conversations: readonly Conversation[];
   readonly current: Conversation;
@@ -60,7 +62,6 @@ export class App {
   readonly #around: Surroundings;
   #loadAbort: AbortController | undefined;
   #askAbort: AbortController | undefined;
-  #lastRequest: LoadRequest | undefined;
   #notices = 0;
 
   constructor(around: Surroundings) {
@@ -71,6 +72,7 @@ export class App {
       backends: null,
       model: null,
       loading: null,
+      request: null,
       conversations: [],
       current,
       answering: null,
@@ -96,20 +98,20 @@ export class App {
     this.stop();
     const abort = new AbortController();
     this.#loadAbort = abort;
-    this.#lastRequest = request;
     const name = request.source.kind === "demo" ? "the demo model" : request.source.name;
     const begun: Loading = { request, name, progress: null };
-    this.state.set({ loading: begun, announcement: `Loading ${name}.` });
+    this.state.set({ loading: begun, request, announcement: `Loading ${name}.` });
     const mine = () => this.#loadAbort === abort;
     let latest: LoadProgress | null = null;
     const show = () => {
       if (mine() && this.state.get().loading !== null) this.state.set({ loading: { ...begun, progress: latest } });
+      latest = null;
     };
     try {
       const model = await this.#around.engine.load(request, {
         signal: abort.signal,
         onProgress: (progress) => {
-          if (latest === null) this.#around.nextFrame(() => (show(), (latest = null)));
+          if (latest === null) this.#around.nextFrame(show);
           latest = progress;
         },
       });
@@ -132,11 +134,8 @@ export class App {
 
   /** The last model asked for, once more; `change`: otherwise. */
   async loadAgain(change: Partial<LoadRequest> = {}): Promise<boolean> {
-    return this.#lastRequest === undefined ? false : this.load({ ...this.#lastRequest, ...change });
-  }
-
-  get lastRequest(): LoadRequest | undefined {
-    return this.#lastRequest;
+    const { request } = this.state.get();
+    return request === null ? false : this.load({ ...request, ...change });
   }
 
   // Answers.
@@ -247,7 +246,8 @@ export class App {
   /** The inside of the answer in turn `index`. Errors: EngineError. */
   look(index: number, signal: AbortSignal): Promise<Look> {
     const facts = this.state.get().current.turns[index]?.facts;
-    if (facts === undefined) return Promise.reject(new Error("This answer was not given here: there is nothing to look into."));
+    if (facts === undefined)
+      return Promise.reject(new Error("This answer was not given here: there is nothing to look into."));
     return this.#around.engine.look(facts.promptIds, facts.ids, { signal });
   }
 
@@ -264,7 +264,10 @@ export class App {
   fresh(): void {
     this.#leave();
     const { settings } = this.state.get();
-    this.state.set({ current: emptyConversation(this.#around.now(), settings.system), announcement: "A new conversation." });
+    this.state.set({
+      current: emptyConversation(this.#around.now(), settings.system),
+      announcement: "A new conversation.",
+    });
   }
 
   open(id: string): void {

@@ -28,7 +28,8 @@ function openDatabase(factory: IDBFactory): Promise<IDBDatabase> {
 }
 
 export async function openConversations(factory: IDBFactory | undefined): Promise<ConversationStore> {
-  if (factory === undefined) return memoryStore("This browser has no database: conversations last until the page is closed.");
+  if (factory === undefined)
+    return memoryStore("This browser has no database: conversations last until the page is closed.");
   let database: IDBDatabase;
   try {
     database = await openDatabase(factory);
@@ -38,7 +39,10 @@ export async function openConversations(factory: IDBFactory | undefined): Promis
   }
   // A newer version of the page may want to change it.
   database.onversionchange = () => database.close();
-  const transaction = async (mode: IDBTransactionMode, work: (table: IDBObjectStore) => IDBRequest): Promise<unknown> => {
+  const transaction = async (
+    mode: IDBTransactionMode,
+    work: (table: IDBObjectStore) => IDBRequest,
+  ): Promise<unknown> => {
     const opened = database.transaction(TABLE, mode);
     const done = new Promise<void>((resolve, reject) => {
       opened.oncomplete = () => resolve();

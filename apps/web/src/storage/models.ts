@@ -1,5 +1,5 @@
 // The models that lie in this browser's storage: which, how large, and away with them. The layout is the one of core's cache in OPFS.
-export interface KeptModel {
+interface KeptModel {
   /** "owner/name". */
   readonly name: string;
   readonly bytes: number;
@@ -26,7 +26,9 @@ async function cacheFolder(): Promise<FileSystemDirectoryHandle | null> {
   }
 }
 
-async function weigh(folder: FileSystemDirectoryHandle): Promise<{ bytes: number; pieces: Set<string>; done: Set<string> }> {
+async function weigh(
+  folder: FileSystemDirectoryHandle,
+): Promise<{ bytes: number; pieces: Set<string>; done: Set<string> }> {
   let bytes = 0;
   const pieces = new Set<string>();
   const done = new Set<string>();

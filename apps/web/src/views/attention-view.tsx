@@ -47,12 +47,14 @@ function Attention({ look }: { readonly look: Look }) {
   const [position, setPosition] = useState(tokens.length - 1);
   const layer = Math.floor(row / heads);
   const head = row % heads;
-  const limit = window === null ? "keeps all of them" : `keeps the ${window} with the greatest bias and forgets the rest for good`;
+  const limit =
+    window === null ? "keeps all of them" : `keeps the ${window} with the greatest bias and forgets the rest for good`;
   return (
     <div class="attention">
       <p>
-        Doge gives every token a number, its <em>bias</em>: the greater it is, the more all later tokens look at
-        it (one more is 2.7 times as much). Each of the {layers * heads} heads ({layers} layers of {heads}) has a bias of its own for every token, and {limit}.
+        Doge gives every token a number, its <em>bias</em>: the greater it is, the more all later tokens look at it (one
+        more is 2.7 times as much). Each of the {layers * heads} heads ({layers} layers of {heads}) has a bias of its
+        own for every token, and {limit}.
       </p>
       <div class="controls">
         <label>
@@ -178,7 +180,10 @@ function Strongest({ look, all, row, position }: Omit<HeadProps, "chosen" | "onC
 function widest({ biases, layers, heads, tokens }: Look): number {
   const spans = Array.from({ length: layers * heads }, (_, row) => {
     const own = biases.subarray(row * tokens.length, (row + 1) * tokens.length);
-    return own.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) - own.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+    return (
+      own.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) -
+      own.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY)
+    );
   });
   return spans.indexOf(Math.max(...spans));
 }

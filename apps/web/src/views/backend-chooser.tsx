@@ -7,7 +7,10 @@ const CHOICES: readonly BackendChoice[] = ["auto", "webgpu", "wasm"];
 export function BackendChooser() {
   const { app } = usePage();
   const backends = useApp(({ backends }) => backends);
-  const { backend, threads } = useApp(({ settings }) => settings);
+  const settings = useApp(({ settings }) => settings);
+  const request = useApp(({ request }) => request);
+  const backend = request?.backend ?? settings.backend;
+  const threads = request === null ? settings.threads : (request.threads ?? null);
   const model = useApp(({ model }) => model);
   const chosen = model?.backend;
   const why =
@@ -69,8 +72,8 @@ export function BackendChooser() {
       {!crossOriginIsolated && (
         <p class="quiet small">
           This page is not isolated from others, so browsers give it one thread: its host does not send the headers
-          Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy, and no service worker could add them. Everything works,
-          more slowly.
+          Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy, and no service worker could add them. Everything
+          works, more slowly.
         </p>
       )}
     </section>

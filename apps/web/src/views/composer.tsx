@@ -14,7 +14,8 @@ export function Composer() {
 
   useEffect(() => {
     // Not where it would bring up a keyboard on the screen.
-    if (!matchMedia("(pointer: coarse)").matches && document.querySelector("dialog[open]") === null) field.current?.focus();
+    if (!matchMedia("(pointer: coarse)").matches && document.querySelector("dialog[open]") === null)
+      field.current?.focus();
   }, [id]);
 
   const submit = () => {

@@ -55,7 +55,11 @@ export const WIDE = "(min-width: 60rem)";
 /** "3.4 MB"; decimal, as disks and networks are sold. */
 export function bytes(count: number): string {
   if (count < 1000) return `${count} B`;
-  for (const [unit, size] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]] as const) {
+  for (const [unit, size] of [
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["kB", 1e3],
+  ] as const) {
     if (count >= size) return `${(count / size).toFixed(count / size < 10 ? 1 : 0)} ${unit}`;
   }
   return `${count} B`;

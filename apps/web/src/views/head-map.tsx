@@ -37,7 +37,11 @@ export function HeadMap({
     if (canvas.current === null || width === 0) return;
     const style = getComputedStyle(canvas.current);
     const colour = (name: string) => style.getPropertyValue(name);
-    drawHeads(canvas.current, grid, heads, marks, { weak: colour("--cell"), strong: style.color, mark: colour("--mark") });
+    drawHeads(canvas.current, grid, heads, marks, {
+      weak: colour("--cell"),
+      strong: style.color,
+      mark: colour("--mark"),
+    });
   });
   const best = heads.strengths.map((row) => row.indexOf(Math.max(...row)));
   const favourite = mode(best);
@@ -54,8 +58,7 @@ export function HeadMap({
           ))}
         </ol>
         {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard */}
-        <div ref={frame} class="scroll" tabIndex={0} role="group" aria-label="Picture of all heads">
-          {/* biome-ignore lint/a11y/useKeyWithClickEvents: layer, head and token can be chosen above by keyboard */}
+        <section ref={frame} class="scroll" tabIndex={0} aria-label="Picture of all heads">
           <canvas
             ref={canvas}
             data-theme={`${theme}${dark}`}
@@ -66,7 +69,7 @@ export function HeadMap({
               if (cell !== null) onChoose(cell);
             }}
           />
-        </div>
+        </section>
       </div>
       <figcaption>
         <span class="legend-item">

@@ -8,7 +8,6 @@ export function Markdown({ text, writing = false }: { readonly text: string; rea
   return (
     <div class={writing ? "markdown writing" : "markdown"}>
       {blocks.map(({ node }, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: a block keeps its place while the text grows.
         <Block key={index} node={node} />
       ))}
     </div>
@@ -38,9 +37,9 @@ function draw(node: Node, key: number): VNode | string {
     case "table":
       return (
         // biome-ignore lint/a11y/noNoninteractiveTabindex: wide tables scroll, also by keyboard.
-        <div key={key} class="scroll" tabIndex={0} role="group" aria-label="Table">
+        <section key={key} class="scroll" tabIndex={0} aria-label="Table">
           <table>{children}</table>
-        </div>
+        </section>
       );
     case "ol":
       return (

@@ -105,9 +105,7 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
       {turn.content.trim() === "" ? <p class="quiet">(an empty answer)</p> : <Markdown text={turn.content} />}
       <div class="ways">
         <Copy text={turn.content} what="answer" />
-        {last && (
-          <IconButton icon="retry" label="Answer again" disabled={busy} onClick={() => void app.retry()} />
-        )}
+        {last && <IconButton icon="retry" label="Answer again" disabled={busy} onClick={() => void app.retry()} />}
         {facts !== undefined && (
           <>
             <IconButton

@@ -1,8 +1,8 @@
 // The dialog about models: what answers now and where, another backend, another model, what is stored.
 import { useState } from "preact/hooks";
 import type { LoadRequest, ModelSource } from "../engine/protocol.ts";
-import { usePage, useApp } from "./context.ts";
 import { BackendChooser } from "./backend-chooser.tsx";
+import { useApp, usePage } from "./context.ts";
 import { Dialog } from "./dialog.tsx";
 import { LoadingProgress, ModelNow } from "./model-now.tsx";
 import { HubForm, LocalChooser } from "./model-sources.tsx";

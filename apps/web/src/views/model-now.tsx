@@ -52,9 +52,15 @@ export function ModelNow() {
   const { name, backend, device, dtype, threads, context, loadMs, weightBytes, parameters, layers, window } = model;
   const rows: [string, string][] = [
     ["Model", `${name}, ${millions(parameters)} parameters in ${layers} layers`],
-    ["Runs on", `${backendName(backend)}: ${device}${backend === "wasm" ? `, ${threads} ${threads === 1 ? "thread" : "threads"}` : ""}`],
+    [
+      "Runs on",
+      `${backendName(backend)}: ${device}${backend === "wasm" ? `, ${threads} ${threads === 1 ? "thread" : "threads"}` : ""}`,
+    ],
     ["Weights", `${bytes(weightBytes)} as ${dtype}`],
-    ["Longest text", `${context} tokens${window === null || window >= context ? "" : `, of which each head keeps ${window}`}`],
+    [
+      "Longest text",
+      `${context} tokens${window === null || window >= context ? "" : `, of which each head keeps ${window}`}`,
+    ],
     ["Loaded in", `${Math.round(loadMs)} ms`],
     ...(memory === null ? [] : [["Whole page", bytes(memory)] as [string, string]]),
   ];

@@ -101,8 +101,8 @@ export function LocalChooser({
       <div>
         <strong>From this machine</strong>
         <p class="quiet small">
-          A folder with config.json, the safetensors files and the tokenizer's files. It is read where it lies and not copied;
-          dropping it onto the page does the same.
+          A folder with config.json, the safetensors files and the tokenizer's files. It is read where it lies and not
+          copied; dropping it onto the page does the same.
         </p>
       </div>
       <div class="row wrap">
@@ -114,7 +114,15 @@ export function LocalChooser({
         </button>
         {name !== "" && <span class="quiet small">{name}</span>}
       </div>
-      <input ref={folder} id="local-folder" type="file" hidden multiple {...{ webkitdirectory: true }} onChange={choose} />
+      <input
+        ref={folder}
+        id="local-folder"
+        type="file"
+        hidden
+        multiple
+        {...{ webkitdirectory: true }}
+        onChange={choose}
+      />
       <input ref={files} id="local-files" type="file" hidden multiple onChange={choose} />
     </div>
   );

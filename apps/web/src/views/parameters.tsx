@@ -4,7 +4,9 @@ import { DEFAULT_PARAMETERS, fitted, type Parameters, RANGES, seedOf } from "../
 import { useApp, usePage } from "./context.ts";
 import { Dialog } from "./dialog.tsx";
 
-const WORDS: Readonly<Record<keyof typeof RANGES, { readonly name: string; readonly says: string; readonly draws: boolean }>> = {
+const WORDS: Readonly<
+  Record<keyof typeof RANGES, { readonly name: string; readonly says: string; readonly draws: boolean }>
+> = {
   temperature: {
     name: "Temperature",
     says: "0: always the most likely token. Higher: more surprising.",
@@ -41,12 +43,7 @@ export function ParametersDialog({ onClose }: { readonly onClose: () => void }) 
           />
         </label>
         <div class="row wrap">
-          <button
-            type="button"
-            class="button small"
-            disabled={system === standard}
-            onClick={() => app.set({ system })}
-          >
+          <button type="button" class="button small" disabled={system === standard} onClick={() => app.set({ system })}>
             Use it for new conversations, too
           </button>
         </div>

@@ -46,7 +46,8 @@ function Layout() {
   useEffect(() => {
     const stop = (event: KeyboardEvent) => {
       // A dialog's own Escape closes it first.
-      if (event.key === "Escape" && !event.defaultPrevented && document.querySelector("dialog[open]") === null) app.stop();
+      if (event.key === "Escape" && !event.defaultPrevented && document.querySelector("dialog[open]") === null)
+        app.stop();
     };
     addEventListener("keydown", stop);
     return () => removeEventListener("keydown", stop);
@@ -110,11 +111,7 @@ function Layout() {
         </Dialog>
       )}
       {typeof opened === "object" && opened !== null && (
-        <AttentionDialog
-          index={opened.attention}
-          facts={turns[opened.attention]?.facts}
-          onClose={() => open(null)}
-        />
+        <AttentionDialog index={opened.attention} facts={turns[opened.attention]?.facts} onClose={() => open(null)} />
       )}
     </div>
   );

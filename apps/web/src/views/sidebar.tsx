@@ -1,8 +1,8 @@
 // The conversations of this browser: begin, open, rename, delete, export and import them.
 import { useRef, useState } from "preact/hooks";
 import icon from "../../public/icon.svg?url";
-import type { Theme } from "../state/settings.ts";
 import type { Conversation } from "../state/conversation.ts";
+import type { Theme } from "../state/settings.ts";
 import { exportSession, fileNameOf, importSession } from "../storage/session-file.ts";
 import { download, useApp, usePage } from "./context.ts";
 import { Icon, IconButton, type IconName } from "./icons.tsx";
@@ -83,7 +83,13 @@ function ThemeSwitch() {
     // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms.
     <div class="themes" role="group" aria-label="Colours">
       {THEMES.map(([name, icon, label]) => (
-        <IconButton key={name} icon={icon} label={label} pressed={theme === name} onClick={() => app.set({ theme: name })} />
+        <IconButton
+          key={name}
+          icon={icon}
+          label={label}
+          pressed={theme === name}
+          onClick={() => app.set({ theme: name })}
+        />
       ))}
     </div>
   );
@@ -143,7 +149,12 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
       </button>
       {sure ? (
         <div class="row entry-ways">
-          <button type="button" class="button small danger" ref={(own) => own?.focus()} onClick={() => void app.remove(id)}>
+          <button
+            type="button"
+            class="button small danger"
+            ref={(own) => own?.focus()}
+            onClick={() => void app.remove(id)}
+          >
             Delete
           </button>
           <button type="button" class="button small" onClick={() => setSure(false)}>
@@ -156,7 +167,9 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
           <IconButton
             icon="download"
             label={`Export: ${title}`}
-            onClick={() => download(fileNameOf(conversation), `${JSON.stringify(exportSession(conversation), null, 2)}\n`)}
+            onClick={() =>
+              download(fileNameOf(conversation), `${JSON.stringify(exportSession(conversation), null, 2)}\n`)
+            }
           />
           <IconButton icon="trash" label={`Delete: ${title}`} onClick={() => setSure(true)} />
         </div>

@@ -42,7 +42,8 @@ export function Stored({ onLoad }: { readonly onLoad: (name: string) => void }) 
       )}
       <p class="quiet small">
         {use !== null && use.models.length === 0 && "No model was downloaded. "}
-        {use?.used != null && `${bytes(use.used)} are used${use.most === null ? "" : ` of ${bytes(use.most)} that the browser allows`}. `}
+        {use?.used != null &&
+          `${bytes(use.used)} are used${use.most === null ? "" : ` of ${bytes(use.most)} that the browser allows`}. `}
         {OFFLINE[offline]}
       </p>
     </section>

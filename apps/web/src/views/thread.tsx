@@ -1,8 +1,8 @@
 // The conversation itself: what was said and answered, the answer that is being written, and the system message above.
 import { useEffect, useRef } from "preact/hooks";
 import { useApp } from "./context.ts";
-import { Answer, Question } from "./message.tsx";
 import { Markdown } from "./markdown.tsx";
+import { Answer, Question } from "./message.tsx";
 import { Welcome } from "./welcome.tsx";
 
 /** So near the end counts as being there. */
@@ -11,7 +11,7 @@ const NEAR = 120;
 export function Thread() {
   const current = useApp(({ current }) => current);
   const answering = useApp(({ answering }) => answering);
-  const scroller = useRef<HTMLDivElement>(null);
+  const scroller = useRef<HTMLElement>(null);
   const following = useRef(true);
 
   const empty = current.turns.length === 0 && answering === null;
@@ -29,12 +29,11 @@ export function Thread() {
   }, [current.id, current.turns.length]);
 
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard.
-    <div
+    <section
       ref={scroller}
       class="thread"
+      // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard.
       tabIndex={0}
-      role="region"
       aria-label="Conversation"
       onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
         following.current = scrollHeight - scrollTop - clientHeight < NEAR;
@@ -54,10 +53,8 @@ export function Thread() {
             <ol class="turns">
               {current.turns.map((turn, index) =>
                 turn.role === "user" ? (
-                  // biome-ignore lint/suspicious/noArrayIndexKey: turns are their places.
                   <Question key={index} turn={turn} index={index} />
                 ) : (
-                  // biome-ignore lint/suspicious/noArrayIndexKey: as above
                   <Answer key={index} turn={turn} index={index} last={index === current.turns.length - 1} />
                 ),
               )}
@@ -86,6 +83,6 @@ export function Thread() {
           </>
         )}
       </div>
-    </div>
+    </section>
   );
 }

@@ -66,22 +66,21 @@ export function TokenStrip({
       }}
     >
       {tokens.map((token, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: tokens are their places.
         <Fragment key={index}>
-        <button
-          type="button"
-          tabIndex={index === chosen ? 0 : -1}
-          aria-label={token.label}
-          aria-pressed={index === chosen}
-          class={`token ${CONTROL.test(token.text) ? "control" : ""} ${token.class ?? ""}`}
-          style={{ "--heat": `${Math.round(100 * token.heat)}%` }}
-          onClick={() => move(index)}
-          onFocus={() => onChoose(index)}
-          onPointerEnter={({ pointerType }) => pointerType === "mouse" && onChoose(index)}
-        >
-          {visible(token.text)}
-        </button>
-        {token.text.endsWith("\n") && <br />}
+          <button
+            type="button"
+            tabIndex={index === chosen ? 0 : -1}
+            aria-label={token.label}
+            aria-pressed={index === chosen}
+            class={`token ${CONTROL.test(token.text) ? "control" : ""} ${token.class ?? ""}`}
+            style={{ "--heat": `${Math.round(100 * token.heat)}%` }}
+            onClick={() => move(index)}
+            onFocus={() => onChoose(index)}
+            onPointerEnter={({ pointerType }) => pointerType === "mouse" && onChoose(index)}
+          >
+            {visible(token.text)}
+          </button>
+          {token.text.endsWith("\n") && <br />}
         </Fragment>
       ))}
     </div>

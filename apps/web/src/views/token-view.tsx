@@ -2,16 +2,26 @@
 import { useState } from "preact/hooks";
 import type { Choice } from "../engine/protocol.ts";
 import type { TurnFacts } from "../state/conversation.ts";
-import { percent } from "./context.ts";
 import { Bar } from "./bar.tsx";
+import { percent } from "./context.ts";
 import { quoted, TokenStrip, visible } from "./token-strip.tsx";
 import { useLook } from "./use-look.ts";
 
 export function TokenView({ index, facts }: { readonly index: number; readonly facts: TurnFacts }) {
   const looked = useLook(index, facts);
   const [chosen, choose] = useState(0);
-  if (looked === null) return <p class="quiet" role="status">Looking into the answer…</p>;
-  if ("fault" in looked) return <p class="quiet" role="status">{looked.fault}</p>;
+  if (looked === null)
+    return (
+      <p class="quiet" role="status">
+        Looking into the answer…
+      </p>
+    );
+  if ("fault" in looked)
+    return (
+      <p class="quiet" role="status">
+        {looked.fault}
+      </p>
+    );
   const { choices } = looked.look;
   const choice = choices[chosen];
   return (
@@ -34,17 +44,25 @@ export function TokenView({ index, facts }: { readonly index: number; readonly f
   );
 }
 
-function Alternatives({ choice, place, count }: { readonly choice: Choice; readonly place: number; readonly count: number }) {
+function Alternatives({
+  choice,
+  place,
+  count,
+}: {
+  readonly choice: Choice;
+  readonly place: number;
+  readonly count: number;
+}) {
   const rank = choice.rank === 0 ? "the most likely" : `number ${choice.rank + 1} of the likely ones`;
   return (
     <div class="alternatives">
       <p role="status">
-        Token {place + 1} of {count}: <strong>{quoted(choice.text)}</strong>, {percent(choice.probability)} (ln p {logarithm(choice.probability)}), {rank}.
+        Token {place + 1} of {count}: <strong>{quoted(choice.text)}</strong>, {percent(choice.probability)} (ln p{" "}
+        {logarithm(choice.probability)}), {rank}.
       </p>
       <ol class="bars" aria-label="What might have stood at this place, the most likely first">
         {choice.alternatives.map(({ text, probability }, rank) => (
           <Bar
-            // biome-ignore lint/suspicious/noArrayIndexKey: the rank is what it is.
             key={rank}
             name={visible(text)}
             share={probability}

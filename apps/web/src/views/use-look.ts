@@ -22,7 +22,9 @@ export function useLook(index: number, facts: TurnFacts | undefined): Looked {
     const model = app.state.get().model;
     if (facts !== undefined && model?.name !== facts.model) {
       const now = model === null ? "none is" : `${model.name} is`;
-      set({ fault: `${facts.model} gave this answer, and ${now} loaded now: only the model that gave it can be looked into.` });
+      set({
+        fault: `${facts.model} gave this answer, and ${now} loaded now: only the model that gave it can be looked into.`,
+      });
       return;
     }
     const abort = new AbortController();

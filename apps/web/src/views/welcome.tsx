@@ -3,7 +3,7 @@ import icon from "../../public/icon.svg?url";
 import { useApp, usePage } from "./context.ts";
 
 /** Questions that the demo model answers rightly, one of each kind. */
-export const EXAMPLES = [
+const EXAMPLES = [
   "Hi, how are you doing today?",
   "Tell me a story about a fox.",
   "What is 7 plus 8?",

@@ -13,7 +13,12 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const PATIENCE = 20_000;
 
 /** With a GPU that computes on the CPU, for WebGPU without hardware. */
-const FLAGS = ["--no-first-run", "--disable-background-networking", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+const FLAGS = [
+  "--no-first-run",
+  "--disable-background-networking",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+];
 
 export interface Playground {
   readonly site: Site;
@@ -86,5 +91,5 @@ export async function ask(page: Page, text: string): Promise<string> {
 
 /** Of the last answer. */
 export async function answerText(page: Page): Promise<string> {
-  return (await page.locator(".turn.answer .markdown").last().innerText()).trim();
+  return ((await page.locator(".turn.answer .markdown").last().textContent()) ?? "").trim();
 }

@@ -1,0 +1,56 @@
+// The site without its host: the service worker keeps it, brings the headers for threads, and is done without where there is none.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { browser, skipped } from "./found.ts";
+import { ask, openPlayground, type Playground, ready } from "./playground.ts";
+
+const FRANCE = "The capital of France is Paris.";
+
+describe.skipIf(browser === undefined)(`the playground on a plain host${skipped}`, () => {
+  let playground: Playground;
+  beforeAll(async () => {
+    playground = await openPlayground(browser!);
+  });
+  afterAll(() => playground?.close());
+
+  test("runs on one thread without a service worker, and explains why", async () => {
+    const { page, context, faults } = await playground.visit({ serviceWorkers: "block" });
+    expect(await page.evaluate(() => crossOriginIsolated)).toBe(false);
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await page.locator(".model-button").click();
+    await page.getByText("This page is not isolated from others, so browsers give it one thread").waitFor();
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+
+  // The last one: the host does not come back.
+  test("is isolated by its service worker, and answers without its host", async () => {
+    const { page, context } = await playground.visit();
+    expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+    expect(await page.locator(".model-where").textContent()).toMatch(/^WebAssembly × \d+$/);
+    await page.getByText("the page works without a network").waitFor();
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+
+    await playground.site.close();
+    await page.reload();
+    await ready(page);
+    expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    // The conversation from before is there, too.
+    expect(await page.getByRole("navigation").locator(".entry").count()).toBe(2);
+
+    // A model that was not downloaded is refused with the way out, and the page goes on.
+    await page.locator(".model-button").click();
+    await page.getByText("Revision, hub and token").click();
+    await page.getByLabel("Address of the hub").fill(playground.site.address);
+    await page.locator("#hub-name").fill("Small/Doge-demo");
+    await page.getByRole("button", { name: "Load", exact: true }).click();
+    const notice = page.locator(".notice.error");
+    await notice.waitFor({ timeout: 30_000 });
+    expect(await notice.textContent()).toContain("The hub cannot be reached");
+    await page.keyboard.press("Escape");
+    await notice.getByRole("button", { name: "Use the demo model" }).click();
+    await ready(page);
+    await ask(page, "What is 7 plus 8?");
+    await context.close();
+  });
+});
