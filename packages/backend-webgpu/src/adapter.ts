@@ -104,14 +104,16 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
   };
 }
 
-/** A device with the adapter's own limits: the default ones are lower than what models need. */
-export async function openDevice({ adapter, name }: Found): Promise<GPUDevice> {
+/** A device with the adapter's own limits: the default ones are lower than what models need. One that is `watched` gets a clock
+ *  where the adapter has one. */
+export async function openDevice({ adapter, name }: Found, watched: boolean): Promise<GPUDevice> {
   const { limits } = adapter;
   const most = (name: keyof GPUSupportedLimits & string): number => Number(limits[name]);
+  const wanted = ["subgroups", ...(watched ? ["timestamp-query"] : [])] as GPUFeatureName[];
   try {
     return await adapter.requestDevice({
       label: "doge",
-      requiredFeatures: adapter.features.has("subgroups") ? ["subgroups" as GPUFeatureName] : [],
+      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
       requiredLimits: {
         maxBufferSize: most("maxBufferSize"),
         maxStorageBufferBindingSize: most("maxStorageBufferBindingSize"),
