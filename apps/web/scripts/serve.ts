@@ -66,7 +66,7 @@ export async function serveSite(folder: string, { port = 0, isolated = false }: 
     requests,
     close: async () => {
       server.closeAllConnections();
-      await new Promise((done) => server.close(done));
+      if (server.listening) await new Promise((done) => server.close(done));
     },
   };
 }

@@ -3,9 +3,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core";
 import { build } from "vite";
-import { type Site, type SiteOptions, serveSite } from "../../scripts/serve.ts";
+import { openBrowser } from "../../../../tools/browser.ts";
+import { type Site, serveSite } from "../../scripts/serve.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -13,15 +14,13 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const PATIENCE = 20_000;
 
 /** With a GPU that computes on the CPU, for WebGPU without hardware. */
-const FLAGS = [
-  "--no-first-run",
-  "--disable-background-networking",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
-];
+const FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 export interface Playground {
+  /** Sends the headers for threads. */
   readonly site: Site;
+  /** Sends none, as most static hosts. */
+  readonly plain: Site;
   readonly browser: Browser;
   /** A person who was never here before. */
   visit(options?: VisitOptions): Promise<Visit>;
@@ -33,6 +32,8 @@ export interface VisitOptions extends BrowserContextOptions {
   readonly query?: string;
   /** Do not wait for the model. */
   readonly unready?: boolean;
+  /** The host without the headers. */
+  readonly plain?: boolean;
 }
 
 export interface Visit {
@@ -42,19 +43,17 @@ export interface Visit {
   readonly faults: string[];
 }
 
-export async function openPlayground(executable: string, options: SiteOptions = {}): Promise<Playground> {
+export async function openPlayground(): Promise<Playground> {
   const folder = await mkdtemp(join(tmpdir(), "doge-web-"));
   await build({ root, logLevel: "error", build: { outDir: folder, emptyOutDir: true } });
-  const site = await serveSite(folder, options);
-  const browser = await chromium.launch({
-    executablePath: executable,
-    // Its sandbox does not start for root, and root is who runs in containers. The page is our own.
-    args: [...FLAGS, ...(process.getuid?.() === 0 ? ["--no-sandbox", "--disable-dev-shm-usage"] : [])],
-  });
+  const site = await serveSite(folder, { isolated: true });
+  const plain = await serveSite(folder);
+  const browser = await openBrowser(FLAGS);
   return {
     site,
+    plain,
     browser,
-    async visit({ query = "", unready = false, ...rest } = {}) {
+    async visit({ query = "", unready = false, plain: bare = false, ...rest } = {}) {
       const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
       context.setDefaultTimeout(PATIENCE);
       const page = await context.newPage();
@@ -63,13 +62,14 @@ export async function openPlayground(executable: string, options: SiteOptions = 
       page.on("console", (message) => {
         if (message.type() === "error") faults.push(message.text());
       });
-      await page.goto(`${site.address}${query}`);
+      await page.goto(`${(bare ? plain : site).address}${query}`);
       if (!unready) await ready(page);
       return { page, context, faults };
     },
     async close() {
       await browser.close();
       await site.close();
+      await plain.close();
       await rm(folder, { recursive: true, force: true });
     },
   };

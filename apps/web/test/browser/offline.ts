@@ -1,19 +1,12 @@
 // The site without its host: the service worker keeps it, brings the headers for threads, and is done without where there is none.
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { browser, skipped } from "./found.ts";
-import { ask, openPlayground, type Playground, ready } from "./playground.ts";
+import { expect, test } from "vitest";
+import { ask, type Playground, ready } from "./playground.ts";
 
 const FRANCE = "The capital of France is Paris.";
 
-describe.skipIf(browser === undefined)(`the playground on a plain host${skipped}`, () => {
-  let playground: Playground;
-  beforeAll(async () => {
-    playground = await openPlayground(browser!);
-  });
-  afterAll(() => playground?.close());
-
+export function offlineTests(playground: () => Playground): void {
   test("runs on one thread without a service worker, and explains why", async () => {
-    const { page, context, faults } = await playground.visit({ serviceWorkers: "block" });
+    const { page, context, faults } = await playground().visit({ plain: true, serviceWorkers: "block" });
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(false);
     expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
     await page.locator(".model-button").click();
@@ -24,13 +17,13 @@ describe.skipIf(browser === undefined)(`the playground on a plain host${skipped}
 
   // The last one: the host does not come back.
   test("is isolated by its service worker, and answers without its host", async () => {
-    const { page, context } = await playground.visit();
+    const { page, context } = await playground().visit({ plain: true });
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
     expect(await page.locator(".model-where").textContent()).toMatch(/^WebAssembly × \d+$/);
     await page.getByText("the page works without a network").waitFor();
     expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
 
-    await playground.site.close();
+    await playground().plain.close();
     await page.reload();
     await ready(page);
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
@@ -41,7 +34,7 @@ describe.skipIf(browser === undefined)(`the playground on a plain host${skipped}
     // A model that was not downloaded is refused with the way out, and the page goes on.
     await page.locator(".model-button").click();
     await page.getByText("Revision, hub and token").click();
-    await page.getByLabel("Address of the hub").fill(playground.site.address);
+    await page.getByLabel("Address of the hub").fill(playground().plain.address);
     await page.locator("#hub-name").fill("Small/Doge-demo");
     await page.getByRole("button", { name: "Load", exact: true }).click();
     const notice = page.locator(".notice.error");
@@ -53,4 +46,4 @@ describe.skipIf(browser === undefined)(`the playground on a plain host${skipped}
     await ask(page, "What is 7 plus 8?");
     await context.close();
   });
-});
+}

@@ -3,31 +3,16 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import type { Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { browser, skipped } from "./found.ts";
+import { expect, test } from "vitest";
 import { demoFiles } from "./hub.ts";
-import {
-  answerText,
-  ask,
-  openPlayground,
-  type Playground,
-  ready,
-  type Visit,
-  type VisitOptions,
-} from "./playground.ts";
+import { answerText, ask, type Playground, ready, type Visit, type VisitOptions } from "./playground.ts";
 
 const FRANCE = "The capital of France is Paris.";
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
-describe.skipIf(browser === undefined)(`the playground${skipped}`, () => {
-  let playground: Playground;
-  beforeAll(async () => {
-    playground = await openPlayground(browser!, { isolated: true });
-  });
-  afterAll(() => playground?.close());
-
+export function chatTests(playground: () => Playground): void {
   async function visit(options: VisitOptions, work: (visit: Visit) => Promise<void>): Promise<void> {
-    const one = await playground.visit(options);
+    const one = await playground().visit(options);
     try {
       await work(one);
       expect(one.faults).toEqual([]);
@@ -299,13 +284,14 @@ describe.skipIf(browser === undefined)(`the playground${skipped}`, () => {
         /^Biases of 12 heads over \d+ tokens\. “.+”, token \d+, is the strongest in \d+ of them\. No key is dropped\.$/,
       );
       // Drawn, and not in one colour.
-      const colours = await picture.evaluate((canvas: HTMLCanvasElement) => {
+      await page.waitForFunction(() => {
+        const canvas = document.querySelector<HTMLCanvasElement>("dialog canvas")!;
+        if (canvas.width === 0 || canvas.height === 0) return false;
         const { data } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height);
         const found = new Set<number>();
         for (let at = 0; at < data.length; at += 4) found.add((data[at]! << 16) | (data[at + 1]! << 8) | data[at + 2]!);
-        return found.size;
+        return found.size > 10;
       });
-      expect(colours).toBeGreaterThan(10);
       await dialog.getByRole("combobox", { name: "Layer" }).selectOption("2");
       await dialog.getByRole("combobox", { name: "Head" }).selectOption("3");
       await dialog
@@ -398,4 +384,4 @@ describe.skipIf(browser === undefined)(`the playground${skipped}`, () => {
     });
     expect(found).toEqual([]);
   }
-});
+}
