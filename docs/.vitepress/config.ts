@@ -58,6 +58,7 @@ export default defineConfig({
           { text: "The playground", link: "/playground" },
           { text: "Examples for pages", link: "/examples" },
           { text: "With a bundler", link: "/bundlers" },
+          { text: "Choosing a backend", link: "/choosing" },
           { text: "Models by name", link: "/hub" },
           { text: "Options of generation", link: "/generation" },
           { text: "Published checkpoints", link: "/checkpoints" },
