@@ -84,8 +84,9 @@ const usual: Config = {
 /** Errors: "unavailable", with the reasons of all, when none opens; "invalid-argument" for a name that is not in the list; "aborted". */
 export async function choose(providers: readonly Provider[], options: ChooseOptions = {}): Promise<Choice> {
   const decision = await decide(providers, options);
-  if (decision.chosen === undefined) throw nothingOpened(saidOf(decision.candidates));
-  return lasting(decision, decision.chosen, options);
+  const { chosen, candidates } = decision;
+  if (chosen === undefined) throw nothingOpened(saidOf(candidates).filter(({ state }) => state !== "not asked"));
+  return lasting(decision, chosen, options);
 }
 
 /** What choose() would say of the providers, all that can run measured. Nothing stays open, and that none can run is no error.

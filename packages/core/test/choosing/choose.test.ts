@@ -144,7 +144,7 @@ describe("names and spares", () => {
     const clock = new Clock();
     const error = await choose([absent, fake("one")], settings(clock, { wanted: "absent" })).catch((caught) => caught);
     expect(isDogeError(error, "unavailable")).toBe(true);
-    expect(error.message).toContain("absent: There is no such device.");
+    expect(error.message).toMatch(/No backend opened\. absent: There is no such device\.$/);
   });
 
   test("a spare is asked, but neither opened nor measured while another can run; then it runs", async () => {
