@@ -109,34 +109,39 @@ export function release(candidate: Candidate): void {
  *  must be left to compare. */
 export async function measure(candidates: readonly Candidate[], search: Search, least: number): Promise<void> {
   const { rates, afresh, signal, budget, now } = search;
-  const keys = new Map(candidates.map((candidate) => [candidate, keyOf(candidate, search)]));
-  if (rates !== null && !afresh) {
-    for (const [candidate, key] of keys) {
-      const { tokensPerSecond, real = false } = (await keptRate(rates, key)) ?? {};
-      candidate.untimed = tokensPerSecond === null;
-      if (typeof tokensPerSecond === "number") candidate.rate = { tokensPerSecond, real, kept: true };
-    }
-  }
+  if (rates !== null && !afresh) await Promise.all(candidates.map((candidate) => recall(candidate, search, rates)));
   const unknown = candidates.filter(({ rate, untimed }) => rate === undefined && !untimed);
   await Promise.all(unknown.map((candidate) => open(candidate, signal)));
   if (candidates.filter(({ tried }) => tried.state === "ready").length < least) return;
   const start = now();
-  const calibrated = unknown.filter(({ opened }) => opened !== undefined);
+  // The last of the list first: what is left of its part, and the engine that has warmed up by then, are for the preferred ones.
+  const calibrated = unknown.filter(({ opened }) => opened !== undefined).reverse();
   for (const [index, candidate] of calibrated.entries()) {
-    // What the quick ones leave is for those behind them.
     const milliseconds = Math.max(0, (budget - graceMs - (now() - start)) / (calibrated.length - index));
     try {
       const tokensPerSecond = await calibrate(candidate.opened!, { ...search, milliseconds });
       candidate.untimed = tokensPerSecond === undefined;
       if (tokensPerSecond !== undefined) candidate.rate = { tokensPerSecond, kept: false, real: false };
-      const kept = { tokensPerSecond: tokensPerSecond ?? null, real: false };
-      if (rates !== null) await keepRate(rates, keys.get(candidate)!, kept);
     } catch (error) {
       if (signal?.aborted) throw aborted(signal);
       candidate.tried = broken(candidate.provider.name, error);
       release(candidate);
     }
   }
+  // Where none could be timed, the machine was too busy to remember anything of it.
+  if (rates === null || candidates.every(({ rate }) => rate === undefined)) return;
+  for (const candidate of calibrated) {
+    const { rate, untimed } = candidate;
+    const kept = { tokensPerSecond: rate?.tokensPerSecond ?? null, real: false };
+    if (rate !== undefined || untimed) await keepRate(rates, keyOf(candidate, search), kept);
+  }
+}
+
+/** Take what is kept of it. */
+async function recall(candidate: Candidate, search: Search, rates: RateStore): Promise<void> {
+  const { tokensPerSecond, real = false } = (await keptRate(rates, keyOf(candidate, search))) ?? {};
+  candidate.untimed = tokensPerSecond === null;
+  if (typeof tokensPerSecond === "number") candidate.rate = { tokensPerSecond, real, kept: true };
 }
 
 function keyOf({ provider: { name }, tried: { availability } }: Candidate, search: Search): string {

@@ -41,15 +41,17 @@ export interface KeptRate {
   readonly real: boolean;
 }
 
-/** After a month a machine may have become another. */
-const mostAge = 30 * 24 * 3600_000;
+const day = 24 * 3600_000;
+/** After a month a machine may have become another; after a day it is less busy. */
+const mostAge = { rate: 30 * day, none: day };
 
 /** The rate kept under `key`; undefined where there is none, an old one, or something else. */
 export async function keptRate(store: RateStore, key: string, now = Date.now()): Promise<KeptRate | undefined> {
   try {
     const value = await within(store.get(key), patience);
     const { tokensPerSecond, real, at } = JSON.parse(value ?? "{}") as Partial<Record<string, unknown>>;
-    if (typeof at !== "number" || !(Math.abs(now - at) < mostAge)) return undefined;
+    const most = tokensPerSecond === null ? mostAge.none : mostAge.rate;
+    if (typeof at !== "number" || !(Math.abs(now - at) < most)) return undefined;
     if (tokensPerSecond === null) return { tokensPerSecond, real: false };
     const isRate = typeof tokensPerSecond === "number" && Number.isFinite(tokensPerSecond) && tokensPerSecond > 0;
     return isRate ? { tokensPerSecond, real: real === true } : undefined;

@@ -348,6 +348,28 @@ describe("backends that misbehave", () => {
     expect(afresh.tried[0]!.rate).toMatchObject({ kept: false });
   });
 
+  test("where none can be timed the list decides, and nothing of it is kept", async () => {
+    const clock = new Clock();
+    const rates = memoryRates();
+    const hanging = (name: string) =>
+      withModels(fake(name, { clock }), (model) => ({ ...model, sequence: () => model.sequence(), sample: never }));
+    const choice = await choose([hanging("a"), hanging("b")], settings(clock, { rates, budget: 150 }));
+    expect([choice.backend.name, rates.map.size]).toEqual(["a", 0]);
+    expect(choice.tried[0]!.reason).toBe("It comes first in the list, and none could be timed.");
+  });
+
+  test("the last of the list is measured first: what it leaves of the time is for those before it", async () => {
+    const clock = new Clock();
+    const order: string[] = [];
+    const noted = (name: string) =>
+      withModels(fake(name, { clock }), (model) => {
+        order.push(name);
+        return model;
+      });
+    await choose([noted("a"), noted("b"), noted("c")], settings(clock, { config: { ...config, layers: 1 } }));
+    expect(order).toEqual(["c", "b", "a"]);
+  });
+
   test("what was timed of one layer counts when the second slice hangs", async () => {
     const clock = new Clock();
     const hanging = withModels(fake("hanging", { clock, layerMs: 0.5, tokenMs: 0.5 }), (model, layers) =>
