@@ -19,7 +19,7 @@ import { reference } from ${source("backend-reference/src/index.ts")};
 import { wasm } from ${source("backend-wasm/src/index.ts")};
 try {
   const assets = { simd: "/doge-simd.wasm", relaxed: "/doge-relaxed.wasm" };
-  const choice = await choose([reference(), wasm({ threads: 1, assets })], { budget: 2000 });
+  const choice = await choose([reference(), wasm({ threads: 1, assets })], { budget: 20_000 });
   postMessage({ name: choice.backend.name, tried: choice.tried.map(({ name, state, rate }) => ({ name, state, rate })) });
   await choice.backend.close();
 } catch (error) {
