@@ -137,7 +137,14 @@ describe("D7 several at once, and sudden death", () => {
       { pid: 1, host: "another machine", nonce: "a" },
     ]) {
       await lock(owner);
-      const error = await fault(takeLock(disk, path, AbortSignal.timeout(300)));
+      const patience = new AbortController();
+      const error = await fault(
+        takeLock(
+          trying(3, () => patience.abort()),
+          path,
+          patience.signal,
+        ),
+      );
       expect(error.code).toBe("aborted");
       const longAgo = new Date(Date.now() - 120_000);
       await utimes(path, longAgo, longAgo);
@@ -145,17 +152,28 @@ describe("D7 several at once, and sudden death", () => {
     }
     const first = await takeLock(disk, path);
     let second: unknown = null;
-    const waiting = takeLock(disk, path).then((taken) => {
+    const tried = Promise.withResolvers<void>();
+    const waiting = takeLock(trying(3, tried.resolve), path).then((taken) => {
       second = taken;
       return taken;
     });
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    await tried.promise;
     expect([second, await first.held()]).toEqual([null, true]);
     await first.release();
     await (await waiting).release();
     expect(await readdir(cacheDir)).toEqual([]);
   });
 });
+
+/** A disk that says when it is asked to open a file for the `count`-th time. */
+function trying(count: number, then: () => void): Disk {
+  let times = 0;
+  const open: Disk["open"] = (...args) => {
+    if (++times === count) then();
+    return disk.open(...args);
+  };
+  return { ...disk, open };
+}
 
 /** A disk that dies at its `at`-th operation: before it, after it, or (for writes) with half of it done. Nothing works afterwards. */
 function dying(at: number, moment: "before" | "amid" | "after"): { disk: Disk; count(): number } {
@@ -170,7 +188,8 @@ function dying(at: number, moment: "before" | "amid" | "after"): { disk: Disk; c
     throw killed();
   };
   const nothing = async () => undefined;
-  const wrapHandle = (handle: Awaited<ReturnType<Disk["open"]>>) => {
+  type Handle = Awaited<ReturnType<Disk["open"]>>;
+  const wrapHandle = (handle: Handle) => {
     const write = handle.write as (
       bytes: Uint8Array,
       from: number,
@@ -191,9 +210,19 @@ function dying(at: number, moment: "before" | "amid" | "after"): { disk: Disk; c
     Object.entries(disk).map(([name, work]) => [
       name,
       async (...args: unknown[]) => {
-        const run = () => (work as (...all: unknown[]) => Promise<unknown>)(...args);
-        const result = await step(run, nothing);
-        return name === "open" ? wrapHandle(result as Awaited<ReturnType<Disk["open"]>>) : result;
+        let handle: Handle | undefined;
+        const run = async () => {
+          const result = await (work as (...all: unknown[]) => Promise<unknown>)(...args);
+          if (name === "open") handle = result as Handle;
+          return result;
+        };
+        try {
+          const result = await step(run, nothing);
+          return handle === undefined ? result : wrapHandle(handle);
+        } catch (error) {
+          await handle?.close(); // as the system does behind a process that was killed
+          throw error;
+        }
       },
     ]),
   );

@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { afterEach, expect } from "vitest";
 import { HubServer } from "../../src/hub/server.ts";
 import { openSnapshot } from "../../src/hub/snapshot.ts";
 import type { TransportOptions } from "../../src/hub/transport.ts";
@@ -24,12 +24,19 @@ export interface Setting extends HubOptions {
   readonly name?: string;
 }
 
+/** Files that a test has opened: they hold handles, which are given back behind it. */
+let opened: Files[] = [];
+afterEach(async () => {
+  for (const files of opened) await files.close?.();
+  opened = [];
+});
+
 /** openHub() without waiting: pauses are recorded in `pauses` instead. */
-export function open(
+export async function open(
   { fs = disk, transport, name = NAME, ...options }: Setting,
   pauses: number[] = [],
 ): Promise<Files> {
-  return openSnapshot(name, {
+  const files = await openSnapshot(name, {
     ...options,
     store: hubCache(options.cacheDir, fs),
     server: () =>
@@ -41,6 +48,8 @@ export function open(
         ...transport,
       }),
   });
+  opened.push(files);
+  return files;
 }
 
 export async function fault(work: Promise<unknown>): Promise<DogeError> {
