@@ -7,16 +7,9 @@ import { type Binary, chooseBinary } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { writeDrawing } from "./job.ts";
-import {
-  INPUT_BLOCK_BYTES,
-  type MatrixPlan,
-  panelBytes,
-  planMemory,
-  roundUp,
-  writeMatrix,
-  writeModel,
-} from "./layout.ts";
+import { INPUT_BLOCK_BYTES, type MatrixPlan, panelBytes, planMemory, roundUp } from "./layout.ts";
 import { HeapPages } from "./pages.ts";
+import { writeMatrix, writeModel } from "./records.ts";
 import { Packer } from "./weights.ts";
 
 type Numbers = Float32Array<ArrayBuffer>;
