@@ -57,6 +57,7 @@ export default defineConfig({
           { text: "In a browser", link: "/browser" },
           { text: "Examples for pages", link: "/examples" },
           { text: "With a bundler", link: "/bundlers" },
+          { text: "Choosing a backend", link: "/choosing" },
           { text: "Models by name", link: "/hub" },
           { text: "Options of generation", link: "/generation" },
           { text: "Published checkpoints", link: "/checkpoints" },

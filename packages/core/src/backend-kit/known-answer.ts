@@ -3,6 +3,7 @@
 import type { Backend } from "../backend.ts";
 import type { Config } from "../config.ts";
 import { DogeError } from "../errors.ts";
+import { noteProven } from "../proven.ts";
 import { defaultSampling } from "../sampling.ts";
 import { memoryCheckpoint, tensorShapes } from "../weights.ts";
 
@@ -72,4 +73,5 @@ export async function assertKnownAnswer(backend: Backend, engine: string): Promi
   });
   const best = expected.indexOf(Math.max(...expected));
   if (drawn!.ids[0] !== best) refuse(`draws the id ${drawn!.ids[0]} where ${best} is right (greedy`);
+  noteProven(backend);
 }
