@@ -17,6 +17,7 @@ const ARROWS: Record<string, readonly string[]> = {
   "packages/demo-model": [],
   "packages/tokenizer-fast": ["core", "tokenizer-fast"],
   "apps/cli": ["core", "reference", "wasm", "webgpu", "cuda", "demo-model"],
+  "apps/web": ["core", "wasm", "webgpu", "demo-model"],
 };
 /** Tests: the witnesses a package may be compared with. */
 const TEST_ARROWS: readonly string[] = ["core", "conformance", "reference", "wasm", "demo-model"];
@@ -27,6 +28,7 @@ const LIBRARIES: Record<string, readonly string[]> = {
   "packages/backend-wasm": ["@assemblyscript/loader"],
   "packages/conformance": ["vitest"],
   "apps/cli": ["commander"],
+  "apps/web": ["preact", "marked"],
 };
 
 /** Files of otherwise platform-free packages that may import node: modules. */
@@ -101,7 +103,7 @@ export function violations(): Violation[] {
   const sources = new Map<string, string[]>();
   for (const group of ["packages", "apps"]) {
     for (const entry of readdirSync(join(root, group), { recursive: true, withFileTypes: true })) {
-      if (!entry.isFile() || !/\.(ts|mts|mjs)$/.test(entry.name)) continue;
+      if (!entry.isFile() || !/\.(ts|tsx|mts|mjs)$/.test(entry.name)) continue;
       const file = relative(root, join(entry.parentPath, entry.name)).split(sep).join("/");
       if (/\/(node_modules|dist|build|assembly)\//.test(file)) continue;
       const all = specifiers(readFileSync(join(root, file), "utf8"));
