@@ -31,7 +31,7 @@ export function chatTests(playground: () => Playground): void {
       // What was not chosen, and why; what was.
       await dialog.getByText("Not by itself.").waitFor();
       await dialog.getByText("Here: wasm").waitFor();
-      expect(await dialog.getByText("WebAssembly, because WebGPU cannot be had").count()).toBe(1);
+      expect(await dialog.getByText("WebAssembly. It is the only one that can run here.").count()).toBe(1);
       expect(await dialog.locator("dd").allInnerTexts()).toContainEqual(expect.stringMatching(/^6\.7 MB as f32$/));
     }));
 
@@ -356,6 +356,9 @@ export function chatTests(playground: () => Playground): void {
       await page.getByRole("img").waitFor();
       await check(page);
       await page.keyboard.press("Escape");
+      // The conversation takes the whole width where the list has gone into a dialog.
+      await page.setViewportSize({ width: 768, height: 1024 });
+      expect((await page.locator(".main").boundingBox())!.width).toBe(768);
       await page.setViewportSize({ width: 360, height: 700 });
       await check(page);
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
