@@ -21,7 +21,7 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import {
-  ATTENTION_ROWS, JOURNAL, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
+  ATTENTION_ROWS, JOURNAL, MATRIX_WIDE, MODEL_BIAS_HEADS, MODEL_HEAD, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
   MODEL_PAGE_EVICTED, MODEL_PAGE_HEAD, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_CACHE_BF16, MODEL_PARTS,
   MODEL_SCORES, MODEL_WINDOW, NOBODY, PAGE_SLOTS, PANEL,
 } from "../../src/descriptor";
@@ -283,6 +283,7 @@ function readPage(
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
   const width = padded(headDim);
   const half = load<i32>(model, MODEL_CACHE_BF16) != 0;
+  const wide = load<i32>(model, MODEL_HEAD + MATRIX_WIDE) != 0;
   const keyBytes = keyPanel(headDim, half);
   const at = load<usize>(pages + (<usize>page << 2)) + <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
   const first = page * PAGE_SLOTS;
@@ -293,16 +294,16 @@ function readPage(
   const values = keys + load<usize>(model, MODEL_PAGE_VALUES);
   for (let panel = 0; panel < panels; panel++) {
     const to = scores + <usize>panel * PANEL_BYTES;
-    if (half) panelBf16(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows);
-    else panelF32(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows);
+    if (half) panelBf16(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows, wide);
+    else panelF32(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows, wide);
     keys += keyBytes;
   }
   weigh(part + width, width + STATE_TAIL, scores, panels, model, at, first, head, group, position, rows, isMasked(model, last));
   const panelBytes: usize = half ? (PAGE_ROW * PANEL) / 2 : PAGE_ROW * PANEL;
   let from = values;
   for (let column: usize = 0; column < width; column += PANEL_BYTES) {
-    if (half) panelBf16(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows);
-    else panelF32(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows);
+    if (half) panelBf16(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows, wide);
+    else panelF32(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows, wide);
     from += panelBytes;
   }
 }

@@ -53,12 +53,12 @@ export function matmulPanels(
         weights += size;
         out += PANEL_BYTES;
       } else {
-        panelF32(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows);
+        panelF32(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
       }
     } else if (dtype == DTYPE_BF16) {
-      panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows);
+      panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
     } else if (dtype == DTYPE_Q8) {
-      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide);
+      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows);
     } else {
       panelQ4(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide);
     }

@@ -110,25 +110,36 @@ export function narrowed(value: f32): u16 {
 
 /** A row of q8 into a lane of its panel. */
 function packQ8(to: usize, lane: i32, data: usize, inner: i32, spare: usize): void {
-  to += <usize>lane << 1;
   for (let left = inner; left > 0; left -= BLOCK) {
     const x = block(data, left, spare);
     const scale = scaleQ8(x);
-    store<f32>(to + BLOCK * PANEL + (<usize>lane << 1), scale); // lane · 2 has been added already
+    store<f32>(to + BLOCK * PANEL + (<usize>lane << 2), scale);
     if (scale != 0) {
-      let pair = to;
+      let total = i16x8.splat(0);
+      let group = to + (<usize>lane << (ASC_FEATURE_RELAXED_SIMD ? 2 : 1));
       for (let at: usize = 0; at < <usize>BLOCK * 4; at += 64) {
         const codes = sixteen(x + at, scale, -127, 127);
-        v128.store_lane<i16>(pair, codes, 0);
-        v128.store_lane<i16>(pair, codes, 1, 32);
-        v128.store_lane<i16>(pair, codes, 2, 64);
-        v128.store_lane<i16>(pair, codes, 3, 96);
-        v128.store_lane<i16>(pair, codes, 4, 128);
-        v128.store_lane<i16>(pair, codes, 5, 160);
-        v128.store_lane<i16>(pair, codes, 6, 192);
-        v128.store_lane<i16>(pair, codes, 7, 224);
-        pair += 256;
+        if (ASC_FEATURE_RELAXED_SIMD) {
+          total = i16x8.add(total, i16x8.extadd_pairwise_i8x16_s(codes));
+          v128.store_lane<i32>(group, codes, 0);
+          v128.store_lane<i32>(group, codes, 1, 64);
+          v128.store_lane<i32>(group, codes, 2, 128);
+          v128.store_lane<i32>(group, codes, 3, 192);
+        } else {
+          v128.store_lane<i16>(group, codes, 0);
+          v128.store_lane<i16>(group, codes, 1, 32);
+          v128.store_lane<i16>(group, codes, 2, 64);
+          v128.store_lane<i16>(group, codes, 3, 96);
+          v128.store_lane<i16>(group, codes, 4, 128);
+          v128.store_lane<i16>(group, codes, 5, 160);
+          v128.store_lane<i16>(group, codes, 6, 192);
+          v128.store_lane<i16>(group, codes, 7, 224);
+        }
+        group += 256;
       }
+      const pairs = i32x4.extadd_pairwise_i16x8_s(total);
+      const halves = i32x4.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1));
+      store<i16>(to + BLOCK * PANEL + PANEL_BYTES + (<usize>lane << 1), <i16>-(i32x4.extract_lane(halves, 0) + i32x4.extract_lane(halves, 1)));
     }
     data += BLOCK * 4;
     to += Q8_BLOCK_BYTES;
