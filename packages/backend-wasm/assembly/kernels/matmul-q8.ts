@@ -9,6 +9,7 @@
 import { BLOCK, PANEL } from "../../src/descriptor";
 import { madd } from "../simd";
 import { q8Plain1x16, q8Plain4x8 } from "./matmul-q8-plain";
+import { start } from "./start";
 
 const PANEL_BYTES = PANEL * 4;
 /** A block of a panel. */
@@ -17,26 +18,31 @@ export const Q8_BLOCK_BYTES: usize = BLOCK * PANEL + PANEL_BYTES + PANEL * 2;
 // In memory, since V8 would rebuild a constant at each use.
 const ONES = memory.data<u32>([0x00010001]);
 
-/** out (rows, 16) += x (rows, blocks) · w (blocks, 16). */
+/** out (rows, 16) = bias (16), or 0, + x (rows, blocks) · w (blocks, 16). */
 export function panelQ8(
-  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32,
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, bias: usize,
 ): void {
   if (ASC_FEATURE_RELAXED_SIMD) {
     for (; rows >= 2; rows -= 2) {
+      start(out, outStride, 2, bias);
       q8Tile2x16(out, outStride, x, xStride, w, blocks);
       out += 2 * outStride;
       x += 2 * xStride;
     }
-    if (rows) q8Tile1x16(out, x, w, blocks);
+    if (rows == 0) return;
+    start(out, outStride, 1, bias);
+    q8Tile1x16(out, x, w, blocks);
     return;
   }
   for (; rows >= 4; rows -= 4) {
+    start(out, outStride, 4, bias);
     q8Plain4x8(out, outStride, x, xStride, w, blocks, 16);
     q8Plain4x8(out + 32, outStride, x, xStride, w + 16, blocks, 32);
     out += 4 * outStride;
     x += 4 * xStride;
   }
   for (; rows > 0; rows--) {
+    start(out, outStride, 1, bias);
     q8Plain1x16(out, outStride, x, xStride, w, blocks);
     out += outStride;
     x += xStride;

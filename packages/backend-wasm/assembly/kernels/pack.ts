@@ -61,8 +61,8 @@ function packFour(to: usize, data: usize, inner: i32, half: bool): void {
     const k2 = v128.shuffle<i64>(ef, gh, 0, 2);
     const k3 = v128.shuffle<i64>(ef, gh, 1, 3);
     if (half) {
-      v128.store(to, v128.or(bf16(k0), i32x4.shl(bf16(k1), 16)));
-      v128.store(to, v128.or(bf16(k2), i32x4.shl(bf16(k3), 16)), 64);
+      v128.store(to, v128.or(narrowedFour(k0), i32x4.shl(narrowedFour(k1), 16)));
+      v128.store(to, v128.or(narrowedFour(k2), i32x4.shl(narrowedFour(k3), 16)), 64);
       to += 2 * PANEL_BYTES;
     } else {
       v128.store(to, k0);
@@ -95,7 +95,7 @@ function packOne(to: usize, data: usize, inner: i32, half: bool): void {
 /** f32 to the bits of bf16 in the low halves: to nearest, ties to even. */
 // @ts-ignore: decorator
 @inline
-function bf16(v: v128): v128 {
+export function narrowedFour(v: v128): v128 {
   const even = v128.and(i32x4.shr_u(v, 16), i32x4.splat(1));
   return i32x4.shr_u(i32x4.add(v, i32x4.add(even, i32x4.splat(0x7fff))), 16);
 }
