@@ -20,7 +20,12 @@ describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (bin
   const kernels = await openKernels({ binary });
   // Rounding of the inputs, at most 2 here, with weights of at most 2: to 1 / 32767 of the largest of a block of 32 under q8,
   // to 1 / 127 under q4 where bytes are multiplied.
-  const step = { f32: 1e-6, bf16: 1e-6, q8: binary === "relaxed" ? 4e-2 : 1e-4, q4: binary === "relaxed" ? 2e-2 : 1e-4 };
+  const step = {
+    f32: 1e-6,
+    bf16: 1e-6,
+    q8: binary === "relaxed" ? 4e-2 : 1e-4,
+    q4: binary === "relaxed" ? 2e-2 : 1e-4,
+  };
 
   describe.each(dtypes)("%s", (dtype) => {
     test.each([1, 3, 4, 8, 31, 32, 33, 64, 100])("is the product with core's numbers, inner %i", (inner) => {
