@@ -5,6 +5,7 @@ import { checked } from "./checked.ts";
 import { show } from "./checked-rows.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { ChooseOptions } from "./choosing/choose.ts";
+import { choose } from "./choosing/lazy.ts";
 import { broken, nothingOpened, type Tried } from "./choosing/tried.ts";
 import { Doge, type DogeParts } from "./doge.ts";
 import { aborted, DogeError, isDogeError } from "./errors.ts";
@@ -74,7 +75,7 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
       else onFallback(fallback);
     };
     const chosen = isList(providers)
-      ? await chooseFrom(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
+      ? await choose(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
       : await openOnly(providers, signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
@@ -124,12 +125,6 @@ const isFiles = (source: Source): source is Files =>
   typeof source === "object" && source !== null && "read" in source && typeof source.read === "function";
 
 const isList = (backend: Provider | readonly Provider[]): backend is readonly Provider[] => Array.isArray(backend);
-
-/** A program with one backend does not load what chooses between several. */
-async function chooseFrom(providers: readonly Provider[], options: ChooseOptions) {
-  const { choose } = await import("./choosing/choose.ts");
-  return choose(providers, options);
-}
 
 /** The only provider there is. Errors: "unavailable", with its reason; "aborted". */
 async function openOnly(provider: Provider, signal: AbortSignal | undefined) {
