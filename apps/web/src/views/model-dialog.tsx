@@ -16,7 +16,10 @@ export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
     setFault("");
     const { backend, threads } = app.state.get().settings;
     const request = { source, backend, dtype, threads: threads ?? undefined, ...change };
-    if (await app.load(request)) onClose();
+    if (!(await app.models.load(request))) return;
+    // Who downloads a model wants it to stay.
+    if (source.kind === "hub") void navigator.storage?.persist?.();
+    onClose();
   };
   return (
     <Dialog title="Model and backend" onClose={onClose}>

@@ -114,6 +114,24 @@ export function modelTests(playground: () => Playground): void {
     await context.close();
   });
 
+  test("whose tab is closed in the middle of the download are had the next time", async () => {
+    const visit = await playground().visit();
+    hub.hub.misbehave = ({ file, method }, n) =>
+      file === "model.safetensors" && method === "GET" && n === 1 ? { stallAt: 2_000_000 } : null;
+    await loadFromHub(visit);
+    await visit.page.waitForFunction(() =>
+      /Downloading model.* 2\.\d MB of/.test(document.querySelector(".group.loading")?.textContent ?? ""),
+    );
+    await visit.page.close();
+    const page = await visit.context.newPage();
+    await page.goto(playground().site.address);
+    await page.locator('.model-button[data-state="ready"]').waitFor();
+    await loadFromHub({ ...visit, page });
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await visit.context.close();
+  });
+
   test("that the browser has no room for are kept in memory, and the page says so", async () => {
     const visit = await playground().visit();
     const { page, context } = visit;

@@ -22,6 +22,8 @@ export interface Playground {
   /** Sends none, as most static hosts. */
   readonly plain: Site;
   readonly browser: Browser;
+  /** Where the built site lies. */
+  readonly folder: string;
   /** A person who was never here before. */
   visit(options?: VisitOptions): Promise<Visit>;
   close(): Promise<void>;
@@ -53,6 +55,7 @@ export async function openPlayground(): Promise<Playground> {
     site,
     plain,
     browser,
+    folder,
     async visit({ query = "", unready = false, plain: bare = false, ...rest } = {}) {
       const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
       context.setDefaultTimeout(PATIENCE);
