@@ -99,7 +99,8 @@ function Layout() {
         <main class="stage">
           <Thread />
           <div class="column foot">
-            <Notices />
+            {/* An open dialog makes the page behind it inert: the one about models shows them itself. */}
+            {opened !== "model" && <Notices />}
             <Composer />
           </div>
         </main>

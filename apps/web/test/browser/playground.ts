@@ -11,7 +11,7 @@ import { type Site, serveSite } from "../../scripts/serve.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Milliseconds for a step on a busy machine. */
-const PATIENCE = 20_000;
+const PATIENCE = 40_000;
 
 /** With a GPU that computes on the CPU, for WebGPU without hardware. */
 const FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
