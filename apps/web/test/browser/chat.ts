@@ -377,6 +377,9 @@ export function chatTests(playground: () => Playground): void {
       await page.getByRole("img").waitFor();
       await check(page);
       await page.keyboard.press("Escape");
+      // The conversation takes the whole width where the list has gone into a dialog.
+      await page.setViewportSize({ width: 768, height: 1024 });
+      expect((await page.locator(".main").boundingBox())!.width).toBe(768);
       await page.setViewportSize({ width: 360, height: 700 });
       await check(page);
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
