@@ -42,7 +42,8 @@ export type { GenerateOptions } from "./options.ts";
 export type { Overflow } from "./overflow.ts";
 export { type AllowedTokens, type LogitsProcessor, type Processing, tokenMask } from "./processing.ts";
 export * from "./quantize.ts";
-export { type Fallback, type LastingCheckpoint, type RecoveryOptions, recovering } from "./recovery.ts";
+export type { LastingCheckpoint } from "./recovering-model.ts";
+export { type Fallback, type RecoveryOptions, recovering } from "./recovery.ts";
 export { type HeaderOptions, readHeader, type TensorEntry } from "./safetensors.ts";
 export {
   checkLogits,

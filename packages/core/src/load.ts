@@ -13,7 +13,8 @@ import { type GenerationDefaults, readGenerationConfig } from "./generation-conf
 import type { HubOptions, Progress } from "./hub/options.ts";
 import type { Json } from "./json.ts";
 import { openCheckpoint } from "./open.ts";
-import type { Fallback, LastingCheckpoint } from "./recovery.ts";
+import type { LastingCheckpoint } from "./recovering-model.ts";
+import type { Fallback } from "./recovery.ts";
 import { createTokenizer, type Tokenizer, type TokenizerFactory } from "./tokenizer.ts";
 
 /** A folder, a hub's name ("owner/name"), a browser's files, or files by name; or Files of one's own, which the caller closes. */
