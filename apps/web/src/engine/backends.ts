@@ -1,6 +1,5 @@
 // Which backends this browser has, in the order they are preferred, and what each says of itself.
 import type { Provider } from "@doge-lm/core";
-import { recovering } from "@doge-lm/core";
 import { wasm } from "@doge-lm/wasm";
 import script from "@doge-lm/wasm/worker.js?url&no-inline";
 import { webgpu } from "@doge-lm/webgpu";
@@ -9,13 +8,12 @@ import type { BackendChoice, BackendReport } from "./protocol.ts";
 export interface ProviderOptions {
   readonly choice: BackendChoice;
   readonly threads?: number | undefined;
-  /** Told when a GPU was lost and another is being opened. */
-  readonly onLoss?: ((error: unknown) => void) | undefined;
 }
 
-/** The backends to try, one after the other. An adapter that computes on the CPU is taken only when WebGPU is asked for by name. */
-export function providers({ choice, threads, onLoss }: ProviderOptions): Provider[] {
-  const gpu = () => recovering(webgpu({ software: choice === "webgpu" }), { onLoss });
+/** The backends to choose from, by core's measurement. An adapter that computes on the CPU is taken only when WebGPU is asked for by
+ *  name. */
+export function providers({ choice, threads }: ProviderOptions): Provider[] {
+  const gpu = () => webgpu({ software: choice === "webgpu" });
   // The script from a file of the site: a policy without blob: then does for workers too.
   const cpu = () => wasm({ threads, assets: { worker: script } });
   if (choice === "webgpu") return [gpu()];

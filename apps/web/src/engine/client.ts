@@ -1,7 +1,17 @@
 // The page's end of the engine: calls that end with a result or a Problem, and can be cancelled. A worker that died is replaced by a
 // fresh one at the next call.
 import type { Message } from "@doge-lm/core";
-import type { AnswerOptions, LoadProgress, LoadRequest, Port, Problem, Report, Request, Results } from "./protocol.ts";
+import type {
+  AnswerOptions,
+  LoadProgress,
+  LoadRequest,
+  ModelFacts,
+  Port,
+  Problem,
+  Report,
+  Request,
+  Results,
+} from "./protocol.ts";
 
 /** A Problem as an error, so that it can be thrown. */
 export class EngineError extends Error {
@@ -38,6 +48,8 @@ export class EngineClient {
   #tickets = 0;
   /** Told of what a person should know outside of any call. */
   onNotice: (text: string) => void = () => {};
+  /** Told when the model runs elsewhere than it did. */
+  onMove: (facts: ModelFacts) => void = () => {};
   /** Told when the worker died, and the model with it. */
   onDeath: (problem: Problem) => void = () => {};
 
@@ -99,6 +111,10 @@ export class EngineClient {
   #receive(report: Report): void {
     if (report.kind === "notice") {
       this.onNotice(report.text);
+      return;
+    }
+    if (report.kind === "moved") {
+      this.onMove(report.facts);
       return;
     }
     const pending = this.#pending.get(report.ticket);

@@ -1,7 +1,7 @@
 // What the page and the engine's worker say to each other: plain data, in one direction requests, in the other reports.
 import type { DType, GenerateOptions, Message, StopReason } from "@doge-lm/core";
 
-/** "auto": WebGPU where there is a GPU, else WebAssembly. */
+/** "auto": the one that is measured to be the fastest here. */
 export type BackendChoice = "auto" | "webgpu" | "wasm";
 
 /** Where a model comes from. */
@@ -52,8 +52,14 @@ export interface ModelFacts {
   readonly window: number | null;
   readonly chats: boolean;
   readonly warnings: readonly string[];
-  /** The backends that were asked before this one, and why not they. */
-  readonly passedOver: readonly { readonly name: string; readonly why: string }[];
+  /** What became of every backend that there was to choose from, and why, this one included. */
+  readonly tried: readonly TriedBackend[];
+}
+
+interface TriedBackend {
+  readonly name: string;
+  readonly chosen: boolean;
+  readonly reason: string;
 }
 
 /** Bytes so far; `total` 0: not known yet. */
@@ -141,6 +147,8 @@ export type Report = { readonly ticket: number } & (
   | { readonly kind: "failed"; readonly problem: Problem }
   /** Something a person should know, outside of any request (ticket 0). */
   | { readonly kind: "notice"; readonly text: string }
+  /** The model runs elsewhere than it did (ticket 0). */
+  | { readonly kind: "moved"; readonly facts: ModelFacts }
 );
 
 /** What a worker's scope and the page's end of it have in common. */

@@ -1,6 +1,7 @@
 // The engine: holds one model and answers the page's requests. It lives in a worker, so that nothing it does makes the page wait.
 import {
   type Doge,
+  type Fallback,
   isDogeError,
   loadDoge,
   type Message,
@@ -34,6 +35,7 @@ class Engine {
   readonly #report: (report: Report, transfer?: Transferable[]) => void;
   readonly #aborts = new Map<number, AbortController>();
   #doge: Doge | undefined;
+  #name = "";
   /** Models are loaded, asked and looked into one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -84,14 +86,14 @@ class Engine {
     signal: AbortSignal,
     onProgress: (progress: LoadProgress) => void,
   ): Promise<ModelFacts> {
-    const onLoss = (error: unknown) =>
-      this.#report({
-        ticket: 0,
-        kind: "notice",
-        text: `The GPU was lost, and the model is being loaded onto it again. (${sentenceOf(error)})`,
-      });
+    const name = source.kind === "demo" ? "Demo model" : source.name;
     const common = {
-      backend: providers({ choice: backend, threads, onLoss }),
+      backend: providers({ choice: backend, threads }),
+      onFallback: ({ message }: Fallback) => {
+        this.#report({ ticket: 0, kind: "notice", text: message });
+        if (this.#doge !== undefined)
+          this.#report({ ticket: 0, kind: "moved", facts: factsOf(this.#doge, this.#name) });
+      },
       dtype,
       signal,
       onProgress: ({ file, loaded, total, overall }: Progress) =>
@@ -116,8 +118,9 @@ class Engine {
     }
     const before = this.#doge;
     this.#doge = doge;
+    this.#name = name;
     await before?.close().catch(() => {}); // its device may be gone
-    return factsOf(doge, source.kind === "demo" ? "Demo model" : source.name);
+    return factsOf(doge, name);
   }
 
   async #ask(
@@ -154,9 +157,7 @@ function factsOf(doge: Doge, name: string): ModelFacts {
     parameters: count,
     chats: doge.chatTemplate !== null && doge.tokenizer !== null,
     warnings,
-    passedOver: tried.flatMap(({ name: other, availability }) =>
-      availability.available ? [] : [{ name: other, why: availability.why }],
-    ),
+    tried: tried.map(({ name: one, state, reason }) => ({ name: one, chosen: state === "chosen", reason })),
   };
 }
 

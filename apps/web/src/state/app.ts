@@ -48,7 +48,7 @@ export interface State {
 
 /** What the controller has of its surroundings. */
 export interface Surroundings {
-  readonly engine: Pick<EngineClient, "probe" | "load" | "ask" | "look" | "onNotice" | "onDeath">;
+  readonly engine: Pick<EngineClient, "probe" | "load" | "ask" | "look" | "onNotice" | "onMove" | "onDeath">;
   readonly store: ConversationStore;
   readonly settings: Settings;
   readonly saveSettings: (settings: Settings) => void;
@@ -81,6 +81,7 @@ export class App {
       settings,
     });
     engine.onNotice = (text) => this.tell({ tone: "warning", title: "A notice of the engine", text, ways: [] });
+    engine.onMove = (model) => this.state.set({ model });
     engine.onDeath = () => this.state.set({ model: null });
     if (store.fault !== null)
       this.tell({ tone: "warning", title: "Conversations are not kept", text: store.fault, ways: [] });

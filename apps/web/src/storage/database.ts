@@ -10,7 +10,8 @@ export interface ConversationStore {
   remove(id: string): Promise<void>;
 }
 
-const DATABASE = "doge";
+/** Not the one of core, which keeps in "doge" what it has measured. */
+const DATABASE = "doge-playground";
 const TABLE = "conversations";
 
 const asked = <T>(request: IDBRequest<T>): Promise<T> =>

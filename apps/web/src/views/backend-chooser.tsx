@@ -13,18 +13,20 @@ export function BackendChooser() {
   const threads = request === null ? settings.threads : (request.threads ?? null);
   const model = useApp(({ model }) => model);
   const chosen = model?.backend;
+  const reason = model?.tried.find((one) => one.chosen)?.reason;
   const why =
-    backend !== "auto"
-      ? "You chose it."
-      : model === null
-        ? "WebGPU where there is a GPU, else WebAssembly."
-        : model.passedOver.length === 0
-          ? `${backendName(model.backend)}, the first choice, is available here.`
-          : `${backendName(model.backend)}, because ${model.passedOver.map(({ name }) => backendName(name)).join(" and ")} cannot be had: see below.`;
+    model === null || backend !== "auto" || reason === undefined
+      ? "The one that is measured to be the fastest here."
+      : `${backendName(model.backend)}. ${reason}`;
   const says = (choice: BackendChoice): string => {
     if (choice === "auto") return why;
     const report = backends?.find(({ name }) => name === choice);
-    return report === undefined ? "Being asked…" : sentence(report);
+    if (report === undefined) return "Being asked…";
+    const tried = model?.tried.find(({ name }) => name === choice);
+    // With what was measured, where something was.
+    return backend === "auto" && report.available && tried !== undefined
+      ? `${sentence(report)} ${tried.reason}`
+      : sentence(report);
   };
   const choose = (choice: BackendChoice) => {
     app.set({ backend: choice });

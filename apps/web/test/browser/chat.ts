@@ -31,7 +31,7 @@ export function chatTests(playground: () => Playground): void {
       // What was not chosen, and why; what was.
       await dialog.getByText("Not by itself.").waitFor();
       await dialog.getByText("Here: wasm").waitFor();
-      expect(await dialog.getByText("WebAssembly, because WebGPU cannot be had").count()).toBe(1);
+      expect(await dialog.getByText("WebAssembly. It is the only one that can run here.").count()).toBe(1);
       expect(await dialog.locator("dd").allInnerTexts()).toContainEqual(expect.stringMatching(/^6\.7 MB as f32$/));
     }));
 

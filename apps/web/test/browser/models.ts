@@ -139,7 +139,7 @@ export function modelTests(playground: () => Playground): void {
     const other = await playground().browser.newBrowserCDPSession();
     await other.send("Browser.crashGpuProcess");
     expect(await ask(page, "What is 7 plus 8?")).toContain("15");
-    await page.locator(".notice", { hasText: "The GPU was lost" }).waitFor();
+    await page.locator(".notice", { hasText: "The backend webgpu failed, and it was opened again" }).waitFor();
     await context.close();
   });
 }
