@@ -2,8 +2,8 @@
 import type { Backend, DType, Provider, Routing } from "../backend.ts";
 import { assertKnownAnswer } from "../backend-kit/known-answer.ts";
 import type { Config } from "../config.ts";
+import { isProven } from "../contract/proven.ts";
 import { aborted, DogeError } from "../errors.ts";
-import { isProven } from "../proven.ts";
 import { calibrate } from "./calibrate.ts";
 import { within } from "./limit.ts";
 import { keepRate, keptRate, type RateStore, rateKey } from "./rates.ts";

@@ -2,8 +2,8 @@
 // whose results are kept. Of every backend it is said what became of it and why.
 import type { Backend, DType, Provider, Routing } from "../backend.ts";
 import type { Config } from "../config.ts";
+import { type Fallback, outliving } from "../contract/recovery.ts";
 import { aborted, DogeError } from "../errors.ts";
-import { type Fallback, outliving } from "../recovery.ts";
 import {
   type Candidate,
   measure,
