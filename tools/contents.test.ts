@@ -1,9 +1,9 @@
 // The list of what a package may hold refuses what is not on it, and misses what should be there.
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { assertContents } from "./packages/contents.ts";
+import { assertContents, removeStale } from "./packages/contents.ts";
 import type { Manifest } from "./packages/pack.ts";
 import { root } from "./packages/steps.ts";
 
@@ -55,6 +55,27 @@ test("compiled sources with their types, README, LICENSE and package.json are al
   }
   expect(said([], good, "README.md")).toContain("README.md is missing");
   expect(said([], good, "dist/index.d.ts")).toContain("dist/index.js has no types");
+});
+
+test("what earlier builds have left is removed before a package is packed", () => {
+  const source = mkdtempSync(join(place, "stale-"));
+  for (const file of [
+    "src/index.ts",
+    "src/deep/a.ts",
+    "dist/index.js",
+    "dist/deep/a.d.ts",
+    "dist/deep/gone.js",
+    "dist/old.d.ts",
+  ]) {
+    mkdirSync(join(source, file, ".."), { recursive: true });
+    writeFileSync(join(source, file), "x");
+  }
+  removeStale(source);
+  expect(readdirSync(join(source, "dist"), { recursive: true, encoding: "utf8" }).sort()).toEqual([
+    "deep",
+    join("deep", "a.d.ts"),
+    "index.js",
+  ]);
 });
 
 test("what a package needs by name must be there", () => {

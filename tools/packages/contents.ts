@@ -1,5 +1,5 @@
 // What a published package may hold: its compiled sources with their types, README, LICENSE and package.json, and by name what else it needs.
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { Manifest } from "./pack.ts";
 import { root } from "./steps.ts";
@@ -19,6 +19,22 @@ const OWN: { readonly [name: string]: readonly RegExp[] } = {
 };
 const REQUIRED = ["package.json", "README.md", "LICENSE"];
 
+/** Compiled, and from a source that is there: what an earlier build left, or a test, is not. */
+function isCompiledFrom(source: string, file: string): boolean {
+  const [, name] = /^dist\/(.+?)(?:\.d\.ts|\.js)$/.exec(file) ?? [];
+  return name !== undefined && !/\.test$/.test(name) && existsSync(join(source, "src", `${name}.ts`));
+}
+
+/** Remove what earlier builds of sources that are gone have left in the package's dist/: tsc does not. */
+export function removeStale(source: string): void {
+  const dist = join(source, "dist");
+  if (!existsSync(dist)) return;
+  for (const file of readdirSync(dist, { recursive: true, encoding: "utf8" })) {
+    const path = `dist/${file.replaceAll("\\", "/")}`;
+    if (/\.(js|d\.ts)$/.test(path) && !isCompiledFrom(source, path)) rmSync(join(source, path));
+  }
+}
+
 /** @throws with everything that is in a package and should not be, or is not and should be. */
 export function assertContents({
   source,
@@ -33,11 +49,7 @@ export function assertContents({
     .filter((entry) => entry.isFile())
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll("\\", "/"));
   const own = OWN[manifest.name] ?? [];
-  /** Compiled, and from a source that is there: what an earlier build left, or a test, is not. */
-  const isCompiled = (file: string): boolean => {
-    const [, name] = /^dist\/(.+?)(?:\.d\.ts|\.js)$/.exec(file) ?? [];
-    return name !== undefined && !/\.test$/.test(name) && existsSync(join(source, "src", `${name}.ts`));
-  };
+  const isCompiled = (file: string): boolean => isCompiledFrom(source, file);
   const faults = [
     ...REQUIRED.filter((file) => !files.includes(file)).map((file) => `${file} is missing`),
     ...files

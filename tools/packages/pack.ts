@@ -1,7 +1,7 @@
 // Packs every package that is published and looks at each tarball: what is in it, what it weighs, what the linters say.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { assertContents } from "./contents.ts";
+import { assertContents, removeStale } from "./contents.ts";
 import { kilobytes, root, run, tool } from "./steps.ts";
 
 export const packs: string = join(root, ".cache", "packs");
@@ -84,6 +84,7 @@ export function clearPacks(): void {
 
 /** Pack the package in `folder`. */
 export function pack(folder: string): Packed {
+  removeStale(folder);
   const printed = run("pnpm", ["pack", "--json", "--pack-destination", packs], folder);
   const { filename: tarball } = JSON.parse(printed) as { filename: string };
   const unpacked = join(packs, manifestIn(folder).name.replace("/", "+"));
