@@ -179,10 +179,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "check.ts"), ...args]));
     break;
   }
-  case "bench": {
+  case "bench":
+  case "agreement": {
     ensureInstalled("all");
     ensureBuilt(node);
-    process.exit(run(node, [...strip, join(root, "benchmarks", "run.ts"), ...args]));
+    const script = command === "bench" ? "run.ts" : join("agreement", "run.ts");
+    process.exit(run(node, [...strip, join(root, "benchmarks", script), ...args], { env: softwareGpu().env }));
     break;
   }
   case "report": {
@@ -223,6 +225,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak, tokenizer, demo-html or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, agreement, report, peers, soak, tokenizer, demo-html or exec.`,
     );
 }

@@ -1,0 +1,391 @@
+// Two backends on the same texts: logits where every token is given, and texts that each draws by itself.
+import { createHash } from "node:crypto";
+import { type Checkpoint, type DType, defaultSampling, type Model, type Sequence, type Tokens } from "@doge-lm/core";
+import { argmax, divergence, largestDifference } from "../packages/conformance/src/compare.ts";
+import { tolerances } from "../packages/conformance/src/tolerances.ts";
+import type { Subject, SubjectName } from "./subjects.ts";
+import type { Extent } from "./tasks.ts";
+
+/** What a backend that is taken for the truth gives. */
+export interface Expected {
+  readonly engine: string;
+  readonly dtype: DType;
+  readonly extent: Extent;
+  readonly vocabulary: number;
+  /** The ids drawn greedily behind each prompt, end of text ignored. */
+  readonly ids: readonly Tokens[];
+  /** By how much each of them led, in logits and in standard deviations of its step's logits. */
+  readonly margins: readonly Float32Array[];
+  readonly deviations: readonly Float32Array[];
+  /** Of the first `extent.looked` texts: the logits (lookedSteps, vocabulary) that each id was drawn from. */
+  readonly logits: readonly Float32Array[];
+}
+
+/** Where a text first parts from the truth's. */
+export interface Difference {
+  readonly text: number;
+  readonly step: number;
+  readonly expected: number;
+  readonly found: number;
+  /** Of the truth there: in logits, and in standard deviations of the step's logits. */
+  readonly margin: number;
+  readonly deviations: number;
+  /** The margin is below the tolerance. */
+  readonly tie: boolean;
+  /** An end of text stands before it: what follows was never trained. */
+  readonly behindEnd: boolean;
+}
+
+export interface Agreement {
+  /** Steps whose logits were looked at, each token given. */
+  readonly rows: number;
+  /** In standard deviations of a text's logits, as the tolerances are. */
+  readonly maxDifference: number;
+  /** Nats from the truth's distribution to this one, a token. */
+  readonly meanKl: number;
+  readonly worstKl: number;
+  /** Share of these steps whose most likely id is the same. */
+  readonly sameChoice: number;
+  /** Mean KL from the truth with weights held alike: what the arithmetic costs, without the weights. */
+  readonly alikeKl: number | null;
+  /** Texts drawn, and tokens of each. */
+  readonly texts: number;
+  readonly steps: number;
+  /** Tokens up to the first difference of each text, and how many of all texts have none. */
+  readonly sameTokens: number;
+  readonly sameTexts: number;
+  readonly differences: readonly Difference[];
+  /** Of all ids drawn. */
+  readonly hash: string;
+  /** What it is held to, and whether that holds; null: nothing in the table of tolerances speaks of it. */
+  readonly bound: string | null;
+  readonly agrees: boolean;
+  readonly why: string | null;
+}
+
+const greedy = { ...defaultSampling, temperature: 0, stop: [] };
+const nothing: Tokens = new Int32Array(0);
+
+/** Tokens that the longest text takes. */
+const longest = (prompts: readonly Tokens[], steps: number): number =>
+  Math.max(...prompts.map(({ length }) => length)) + steps;
+
+function spread(logits: ArrayLike<number>): number {
+  let [sum, squares] = [0, 0];
+  for (let id = 0; id < logits.length; id++) {
+    sum += logits[id]!;
+    squares += logits[id]! ** 2;
+  }
+  const mean = sum / logits.length;
+  return Math.sqrt(Math.max(0, squares / logits.length - mean * mean));
+}
+
+function lead(logits: Float32Array, best: number): number {
+  let second = Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < logits.length; id++) if (id !== best && logits[id]! > second) second = logits[id]!;
+  return logits[best]! - second;
+}
+
+async function step(model: Model, sequence: Sequence, tokens: Tokens): Promise<Float32Array> {
+  const [logits] = await model.forward([{ sequence, tokens }]);
+  return logits!;
+}
+
+/** What `model` draws behind each prompt, a token at a time, with the logits and how clear each choice was. */
+export async function expect(
+  engine: string,
+  model: Model,
+  prompts: readonly Tokens[],
+  extent: Extent,
+  tell: (what: string) => void,
+): Promise<Expected> {
+  const vocabulary = model.config.vocabSize;
+  const ids: Tokens[] = [];
+  const margins: Float32Array[] = [];
+  const deviations: Float32Array[] = [];
+  const kept: Float32Array[] = [];
+  for (const [number, prompt] of prompts.entries()) {
+    if (number % 20 === 0) tell(`${engine}, ${model.dtype}: text ${number + 1} of ${prompts.length}`);
+    const looked = number < extent.looked;
+    const logits = new Float32Array(looked ? extent.lookedSteps * vocabulary : 0);
+    const [own, by, of] = [
+      new Int32Array(extent.steps),
+      new Float32Array(extent.steps),
+      new Float32Array(extent.steps),
+    ];
+    const sequence = model.sequence();
+    let tokens = prompt;
+    for (let at = 0; at < extent.steps; at++) {
+      const row = await step(model, sequence, tokens);
+      const best = argmax(row);
+      own[at] = best;
+      by[at] = lead(row, best);
+      of[at] = by[at]! / spread(row);
+      if (looked && at < extent.lookedSteps) logits.set(row, at * vocabulary);
+      tokens = Int32Array.of(best);
+    }
+    sequence.close();
+    ids.push(own);
+    margins.push(by);
+    deviations.push(of);
+    if (looked) kept.push(logits);
+  }
+  return { engine, dtype: model.dtype, extent, vocabulary, ids, margins, deviations, logits: kept };
+}
+
+/** Parts of one truth, made by several processes, in the order of their texts. */
+export function joined(parts: readonly Expected[]): Expected {
+  const [first] = parts as [Expected];
+  const extents = parts.map(({ extent }) => extent);
+  return {
+    ...first,
+    extent: {
+      ...first.extent,
+      texts: extents.reduce((sum, { texts }) => sum + texts, 0),
+      looked: extents.reduce((sum, { looked }) => sum + looked, 0),
+    },
+    ids: parts.flatMap(({ ids }) => ids),
+    margins: parts.flatMap(({ margins }) => margins),
+    deviations: parts.flatMap(({ deviations }) => deviations),
+    logits: parts.flatMap(({ logits }) => logits),
+  };
+}
+
+/** The truth on fewer texts and steps. */
+export function within(expected: Expected, extent: Extent): Expected {
+  const { vocabulary } = expected;
+  return {
+    ...expected,
+    extent,
+    ids: expected.ids.slice(0, extent.texts).map((ids) => ids.slice(0, extent.steps)),
+    margins: expected.margins.slice(0, extent.texts).map((margins) => margins.slice(0, extent.steps)),
+    deviations: expected.deviations.slice(0, extent.texts).map((all) => all.slice(0, extent.steps)),
+    logits: expected.logits.slice(0, extent.looked).map((all) => all.slice(0, extent.lookedSteps * vocabulary)),
+  };
+}
+
+/** Whether `drawn` is what `exact` draws, as far as that goes; and what others are then held to: the texts of `drawn` with the logits
+ *  of `exact`. */
+export function agreeing(
+  exact: Expected,
+  drawn: Expected,
+): {
+  readonly found: { readonly sameTokens: number; readonly ties: number; readonly maxDifference: number };
+  readonly why: string | null;
+  readonly joined: Expected;
+} {
+  const { texts, steps } = exact.extent;
+  let [sameTokens, ties, maxDifference] = [0, 0, 0];
+  const faults: string[] = [];
+  const same = new Set<number>();
+  for (let text = 0; text < texts; text++) {
+    const [left, right] = [exact.ids[text]!, drawn.ids[text]!.slice(0, steps)];
+    const at = common(left, right);
+    sameTokens += at;
+    if (at === steps) same.add(text);
+    else if (exact.margins[text]![at]! <= tolerances.textMargin) ties++;
+    else
+      faults.push(
+        `text ${text} has the id ${right[at]} at step ${at}, not ${left[at]}, which leads by ${few(exact.margins[text]![at]!)}`,
+      );
+    const rows = Math.min(at + 1, exact.extent.lookedSteps, drawn.extent.lookedSteps) * exact.vocabulary;
+    const [own, other] = [exact.logits[text], drawn.logits[text]];
+    if (own === undefined || other === undefined) continue;
+    const { difference } = largestDifference(other.subarray(0, rows), own.subarray(0, rows));
+    maxDifference = Math.max(maxDifference, difference / spread(own));
+  }
+  if (maxDifference > tolerances.logits) faults.push(`logits are ${few(maxDifference)} σ apart`);
+  // Of a text that parts at a tie no logits are looked at: they would be those of another text.
+  const joined: Expected = {
+    ...drawn,
+    extent: { ...drawn.extent, looked: texts, lookedSteps: exact.extent.lookedSteps },
+    logits: exact.logits.map((logits, text) => (same.has(text) ? logits : new Float32Array(0))),
+  };
+  return {
+    found: { sameTokens, ties, maxDifference },
+    why: faults.length === 0 ? null : `${faults.join("; ")}.`,
+    joined,
+  };
+}
+
+/** Loads a checkpoint with room for these texts, several at a time. */
+export interface Loader {
+  load(checkpoint: Checkpoint, options: { dtype: DType; context: number; room: number }): Promise<Model>;
+}
+
+/** Texts that are drawn together. */
+const ROWS = 8;
+
+/** How `backend` with weights of `dtype` does what is expected. */
+export async function agree(
+  backend: Loader,
+  name: SubjectName,
+  subject: Subject,
+  dtype: DType,
+  expected: Expected,
+  alike: Expected | undefined,
+  tell: (what: string) => void,
+): Promise<Agreement> {
+  const { texts, steps } = expected.extent;
+  const prompts = subject.prompts(texts, 0);
+  const context = longest(prompts, steps);
+  const model = await backend.load(subject.checkpoint, { dtype, context, room: ROWS * context });
+  try {
+    tell("logits");
+    const looked = await look(model, prompts, expected, alike);
+    tell("drawing");
+    const drawn = await draw(model, prompts, steps);
+    const { eosIds } = subject.checkpoint.config;
+    const margin = name === "demo" ? { of: expected.margins, least: tolerances.textMargin } : undefined;
+    const seen = partings(
+      drawn,
+      expected,
+      eosIds,
+      margin ?? { of: expected.deviations, least: tolerances.greedyMargin },
+    );
+    return { ...looked, texts, steps, ...seen, ...judge(name, subject, dtype, looked, seen.differences) };
+  } finally {
+    model.close();
+  }
+}
+
+/** Logits of every step, the expected token given whatever was more likely. */
+async function look(
+  model: Model,
+  prompts: readonly Tokens[],
+  { logits, ids, vocabulary }: Expected,
+  alike: Expected | undefined,
+): Promise<Pick<Agreement, "rows" | "maxDifference" | "meanKl" | "worstKl" | "sameChoice" | "alikeKl">> {
+  let [rows, maxDifference, sum, worstKl, same, alikeSum, alikeRows] = [0, 0, 0, 0, 0, 0, 0];
+  for (const [number, exact] of logits.entries()) {
+    if (exact.length === 0) continue;
+    const unit = spread(exact);
+    const count = exact.length / vocabulary;
+    // A truth in another dtype chose other ids: it is compared while the texts are the same.
+    const own = alike?.logits[number];
+    const shared = own === undefined ? 0 : common(alike!.ids[number]!, ids[number]!) + 1;
+    const sequence = model.sequence();
+    let tokens = prompts[number]!;
+    for (let at = 0; at < count; at++) {
+      const row = await step(model, sequence, tokens);
+      const expected = exact.subarray(at * vocabulary, (at + 1) * vocabulary);
+      maxDifference = Math.max(maxDifference, largestDifference(row, expected).difference / unit);
+      const apart = divergence(expected, row);
+      sum += apart;
+      worstKl = Math.max(worstKl, apart);
+      if (argmax(row) === ids[number]![at]) same++;
+      rows++;
+      if (own !== undefined && at < shared && at < own.length / vocabulary) {
+        alikeSum += divergence(own.subarray(at * vocabulary, (at + 1) * vocabulary), row);
+        alikeRows++;
+      }
+      tokens = Int32Array.of(ids[number]![at]!);
+    }
+    sequence.close();
+  }
+  const meanKl = rows === 0 ? 0 : Math.max(0, sum / rows);
+  const alikeKl = alikeRows === 0 ? null : Math.max(0, alikeSum / alikeRows);
+  return { rows, maxDifference, meanKl, worstKl, sameChoice: rows === 0 ? 1 : same / rows, alikeKl };
+}
+
+/** The ids that a caller gets, drawn by the device, several texts at a time. */
+async function draw(model: Model, prompts: readonly Tokens[], steps: number): Promise<Tokens[]> {
+  const drawn: Tokens[] = [];
+  for (let from = 0; from < prompts.length; from += ROWS) {
+    const sequences = prompts.slice(from, from + ROWS).map(() => model.sequence());
+    // Prompts differ in length: each is read by itself, then all step together.
+    for (const [row, sequence] of sequences.entries()) {
+      await model.sample([{ sequence, tokens: prompts[from + row]!, count: 0, sampling: greedy }]);
+    }
+    const rows = sequences.map((sequence) => ({ sequence, tokens: nothing, count: steps, sampling: greedy }));
+    drawn.push(...(await model.sample(rows)).map(({ ids }) => ids));
+    for (const sequence of sequences) sequence.close();
+  }
+  return drawn;
+}
+
+/** Ids at the beginning that are the same. */
+function common(left: Tokens, right: Tokens): number {
+  const most = Math.min(left.length, right.length);
+  let count = 0;
+  while (count < most && left[count] === right[count]) count++;
+  return count;
+}
+
+function partings(
+  drawn: readonly Tokens[],
+  expected: Expected,
+  ends: readonly number[],
+  margin: { readonly of: readonly Float32Array[]; readonly least: number },
+): Pick<Agreement, "sameTokens" | "sameTexts" | "differences" | "hash"> {
+  const differences: Difference[] = [];
+  const hash = createHash("sha256");
+  let sameTokens = 0;
+  for (const [text, ids] of drawn.entries()) {
+    hash.update(ids);
+    const exact = expected.ids[text]!;
+    const at = common(ids, exact);
+    sameTokens += at;
+    if (at === exact.length) continue;
+    differences.push({
+      ...{ text, step: at, expected: exact[at]!, found: ids[at] ?? -1 },
+      margin: expected.margins[text]![at]!,
+      deviations: expected.deviations[text]![at]!,
+      tie: margin.of[text]![at]! <= margin.least,
+      behindEnd: exact.slice(0, at).some((id) => ends.includes(id)),
+    });
+  }
+  const sameTexts = drawn.length - differences.length;
+  return { sameTokens, sameTexts, differences, hash: hash.digest("hex").slice(0, 16) };
+}
+
+const few = (value: number): string => value.toExponential(1);
+
+/** What the table of tolerances asks of this. Rounding may turn which keys or experts are chosen, and a random model has no reason
+ *  to be robust to that: there the table says nothing of rounded weights. */
+function judge(
+  name: SubjectName,
+  { checkpoint: { config } }: Subject,
+  dtype: DType,
+  { maxDifference, meanKl, alikeKl }: Pick<Agreement, "maxDifference" | "meanKl" | "alikeKl">,
+  differences: readonly Difference[],
+): Pick<Agreement, "bound" | "agrees" | "why"> {
+  if (dtype === "f32") {
+    const bound = `logits within ${few(tolerances.logits)} σ, ids equal but for ties`;
+    const real = differences.filter(({ tie }) => !tie);
+    const faults = [
+      ...(maxDifference <= tolerances.logits ? [] : [`logits are ${few(maxDifference)} σ apart`]),
+      ...real
+        .slice(0, 1)
+        .map(
+          ({ text, step, found, expected, margin }) =>
+            `text ${text} has the id ${found} at step ${step} where ${expected} leads by ${few(margin)}`,
+        ),
+    ];
+    return verdict(bound, faults);
+  }
+  if (name === "demo") {
+    const most = tolerances.klDemo[dtype];
+    return verdict(
+      `mean KL to f32 at most ${few(most)}`,
+      meanKl <= most ? [] : [`the mean KL to f32 is ${few(meanKl)}`],
+    );
+  }
+  if (config.window !== null || config.experts !== null || alikeKl === null) {
+    return {
+      bound: null,
+      agrees: Number.isFinite(meanKl),
+      why: Number.isFinite(meanKl) ? null : "The KL is no number.",
+    };
+  }
+  const most = tolerances.klActivations[dtype];
+  return verdict(
+    `mean KL to the same weights in f32 arithmetic at most ${few(most)}`,
+    alikeKl <= most ? [] : [`the mean KL to the same weights is ${few(alikeKl)}`],
+  );
+}
+
+function verdict(bound: string, faults: readonly string[]): Pick<Agreement, "bound" | "agrees" | "why"> {
+  const agrees = faults.length === 0;
+  return { bound, agrees, why: agrees ? null : `${faults.join("; ")} (allowed: ${bound}).` };
+}
