@@ -232,9 +232,10 @@ export async function agree(
   const model = await backend.load(subject.checkpoint, { dtype, context, room: ROWS * context });
   try {
     tell("logits");
-    const looked = await look(model, prompts, expected, alike);
+    const { own, ...looked } = await look(model, prompts, expected, alike);
     tell("drawing");
     const drawn = await draw(model, prompts, steps);
+    const stray = strayed(drawn, expected, own, dtype);
     const { eosIds } = subject.checkpoint.config;
     const margin = name === "demo" ? { of: expected.margins, least: tolerances.textMargin } : undefined;
     const seen = partings(
@@ -243,10 +244,22 @@ export async function agree(
       eosIds,
       margin ?? { of: expected.deviations, least: tolerances.greedyMargin },
     );
-    return { ...looked, texts, steps, ...seen, ...judge(name, subject, dtype, looked, seen.differences) };
+    return {
+      ...looked,
+      texts,
+      steps,
+      ...seen,
+      ...judge(name, subject, context, dtype, looked, seen.differences, stray),
+    };
   } finally {
     model.close();
   }
+}
+
+/** What a model's own logits choose at a step, and by how much, in standard deviations. */
+interface Choice {
+  readonly id: number;
+  readonly margin: number;
 }
 
 /** Logits of every step, the expected token given whatever was more likely. */
@@ -255,9 +268,16 @@ async function look(
   prompts: readonly Tokens[],
   { logits, ids, vocabulary }: Expected,
   alike: Expected | undefined,
-): Promise<Pick<Agreement, "rows" | "maxDifference" | "meanKl" | "worstKl" | "sameChoice" | "alikeKl">> {
+): Promise<
+  Pick<Agreement, "rows" | "maxDifference" | "meanKl" | "worstKl" | "sameChoice" | "alikeKl"> & {
+    readonly own: readonly (readonly Choice[])[];
+  }
+> {
+  const choices: Choice[][] = [];
   let [rows, maxDifference, sum, worstKl, same, alikeSum, alikeRows] = [0, 0, 0, 0, 0, 0, 0];
   for (const [number, exact] of logits.entries()) {
+    const chosen: Choice[] = [];
+    choices.push(chosen);
     if (exact.length === 0) continue;
     const unit = spread(exact);
     const count = exact.length / vocabulary;
@@ -273,7 +293,9 @@ async function look(
       const apart = divergence(expected, row);
       sum += apart;
       worstKl = Math.max(worstKl, apart);
-      if (argmax(row) === ids[number]![at]) same++;
+      const id = argmax(row);
+      chosen.push({ id, margin: lead(row, id) / spread(row) });
+      if (id === ids[number]![at]) same++;
       rows++;
       if (own !== undefined && at < shared && at < own.length / vocabulary) {
         alikeSum += divergence(own.subarray(at * vocabulary, (at + 1) * vocabulary), row);
@@ -285,7 +307,26 @@ async function look(
   }
   const meanKl = rows === 0 ? 0 : Math.max(0, sum / rows);
   const alikeKl = alikeRows === 0 ? null : Math.max(0, alikeSum / alikeRows);
-  return { rows, maxDifference, meanKl, worstKl, sameChoice: rows === 0 ? 1 : same / rows, alikeKl };
+  return { rows, maxDifference, meanKl, worstKl, sameChoice: rows === 0 ? 1 : same / rows, alikeKl, own: choices };
+}
+
+/** Where a device drew what its own logits do not choose, in a sentence; null when it never did. Rounded weights draw other texts
+ *  than the truth, and yet their own. */
+function strayed(
+  drawn: readonly Tokens[],
+  expected: Expected,
+  own: readonly (readonly Choice[])[],
+  dtype: DType,
+): string | null {
+  const least = dtype === "f32" ? tolerances.greedyMargin : tolerances.roundedRepeat;
+  for (const [text, choices] of own.entries()) {
+    const last = Math.min(common(drawn[text]!, expected.ids[text]!), choices.length - 1);
+    for (const [step, { id, margin }] of choices.slice(0, last + 1).entries()) {
+      if (drawn[text]![step] === id || margin <= least) continue;
+      return `text ${text} has the id ${drawn[text]![step]} at step ${step} where its own logits choose ${id}, by ${few(margin)} σ`;
+    }
+  }
+  return null;
 }
 
 /** The ids that a caller gets, drawn by the device, several texts at a time. */
@@ -346,10 +387,13 @@ const few = (value: number): string => value.toExponential(1);
 function judge(
   name: SubjectName,
   { checkpoint: { config } }: Subject,
+  longest: number,
   dtype: DType,
   { maxDifference, meanKl, alikeKl }: Pick<Agreement, "maxDifference" | "meanKl" | "alikeKl">,
   differences: readonly Difference[],
+  stray: string | null,
 ): Pick<Agreement, "bound" | "agrees" | "why"> {
+  const strays = stray === null ? [] : [stray];
   if (dtype === "f32") {
     const bound = `logits within ${few(tolerances.logits)} σ, ids equal but for ties`;
     const real = differences.filter(({ tie }) => !tie);
@@ -362,26 +406,24 @@ function judge(
             `text ${text} has the id ${found} at step ${step} where ${expected} leads by ${few(margin)}`,
         ),
     ];
-    return verdict(bound, faults);
+    return verdict(bound, faults.length === 0 ? strays : faults);
   }
   if (name === "demo") {
     const most = tolerances.klDemo[dtype];
     return verdict(
       `mean KL to f32 at most ${few(most)}`,
-      meanKl <= most ? [] : [`the mean KL to f32 is ${few(meanKl)}`],
+      meanKl <= most ? strays : [`the mean KL to f32 is ${few(meanKl)}`],
     );
   }
-  if (config.window !== null || config.experts !== null || alikeKl === null) {
-    return {
-      bound: null,
-      agrees: Number.isFinite(meanKl),
-      why: Number.isFinite(meanKl) ? null : "The KL is no number.",
-    };
+  const chosen = config.experts !== null || (config.window !== null && config.window < longest);
+  if (chosen || alikeKl === null) {
+    const faults = Number.isFinite(meanKl) ? strays : ["the KL is no number"];
+    return { ...verdict("draws from its own logits", faults), bound: null };
   }
   const most = tolerances.klActivations[dtype];
   return verdict(
     `mean KL to the same weights in f32 arithmetic at most ${few(most)}`,
-    alikeKl <= most ? [] : [`the mean KL to the same weights is ${few(alikeKl)}`],
+    alikeKl <= most ? strays : [`the mean KL to the same weights is ${few(alikeKl)}`],
   );
 }
 

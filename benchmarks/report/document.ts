@@ -16,7 +16,9 @@ export interface Block {
   readonly tables?: readonly Table[];
 }
 
-const cell = (content: string): string => content.replaceAll("|", "\\|").replaceAll("\n", " ");
+/** Angle brackets would be HTML on the documentation's pages. */
+const cell = (content: string): string =>
+  content.replaceAll("|", "\\|").replaceAll("\n", " ").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(" | ")} |`;
 
 /** `images`: the folder of the charts, as the page reaches it; null: none are shown. */
@@ -67,11 +69,11 @@ a { color: var(--link); } nav { display: flex; flex-wrap: wrap; gap: 4px 14px; m
 .table:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: collapse; font-size: 0.85rem; width: 100%; }
 th, td { padding: 5px 10px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-td { min-width: 4.5em; } tbody tr:last-child td { border-bottom: 0; } th { white-space: nowrap; color: var(--quiet); font-weight: 600; }
+td { white-space: nowrap; } td.long { white-space: normal; min-width: 24em; } tbody tr:last-child td { border-bottom: 0; } th { white-space: nowrap; color: var(--quiet); font-weight: 600; }
 code { font-size: 0.85em; overflow-wrap: anywhere; }`;
 
-/** One page that opens by a double click: no scripts, nothing fetched. */
-export function html(title: string, lead: string, blocks: readonly Block[]): string {
+/** One page that opens by a double click: no scripts, nothing fetched. The first block is about the whole. */
+export function html(title: string, lead: string, [about, ...blocks]: readonly Block[]): string {
   const parts = blocks.map(({ level, title, text = [], charts = [], tables = [] }) =>
     [
       `<section aria-labelledby="${anchor(title)}">`,
@@ -99,6 +101,7 @@ ${chartStyle}
 <main>
 <h1>${escaped(title)}</h1>
 <p class="quiet">${inline(lead)}</p>
+${(about?.text ?? []).map((paragraph) => `<p>${inline(paragraph)}</p>`).join("\n")}
 <nav aria-label="Parts of this report">${links.join(" ")}</nav>
 ${parts.join("\n")}
 </main>
@@ -107,13 +110,14 @@ ${parts.join("\n")}
 `;
 }
 
+/** Figures stay on their line; sentences do not. */
+const wide = (content: string): string => `<td${content.length > 48 ? ' class="long"' : ""}>${inline(content)}</td>`;
+
 function tableHtml(title: string, head: readonly string[], rows: Table["rows"]): string {
-  const cells = (tag: string, list: readonly string[], more = ""): string =>
-    list.map((one) => `<${tag}${more}>${inline(one)}</${tag}>`).join("");
   return [
     `<div class="table" role="region" aria-label="${escaped(title)}" tabindex="0"><table>`,
-    `<thead><tr>${cells("th", head, ' scope="col"')}</tr></thead>`,
-    `<tbody>${rows.map((one) => `<tr>${cells("td", one)}</tr>`).join("\n")}</tbody>`,
+    `<thead><tr>${head.map((one) => `<th scope="col">${inline(one)}</th>`).join("")}</tr></thead>`,
+    `<tbody>${rows.map((one) => `<tr>${one.map(wide).join("")}</tr>`).join("\n")}</tbody>`,
     "</table></div>",
   ].join("\n");
 }

@@ -125,7 +125,7 @@ function agreementBlock({ gates }: Results): Block[] {
     {
       ...{ level: 3, title: "Agreement, before anything was timed" },
       text: [
-        "f32: how many ids drawn greedily are those of the reference (a tie is a choice whose margin is below the tolerance), and how far apart logits are at most, in standard deviations. Rounded weights: mean KL in nats to the reference in f32, and to the reference with the same weights, which is what the arithmetic alone costs. [Far more of it](agreement.md).",
+        "f32: how many ids drawn greedily are those of the reference (a tie is a choice whose margin is below the tolerance), and how far apart logits are at most, in standard deviations. Rounded weights: mean KL in nats to the reference in f32, and to the reference with the same weights, which is what the arithmetic alone costs. The [agreement report](agreement.md) has far more.",
       ],
       tables: [{ head: ["checkpoint", "weights", ...engines], rows }],
     },
