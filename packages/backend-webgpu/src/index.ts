@@ -10,10 +10,10 @@ import {
   recovering,
   type Source,
 } from "@doge-lm/core";
+import { assertKnownAnswer } from "@doge-lm/core/backend-kit";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
-import { assertKnownAnswer } from "./known-answer.ts";
 import { chooseVariant, describeVariant, type Variant } from "./variant.ts";
 
 export type * from "@doge-lm/core";
@@ -59,7 +59,7 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
           lazy: found.software,
         });
         const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
-        await assertKnownAnswer(backend);
+        await assertKnownAnswer(backend, "This GPU");
         if (signal?.aborted) throw aborted(signal, "webgpu");
         return checked(backend);
       } catch (error) {
