@@ -64,9 +64,10 @@ async function perform(task: Task, engine: Engine): Promise<unknown> {
     case "time": {
       const { shape, moe, dtype, prompt, decode, rows, reps, contexts } = task;
       const watch = new Watch();
-      const providers = [await engine.provider(watch)];
+      const provider = await engine.provider(watch);
+      const from = { providers: [provider], choosing: { wanted: provider.name, spares: [] }, watch };
       const plan = { prompt, decode, rows, reps, contexts };
-      return bench({ shape, moe, dtype, ...plan, routing: undefined, providers, watch, tell });
+      return bench({ shape, moe, dtype, ...plan, routing: undefined, ...from, tell });
     }
     case "kernels":
       return benchKernels(tell);
