@@ -92,7 +92,7 @@ function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise
 }
 
 /** How an engine agrees, in a line. */
-export function agreementLine(result: GateResult): string {
+function agreementLine(result: GateResult): string {
   const { engine, subject, dtype, agrees, why, sameTokens, texts, steps, ties, maxDifference, meanKl, alikeKl } =
     result;
   const measured =

@@ -62,7 +62,7 @@ keep window.
 `;
 
 function blocksOf(results: AgreementResults, title: string): Block[] {
-  const { machine, baseline, engines, entries, failures, commit, date } = results;
+  const { machine, baseline, engines, entries, failures } = results;
   const demo = entries.filter(({ subject }) => subject === "demo");
   const others = entries.filter(({ subject }) => subject !== "demo");
   const wrong = entries.filter(({ agrees }) => !agrees).length;
@@ -76,8 +76,12 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
     {
       ...{ level: 2, title },
       text: [
-        `${machine.system}, Node ${machine.node}, at ${commit} (${date}). ${verdict}`,
-        `The ${texts.toLocaleString("en-US")} texts are those that ${baseline.engine} draws in f32, which is held to the ${baseline.truth} on ${baseline.texts} of them, ${baseline.steps} tokens each: ${baseline.sameTokens.toLocaleString("en-US")} of ${(baseline.texts * baseline.steps).toLocaleString("en-US")} ids equal, ${baseline.ties} ties, logits ${small(baseline.maxDifference)} σ apart at most. Logits and KL are against the ${baseline.truth} itself.`,
+        `${machine.system}, Node ${machine.node}, at ${measuredAt(results)}. ${verdict}`,
+        ...(baseline === null
+          ? []
+          : [
+              `The ${texts.toLocaleString("en-US")} texts are those that ${baseline.engine} draws in f32, which is held to the ${baseline.truth} on ${baseline.texts} of them, ${baseline.steps} tokens each: ${baseline.sameTokens.toLocaleString("en-US")} of ${(baseline.texts * baseline.steps).toLocaleString("en-US")} ids equal, ${baseline.ties} ties, logits ${small(baseline.maxDifference)} σ apart at most. Logits and KL are against the ${baseline.truth} itself.`,
+            ]),
         ...absent.map((one) => `Not here: ${one.engine}. ${one.available ? "" : one.why}`),
       ],
       tables:
@@ -95,6 +99,9 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
     { level: 3, title: "Random checkpoints, dense and with experts", tables: randomTables(others) },
   ];
 }
+
+const measuredAt = ({ entries }: AgreementResults): string =>
+  [...new Set(entries.map(({ commit, date }) => `${commit} (${date})`))].join(", ");
 
 const heldTo = ({ bound, agrees }: AgreementEntry): string =>
   bound === null ? "–" : agrees ? "holds" : "**does not hold**";
@@ -206,14 +213,14 @@ const cellsOf = ({ text, step, expected, found, margin, deviations, tie, behindE
 ];
 
 /** All first differences of a machine; those of random checkpoints by their ids. */
-function listOf({ entries, commit, date }: AgreementResults, title: string): string {
+function listOf(results: AgreementResults, title: string): string {
   const lines = [
     `# First differences on ${title}`,
     "",
-    `Made by \`npm run agreement\` at ${commit} (${date}); [what this is](../../../docs/agreement.md). Text, step: id of the baseline, id found, the baseline's margin there in logits and in standard deviations.`,
+    `Made by \`npm run agreement\` at ${measuredAt(results)}; [what this is](../../../docs/agreement.md). Text, step: id of the baseline, id found, the baseline's margin there in logits and in standard deviations.`,
     "",
   ];
-  for (const { engine, dtype, subject, differences } of entries) {
+  for (const { engine, dtype, subject, differences } of results.entries) {
     if (differences.length === 0) continue;
     lines.push(`## ${engine}, ${dtype}, ${titleOf(subject)}`, "", "```text");
     for (const { text, step, expected, found, margin, deviations, tie, behindEnd } of differences) {

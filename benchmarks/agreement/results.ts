@@ -1,19 +1,20 @@
 // The filed results of `npm run agreement`: one JSON file per machine, a line for each first difference.
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DType } from "@doge-lm/core";
 import type { Agreement, Difference } from "../compare.ts";
-import { type EngineResult, type Failure, type Origin, type Results, slug, writeWhole } from "../results.ts";
+import { type EngineResult, type Failure, machine, type Origin, type Results, slug, writeWhole } from "../results.ts";
 import type { SubjectName } from "../subjects.ts";
 
-export interface AgreementEntry extends Agreement {
+export interface AgreementEntry extends Agreement, Origin {
   readonly engine: string;
   readonly subject: SubjectName;
   readonly dtype: DType;
 }
 
-export interface AgreementResults extends Origin {
+export interface AgreementResults {
   readonly machine: Results["machine"];
-  /** Who drew the texts that all are compared with, and how it was held to the truth. */
+  /** Who drew the texts that all are compared with, and how it was held to the truth; null until the demo model was part of a run. */
   readonly baseline: {
     readonly engine: string;
     readonly truth: string;
@@ -22,7 +23,7 @@ export interface AgreementResults extends Origin {
     readonly sameTokens: number;
     readonly ties: number;
     readonly maxDifference: number;
-  };
+  } | null;
   readonly engines: readonly EngineResult[];
   readonly entries: readonly AgreementEntry[];
   readonly failures: readonly Failure[];
@@ -58,6 +59,13 @@ export function fileAgreement(folder: string, results: AgreementResults): string
   );
   writeWhole(file, `${text}\n`);
   return file;
+}
+
+/** This machine's results so far. */
+export function readAgreement(folder: string): AgreementResults {
+  const file = join(folder, `${slug()}.json`);
+  const empty = { machine: machine(), baseline: null, engines: [], entries: [], failures: [] };
+  return existsSync(file) ? { ...parseAgreement(JSON.parse(readFileSync(file, "utf8"))), machine: machine() } : empty;
 }
 
 /** As filed. */

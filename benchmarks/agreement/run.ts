@@ -9,11 +9,11 @@ import { type Children, type Outcome, run } from "../child.ts";
 import { agreeing, type Expected, joined, within } from "../compare.ts";
 import type { Engine } from "../engines.ts";
 import { writeReports } from "../report.ts";
-import { committed, type EngineResult, type Failure, machine, origin, writeWhole } from "../results.ts";
+import { committed, type EngineResult, type Failure, machine, origin, replaced, writeWhole } from "../results.ts";
 import { fixtureSubjects, type SubjectName, titleOf } from "../subjects.ts";
 import type { Extent } from "../tasks.ts";
 import { agreementFiles } from "./report.ts";
-import { type AgreementEntry, type AgreementResults, fileAgreement } from "./results.ts";
+import { type AgreementEntry, type AgreementResults, fileAgreement, readAgreement } from "./results.ts";
 
 const help = `Hold every backend that is here to the reference, with every dtype, on the demo model, random checkpoints of every layout
 and the shape of Doge-20M, and compare the texts it draws with 1,000 texts of 64 tokens. Takes some minutes; writes
@@ -23,12 +23,13 @@ benchmarks/results/agreement and docs/agreement.md.
 
   --texts 1000 --steps 64     texts that fast backends draw, and their tokens
   --few 50 --fewer 32         the same of the reference and of software adapters, and of the logits that are looked at
-  --only "wasm,webgpu"        engines by name
+  --only "wasm,webgpu"        engines by name: these alone are compared anew, as are the dtypes and checkpoints that are named
   --dtypes f32,q8             those of f32,bf16,q8,q4
   --subjects demo,fixture:native,"shape:20m moe"
   --out FOLDER                instead of the committed one: results and pages go there
   --engines MODULE            engines of your own, in a module like benchmarks/engines.ts`;
 
+const ALL_DTYPES = "f32,bf16,q8,q4";
 const string = { type: "string" } as const;
 const { values: flags } = parseArgs({
   options: {
@@ -37,7 +38,7 @@ const { values: flags } = parseArgs({
     few: { ...string, default: "50" },
     fewer: { ...string, default: "32" },
     only: string,
-    dtypes: { ...string, default: "f32,bf16,q8,q4" },
+    dtypes: { ...string, default: ALL_DTYPES },
     subjects: string,
     out: string,
     engines: string,
@@ -130,27 +131,25 @@ for (const { name, slow = false } of module.engines) {
   say(`${name}: ${present.available ? present.device : `not here. ${present.why}`}`);
 }
 
-// The texts, and what shows that they are the truth's.
-const someLooked = Math.min(few, texts);
-const exact = await expected(truth, "demo", "f32", {
-  texts: someLooked,
-  steps: fewer,
-  looked: someLooked,
-  lookedSteps: fewer,
-});
-say(`${truth}: ${someLooked} texts of ${fewer} tokens`);
-const drawn = await expected(base, "demo", "f32", { texts, steps, looked: someLooked, lookedSteps: fewer });
-say(`${base}: ${texts} texts of ${steps} tokens`);
-const held = agreeing(exact, drawn);
-const baseline: AgreementResults["baseline"] = { engine: base, truth, texts: someLooked, steps: fewer, ...held.found };
-if (held.why !== null) {
-  say(`The texts of ${base} are not those of ${truth}: ${held.why}`);
-  process.exit(1);
+/** The texts, and what shows that they are the truth's. */
+async function demoTexts(): Promise<{ demo: Expected; baseline: NonNullable<AgreementResults["baseline"]> }> {
+  const short = { texts: someLooked, steps: fewer, looked: someLooked, lookedSteps: fewer };
+  const exact = await expected(truth, "demo", "f32", short);
+  say(`${truth}: ${someLooked} texts of ${fewer} tokens`);
+  const drawn = await expected(base, "demo", "f32", { ...short, texts, steps });
+  say(`${base}: ${texts} texts of ${steps} tokens`);
+  const { why, found, joined } = agreeing(exact, drawn);
+  if (why !== null) {
+    say(`The texts of ${base} are not those of ${truth}: ${why}`);
+    process.exit(1);
+  }
+  say(
+    `${base} draws what ${truth} draws: ${found.sameTokens} of ${someLooked * fewer} ids, ${found.ties} ties, logits ${found.maxDifference.toExponential(1)} σ apart at most`,
+  );
+  return { demo: joined, baseline: { engine: base, truth, texts: someLooked, steps: fewer, ...found } };
 }
-say(
-  `${base} draws what ${truth} draws: ${baseline.sameTokens} of ${someLooked * fewer} ids, ${baseline.ties} ties, logits ${baseline.maxDifference.toExponential(1)} σ apart at most`,
-);
-const demo: Expected = held.joined;
+const someLooked = Math.min(few, texts);
+const texted = subjects.includes("demo") ? await demoTexts() : null;
 
 const truths = new Map<string, Promise<Expected>>();
 function truthOf(subject: SubjectName, dtype: DType): Promise<Expected> {
@@ -175,7 +174,7 @@ await pooled(tasks, async ({ engine, subject, dtype }) => {
     looked: name === truth ? someLooked : Math.min(LOOKED_SMALL, someLooked),
     lookedSteps: fewer,
   };
-  const whole = subject === "demo" ? demo : await truthOf(subject, "f32");
+  const whole = subject === "demo" ? texted!.demo : await truthOf(subject, "f32");
   const asked = subject === "demo" && small ? within(whole, smaller) : whole;
   const alike = subject === "demo" || dtype === "f32" ? undefined : await truthOf(subject, dtype);
   const what = `${dtype} on the ${titleOf(subject)}`;
@@ -186,21 +185,39 @@ await pooled(tasks, async ({ engine, subject, dtype }) => {
     fail(name, what, "failed", outcome.why);
     return;
   }
-  const entry = { engine: name, subject, dtype, ...outcome.value };
+  const entry = { engine: name, subject, dtype, ...outcome.value, ...origin() };
   entries.push(entry);
   if (!entry.agrees) fail(name, what, "disagrees", entry.why!);
   const ids = `${entry.sameTexts} of ${entry.texts} texts of ${entry.steps} tokens equal`;
   say(`${name}, ${what}: ${entry.maxDifference.toExponential(1)} σ, KL ${entry.meanKl.toExponential(1)}, ${ids}`);
 });
-// In the order of the plan, whoever was done first.
-const order = tasks.map(({ engine, subject, dtype }) => `${engine.name} ${subject} ${dtype}`);
-entries.sort(
-  (a, b) => order.indexOf(`${a.engine} ${a.subject} ${a.dtype}`) - order.indexOf(`${b.engine} ${b.subject} ${b.dtype}`),
-);
+
+const folder = flags.out ?? join(committed, "agreement");
+// A run of a part replaces that part.
+const isPart = [flags.only, flags.subjects].some((part) => part !== undefined) || flags.dtypes !== ALL_DTYPES;
+const before = isPart ? readAgreement(folder) : null;
+const made = new Set(tasks.map(({ engine, subject, dtype }) => `${engine.name}, ${dtype} on the ${titleOf(subject)}`));
+const kept = (engine: string, what: string): boolean => !made.has(`${engine}, ${what}`);
+const merged = [
+  ...(before?.entries ?? []).filter(({ engine, dtype, subject }) =>
+    kept(engine, `${dtype} on the ${titleOf(subject)}`),
+  ),
+  ...entries,
+];
+/** By checkpoint, engine and dtype, whoever was done first. */
+const rank = ({ engine, subject, dtype }: AgreementEntry): number =>
+  1000 * ["demo", ...fixtureSubjects, "shape:20m", "shape:20m moe"].indexOf(subject) +
+  10 * module.engines.findIndex(({ name }) => name === engine) +
+  ALL_DTYPES.split(",").indexOf(dtype);
+merged.sort((a, b) => rank(a) - rank(b));
+let known = before?.engines ?? [];
+for (const one of engines) known = replaced(known, one, ({ engine }) => engine);
 
 tell("");
-const folder = flags.out ?? join(committed, "agreement");
-const file = fileAgreement(folder, { machine: machine(), ...origin(), baseline, engines, entries, failures });
+const file = fileAgreement(folder, {
+  ...{ machine: machine(), baseline: texted?.baseline ?? before?.baseline ?? null, engines: known, entries: merged },
+  failures: [...(before?.failures ?? []).filter(({ engine, what }) => kept(engine, what)), ...failures],
+});
 say(file);
 if (flags.out === undefined) say(writeReports(committed, "docs").join("\n"));
 else for (const [path, content] of agreementFiles(folder, folder)) writeWhole(path, content);

@@ -89,7 +89,7 @@ function failureBlock({ failures }: Results): Block[] {
 }
 
 /** A cell of each engine and dtype: how it agreed before it was timed. */
-export function agreementCell({
+function agreementCell({
   dtype,
   sameTokens,
   texts,
