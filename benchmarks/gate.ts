@@ -1,11 +1,11 @@
 // Agreement before speed: what every engine is held to before anything of it is timed, made once for each engine, dtype and checkpoint.
 import type { DType } from "@doge-lm/core";
 import { type Children, run } from "./child.ts";
-import { type Expected, within } from "./compare.ts";
 import type { Here } from "./plan.ts";
 import { type GateResult, origin } from "./results.ts";
 import { type SubjectName, titleOf } from "./subjects.ts";
 import type { Extent } from "./tasks.ts";
+import { type Expected, within } from "./truth.ts";
 
 export type Verdict =
   | { readonly agrees: true }

@@ -1,10 +1,11 @@
 // What a child process can be asked for, and what each task gives.
 import type { DType } from "@doge-lm/core";
 import type { BenchResult } from "../apps/cli/src/bench/run.ts";
-import type { Agreement, Expected } from "./compare.ts";
+import type { Agreement } from "./compare.ts";
 import type { GpuKernelResult } from "./gpu-kernels.ts";
 import type { KernelResult, Origin } from "./results.ts";
 import type { SubjectName } from "./subjects.ts";
+import type { Expected } from "./truth.ts";
 
 /** What an engine says of itself. */
 export type Present =

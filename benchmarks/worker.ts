@@ -3,12 +3,13 @@ import { pathToFileURL } from "node:url";
 import { type Backend, checked, DogeError } from "@doge-lm/core";
 import { Watch } from "../apps/cli/src/bench/gpu.ts";
 import { bench } from "../apps/cli/src/bench/run.ts";
-import { agree, expect } from "./compare.ts";
+import { agree } from "./compare.ts";
 import type { Engine } from "./engines.ts";
 import { benchGpuKernels, KernelWatch } from "./gpu-kernels.ts";
 import { benchKernels } from "./kernels.ts";
 import { openSubject } from "./subjects.ts";
 import type { Present, Task } from "./tasks.ts";
+import { expect } from "./truth.ts";
 
 const send = (message: object): Promise<void> =>
   new Promise((resolve) => process.send!(message, undefined, {}, () => resolve()));

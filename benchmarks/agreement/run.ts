@@ -6,12 +6,12 @@ import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import type { DType } from "@doge-lm/core";
 import { type Children, type Outcome, run } from "../child.ts";
-import { agreeing, type Expected, joined, within } from "../compare.ts";
 import type { Engine } from "../engines.ts";
 import { writeReports } from "../report.ts";
 import { committed, type EngineResult, type Failure, machine, origin, replaced, writeWhole } from "../results.ts";
 import { fixtureSubjects, type SubjectName, titleOf } from "../subjects.ts";
 import type { Extent } from "../tasks.ts";
+import { agreeing, type Expected, joined, within } from "../truth.ts";
 import { agreementFiles } from "./report.ts";
 import { type AgreementEntry, type AgreementResults, fileAgreement, readAgreement } from "./results.ts";
 

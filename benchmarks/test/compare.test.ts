@@ -4,9 +4,10 @@ import { checked } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
 import { afterAll, describe, expect, test } from "vitest";
 import { openDemoModel } from "../../packages/conformance/src/demo.ts";
-import { agree, agreeing, expect as drawn, type Expected, joined, within } from "../compare.ts";
+import { agree } from "../compare.ts";
 import { ordinary, plan, quick } from "../plan.ts";
 import { fixtureSubjects, openSubject, titleOf } from "../subjects.ts";
+import { agreeing, expect as drawn, type Expected, joined, within } from "../truth.ts";
 
 const nothing = (): void => {};
 const closers: (() => Promise<void>)[] = [];
