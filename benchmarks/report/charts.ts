@@ -181,7 +181,7 @@ export function lines(name: string, title: string, unit: string, over: string, l
   for (const { name: label, colour, points } of list) {
     parts.push(mark(colour, MARGIN + 6, y + 10), text(MARGIN + 18, y + 14, label));
     parts.push(
-      text(WIDTH - MARGIN, y + 14, points.map(([, value]) => number(value)).join("  "), "quiet number", "end"),
+      text(WIDTH - MARGIN, y + 14, points.map(([, value]) => number(value)).join("\u2002"), "quiet number", "end"),
     );
     y += 20;
   }

@@ -34,7 +34,7 @@ function aboutOf({ machine, models, gates, failures, peers, tokenizer }: Results
   const wrong = failures.filter(({ kind }) => kind === "disagrees").length;
   const verdict =
     gates.length === 0
-      ? "Nothing was compared."
+      ? "Nothing was compared with the reference in this run."
       : wrong === 0
         ? `**Everything that was timed agreed first**: ${gates.length} comparisons with the reference.`
         : `**${wrong} timings were refused, since the results disagree with the reference.**`;
