@@ -1,4 +1,4 @@
-// Every figure of a machine as one line, for those who draw their own plots (RFC 4180).
+// Every figure of a machine as one line, for those who draw their own plots.
 import type { Results } from "../results.ts";
 
 const HEAD = [
@@ -60,5 +60,5 @@ export function csv({ models, gates, failures, kernels, gpuKernels, peers }: Res
       lines.push({ ...common, what: "decode", context, tokensPerSecond });
     }
   }
-  return `${[HEAD.join(","), ...lines.map((line) => HEAD.map((name) => field(line[name])).join(","))].join("\r\n")}\r\n`;
+  return `${[HEAD.join(","), ...lines.map((line) => HEAD.map((name) => field(line[name])).join(","))].join("\n")}\n`;
 }
