@@ -179,6 +179,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "check.ts"), ...args]));
     break;
   }
+  case "release": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "tools", "release.ts"), ...args]));
+    break;
+  }
   case "bench":
   case "agreement": {
     ensureInstalled("all");
@@ -231,6 +237,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, agreement, report, peers, soak, tokenizer, demo-html, web or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, release, bench, agreement, report, peers, soak, tokenizer, demo-html, web or exec.`,
     );
 }

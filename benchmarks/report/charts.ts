@@ -82,7 +82,8 @@ function frame(name: string, title: string, description: string, height: number,
 }
 
 /** A chart as a file of its own. */
-export const standalone = ({ svg }: Chart): string => `${svg.replace("\n", `\n<style>\n${chartStyle}\n</style>\n`)}\n`;
+export const standalone = ({ svg }: Chart): string =>
+  `${svg.replace("</desc>\n", `</desc>\n<style>\n${chartStyle}\n</style>\n`)}\n`;
 
 /** Words of a title on as many lines as they need. */
 function wrapped(content: string, most: number): string[] {
