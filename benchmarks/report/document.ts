@@ -16,9 +16,14 @@ export interface Block {
   readonly tables?: readonly Table[];
 }
 
-/** Angle brackets would be HTML on the documentation's pages. */
+/** Angle brackets would be HTML on the documentation's pages, but for those in code. */
 const cell = (content: string): string =>
-  content.replaceAll("|", "\\|").replaceAll("\n", " ").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  content
+    .replaceAll("|", "\\|")
+    .replaceAll("\n", " ")
+    .split(/(`[^`]*`)/)
+    .map((part) => (part.startsWith("`") ? part : part.replaceAll("<", "&lt;").replaceAll(">", "&gt;")))
+    .join("");
 const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(" | ")} |`;
 
 /** `images`: the folder of the charts, as the page reaches it; null: none are shown. */
