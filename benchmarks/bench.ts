@@ -13,6 +13,8 @@ import { measureSizes } from "./sizes.ts";
 const PARTS = ["models", "kernels", "tokenizer", "sizes", "peers"] as const;
 type Part = (typeof PARTS)[number];
 
+const TIME_IS_UP = "The time of this run was up; --minutes gives it more.";
+
 export const help = `Check and time every backend that is here, file the results and make the report.
 
   npm run bench                                 everything, in under 15 minutes on 2 cores
@@ -21,7 +23,7 @@ export const help = `Check and time every backend that is here, file the results
 
   --shapes 20m,60m   --dtypes f32,q8,q4   --contexts 16,512,2048   --rows 1,8   --moe   --reps 3
   --only "wasm,webgpu"       engines by name
-  --minutes 13               what has not begun by then is left out, and named
+  --minutes 12               what has not begun by then is left out, and named
   --out FOLDER               where results and report go instead of benchmarks/results
   --through "taskset -c 0"   a program that everything timed is started by
   --engines MODULE           engines of your own, in a module like benchmarks/engines.ts
@@ -67,7 +69,7 @@ export async function runBench(flags: BenchFlags, named: readonly string[]): Pro
   const isQuick = flags.quick === true;
   const parts = new Set<Part>(named.length > 0 ? (named as Part[]) : isQuick ? ["models", "tokenizer"] : PARTS);
   const folder = flags.out ?? (isQuick ? ".cache/bench" : flags.committed);
-  const end = performance.now() + 60_000 * Number(flags.minutes ?? (isQuick ? 1.5 : 13));
+  const end = performance.now() + 60_000 * Number(flags.minutes ?? (isQuick ? 1.5 : 12));
   const children: Children = { engines: flags.engines, through: flags.through?.split(" "), tell };
   const programs: Programs = { through: children.through ?? [], say, tell };
   // Peers are kept when they are not there to be timed anew.
@@ -75,14 +77,15 @@ export async function runBench(flags: BenchFlags, named: readonly string[]): Pro
   const results = named.length > 0 ? before : { ...empty(), peers: before.peers };
   const failures: Failure[] = [];
 
+  // What takes the same time everywhere goes first: the rest knows how much is left.
+  if (parts.has("tokenizer")) results.tokenizer = (await benchTokenizer(programs, failures)) ?? results.tokenizer;
+  if (parts.has("sizes")) results.sizes = (await measureSizes(say, failures)) ?? results.sizes;
   if (parts.has("models") || parts.has("kernels")) {
     const bench = new Bench(children, flags, results, failures, end);
     await bench.probe();
     if (parts.has("models")) await bench.models(wishesOf(flags, isQuick ? quick : ordinary));
     if (parts.has("kernels")) await bench.kernels();
   }
-  if (parts.has("tokenizer")) results.tokenizer = (await benchTokenizer(programs, failures)) ?? results.tokenizer;
-  if (parts.has("sizes")) results.sizes = (await measureSizes(say, failures)) ?? results.sizes;
   if (parts.has("peers")) {
     const minutes = (end - performance.now()) / 60_000;
     for (const result of await benchPeers(programs, flags, minutes, failures)) {
@@ -179,7 +182,7 @@ class Bench {
       const here = this.#here.find(({ name }) => name === engine)!;
       const title = timingTitle(timing);
       if (performance.now() > this.#end) {
-        this.#fail(engine, title, "left out", "The time of this run was up; --minutes gives it more.");
+        this.#fail(engine, title, "left out", TIME_IS_UP);
         continue;
       }
       const verdict = await gate.passes(here, dtype, shapeSubject(timing));
@@ -228,14 +231,19 @@ class Bench {
     };
     const names = this.#here.map(({ name }) => name);
     const options = { seconds: 240, timed: true };
-    if (names.includes("wasm") && performance.now() < this.#end) {
+    const inTime = (engine: string): boolean => {
+      const there = names.includes(engine);
+      if (there && performance.now() > this.#end) this.#fail(engine, "kernels", "left out", TIME_IS_UP);
+      return there && performance.now() <= this.#end;
+    };
+    if (inTime("wasm")) {
       const outcome = await run({ kind: "kernels", engine: "wasm" }, this.#children, options);
       note("wasm", outcome, (value) => {
         this.#results.kernels = value.map((one) => ({ ...one, ...origin() }));
         say(`${value.length} kernels of wasm`);
       });
     }
-    if (names.includes("webgpu") && performance.now() < this.#end) {
+    if (inTime("webgpu")) {
       for (const dtype of ["f32", "q8"] as const) {
         const task = { kind: "gpu-kernels", engine: "webgpu", shape: "20m", dtype } as const;
         note("webgpu", await run(task, this.#children, options), (value) => {

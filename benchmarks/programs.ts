@@ -100,7 +100,7 @@ export async function benchPeers(
   for (const shape of flags.shapes?.split(",") ?? ["60m"]) {
     const { reps = "3" } = flags;
     const args = [join("benchmarks", "peers", "run.mjs"), "--shape", shape, "--threads", "1", "--reps", reps, "--json"];
-    const outcome = await printed([...args, ...given], programs, 60 * Math.max(2, minutes));
+    const outcome = await printed([...args, ...given], programs, 60 * (minutes + 1));
     if ("why" in outcome) return fail("failed", outcome.why);
     for (const line of lines(outcome.text)) {
       if ("engine" in line) found.push({ ...(line as PeerResult), ...origin() });

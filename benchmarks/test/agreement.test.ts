@@ -18,12 +18,12 @@ describe("a run", () => {
   let result: { status: number | null; stdout: string };
   let results: AgreementResults;
   beforeAll(() => {
-    const few = ["--texts", "8", "--steps", "6", "--few", "4", "--fewer", "4", "--dtypes", "f32,q8"];
-    const some = ["--subjects", "demo,fixture:native,fixture:moe", "--only", "honest,blurred,lying,absent,reference"];
+    const few = ["--texts", "4", "--steps", "6", "--few", "3", "--fewer", "4", "--dtypes", "f32,q8"];
+    const some = ["--subjects", "demo,fixture:native", "--only", "honest,blurred,lying,absent"];
     const args = [...program, ...few, ...some, "--engines", here("engines.ts"), "--out", folder];
     result = spawnSync(process.execPath, args, { encoding: "utf8" });
     results = parseAgreement(JSON.parse(readFileSync(join(folder, `${slug()}.json`), "utf8")));
-  }, 240_000);
+  }, 600_000);
 
   const found = (engine: string, dtype: string, subject = "demo") =>
     results.entries.find((one) => one.engine === engine && one.dtype === dtype && one.subject === subject)!;
@@ -34,24 +34,23 @@ describe("a run", () => {
     expect(result.stdout).toMatch(/^disagrees: lying, f32 on the native \(random\)\. text 0 has the id /m);
     // Other weights draw other texts, and yet from their own logits.
     const stray =
-      /^disagrees: lying, q8 on the moe \(random\)\. text \d has the id \d+ at step 3 where its own logits /m;
+      /^disagrees: lying, q8 on the native \(random\)\. text \d has the id \d+ at step 3 where its own logits /m;
     expect(result.stdout).toMatch(stray);
-    expect(result.stdout).toContain("honest draws what reference draws: 16 of 16 ids, 0 ties");
-    expect(results.failures.length).toBeGreaterThanOrEqual(6);
+    expect(result.stdout).toContain("honest draws what reference draws: 12 of 12 ids, 0 ties");
+    expect(results.failures.length).toBeGreaterThanOrEqual(4);
     expect(results.failures.every(({ engine }) => ["blurred", "lying"].includes(engine))).toBe(true);
   });
 
   test("has every engine that is here, dtype and checkpoint; the reference is its own truth", () => {
-    expect(results.entries).toHaveLength(4 * 2 * 3);
-    expect(found("honest", "f32")).toMatchObject({ agrees: true, sameTokens: 16, texts: 4, maxDifference: 0 });
-    expect(found("reference", "q8", "fixture:native")).toMatchObject({ agrees: true, alikeKl: 0 });
-    expect(found("reference", "q8", "fixture:moe").bound).toBeNull();
-    expect(found("blurred", "f32")).toMatchObject({ sameTexts: 4, agrees: false });
+    expect(results.entries).toHaveLength(3 * 2 * 2);
+    expect(found("honest", "f32")).toMatchObject({ agrees: true, sameTokens: 12, texts: 3, maxDifference: 0 });
+    expect(found("honest", "q8", "fixture:native")).toMatchObject({ agrees: true, alikeKl: 0 });
+    expect(found("blurred", "f32")).toMatchObject({ sameTexts: 3, agrees: false });
   });
 
   test("lists each first difference with the margin there", () => {
     const { differences } = found("lying", "f32");
-    expect(differences).toHaveLength(4);
+    expect(differences).toHaveLength(3);
     for (const { step, margin, tie, expected, found } of differences) {
       expect([step, found, tie]).toEqual([3, expected + 1, false]);
       expect(margin).toBeGreaterThan(1e-3);
@@ -60,7 +59,7 @@ describe("a run", () => {
     expect(list).toMatch(/## lying, f32, demo model\n\n```text\n0, 3: \d+ \d+ [\d.]+ [\d.]+/);
     const page = readFileSync(join(folder, "agreement.md"), "utf8");
     expect(page).toMatch(/\| lying \| f32 \| .* \| \*\*does not hold\*\* \|/);
-    expect(page).toMatch(/\| honest \| f32 \| 0 σ \| 0 \| 0 \| 100\.0 % \| 16 \| 4 of 4 \| 16 of 16 \| 0 \| holds \|/);
+    expect(page).toMatch(/\| honest \| f32 \| 0 σ \| 0 \| 0 \| 100\.0 % \| 12 \| 3 of 3 \| 12 of 12 \| 0 \| holds \|/);
   });
 
   test("its pages are what its file gives", () => {

@@ -14,6 +14,7 @@ const folder = mkdtempSync(join(tmpdir(), "doge-bench-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const common = ["--disable-warning=ExperimentalWarning"];
 const bench = ["models", "--shapes", "tiny", "--dtypes", "f32", "--engines", here("engines.ts"), "--out", folder];
+const only = ["--only", "honest,blurred,lying,dying,absent"];
 const program = [...common, here("../run.ts")];
 
 describe("a run", () => {
@@ -21,9 +22,9 @@ describe("a run", () => {
   let results: Results;
   const read = (ending: string): string => readFileSync(join(folder, `${slug()}.${ending}`), "utf8");
   beforeAll(() => {
-    result = spawnSync(process.execPath, [...program, ...bench], { encoding: "utf8" });
+    result = spawnSync(process.execPath, [...program, ...bench, ...only], { encoding: "utf8" });
     results = JSON.parse(read("json")) as Results;
-  }, 240_000);
+  }, 600_000);
 
   test("fails when an engine disagrees or dies, and says which and why", () => {
     expect(result.status).toBe(1);
@@ -44,7 +45,7 @@ describe("a run", () => {
     for (const name of ["blurred", "lying", "dying"]) {
       expect(stdout).not.toMatch(new RegExp(`^${name}.*(tokens/s|prefill)`, "m"));
     }
-    expect(results.models.map(({ engine }) => engine).sort()).toEqual(["honest", "reference"]);
+    expect(results.models.map(({ engine }) => engine)).toEqual(["honest"]);
     // Agreement stands before the speed that it allows.
     const agreed = stdout.indexOf("honest f32, tiny (random): agrees");
     expect(agreed).toBeGreaterThan(0);
@@ -88,13 +89,15 @@ describe("a run", () => {
   test("one that is interrupted leaves what was there, and no half of a file", async () => {
     const files = () => readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), "utf8")]);
     const before = files();
-    const child = spawn(process.execPath, [...program, ...bench], { stdio: ["ignore", "pipe", "ignore"] });
+    const child = spawn(process.execPath, [...program, ...bench, "--only", "honest"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
     const closed = new Promise((resolve) => child.once("close", resolve));
     for await (const data of child.stdout) if (String(data).includes("agrees")) child.kill("SIGINT");
     await closed;
     expect(child.signalCode).toBe("SIGINT");
     expect(files()).toEqual(before);
-  }, 120_000);
+  }, 300_000);
 });
 
 test("the options are explained; a part that is none is refused", () => {
