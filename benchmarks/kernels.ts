@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { type DType, defaultSampling, pcg3d } from "@doge-lm/core";
 import { openKernels, type WasmKernels } from "@doge-lm/wasm/kernels";
 import { type Ceilings, measureCeilings } from "../apps/cli/src/bench/ceiling.ts";
-import { type KernelResult, origin } from "./results.ts";
+import type { KernelResult, Origin } from "./results.ts";
 
 interface Case {
   readonly kernel: string;
@@ -118,11 +118,13 @@ function timed(): Map<string, number> {
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /** Every kernel, one after the other. */
-export async function* benchKernels(): AsyncGenerator<KernelResult> {
+export async function benchKernels(tell: (what: string) => void): Promise<Omit<KernelResult, keyof Origin>[]> {
+  const results: Omit<KernelResult, keyof Origin>[] = [];
   const spent = timed();
   const kernels = await openKernels();
   const ceilings = new Map<string, Ceilings>();
   for (const { kernel, entry, bytes, macs, dtype, run } of cases()) {
+    tell(kernel);
     const times: number[] = [];
     const begin = performance.now();
     let hash = "";
@@ -142,13 +144,13 @@ export async function* benchKernels(): AsyncGenerator<KernelResult> {
     const ceiling = ceilings.get(key) ?? (await measureCeilings(dtype, 1, bytes));
     ceilings.set(key, ceiling);
     const shortest = 1000 * Math.max(bytes / ceiling.bytesPerSecond, macs / ceiling.macsPerSecond);
-    yield {
+    results.push({
       ...{ kernel, bytes, macs, milliseconds, calls: times.length },
       bytesPerSecond: (1000 * bytes) / milliseconds,
       macsPerSecond: (1000 * macs) / milliseconds,
       share: shortest / milliseconds,
       hash: hash.slice(0, 16),
-      ...origin(),
-    };
+    });
   }
+  return results;
 }

@@ -1,22 +1,48 @@
-// The committed results: one JSON file per machine, filled a run at a time. A later run of the same thing takes the place of the
-// earlier one.
+// The committed results: one JSON file per machine. A run of everything replaces it, a run of a part replaces that part; both at
+// their end and in one step, so that a run which is ended leaves what was there.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { DType } from "@doge-lm/core";
 import type { BenchResult } from "../apps/cli/src/bench/run.ts";
+import type { Agreement } from "./compare.ts";
+import type { GpuKernelResult } from "./gpu-kernels.ts";
+import type { SubjectName } from "./subjects.ts";
+import type { Present } from "./tasks.ts";
 
-export const root = fileURLToPath(new URL("..", import.meta.url));
-const folder = join(root, "benchmarks", "results");
+export const root: string = fileURLToPath(new URL("..", import.meta.url));
+export const committed: string = join(root, "benchmarks", "results");
 
 /** Where a result comes from. */
-interface Origin {
+export interface Origin {
   /** Of the sources; "+" when there were changes on top. */
   readonly commit: string;
   readonly date: string;
 }
-export type ModelResult = BenchResult & Origin;
+
+export type EngineResult = { readonly engine: string } & Present;
+
+/** What was compared before anything was timed. */
+export interface GateResult extends Origin, Omit<Agreement, "differences"> {
+  readonly engine: string;
+  readonly subject: SubjectName;
+  readonly dtype: DType;
+  readonly ties: number;
+}
+
+export interface ModelResult extends BenchResult, Origin {
+  readonly engine: string;
+}
+
+/** What gave no speed: it failed to agree, died, or there was no time for it. */
+export interface Failure extends Origin {
+  readonly engine: string;
+  readonly what: string;
+  readonly kind: "disagrees" | "failed" | "left out";
+  readonly why: string;
+}
 
 export interface KernelResult extends Origin {
   readonly kernel: string;
@@ -31,6 +57,33 @@ export interface KernelResult extends Origin {
   /** The shortest time that the ceilings allow over the time it took. */
   readonly share: number;
   readonly hash: string;
+}
+
+/** As `npm run tokenizer -- benchmark --json` prints it. */
+export interface TokenizerResult extends Origin {
+  readonly candidates: readonly {
+    readonly name: string;
+    readonly bytes: number;
+    /** MB/s by the clock, and of the time that this thread computed. */
+    readonly clock: number;
+    readonly thread: number;
+  }[];
+  /** The fast one over the library, encoding the same text in the same run, by the thread's time. */
+  readonly ratio: number;
+  readonly vocabulary: number;
+  readonly hash: string;
+  readonly textHash: string;
+  readonly readyMs: number;
+  readonly trainMs: number;
+  /** What was compared in this run, and how much of it differed. */
+  readonly identities: readonly { readonly what: string; readonly count: number; readonly different: number }[];
+}
+
+export interface SizeResult extends Origin {
+  readonly name: string;
+  readonly packages: number;
+  readonly bytes: number;
+  readonly ours: boolean;
 }
 
 /** As `npm run bench:peers -- --json` prints it. */
@@ -51,8 +104,14 @@ export interface PeerResult extends Origin {
 
 export interface Results {
   readonly machine: BenchResult["machine"];
+  engines: EngineResult[];
+  gates: GateResult[];
   models: ModelResult[];
+  failures: Failure[];
   kernels: KernelResult[];
+  gpuKernels: (GpuKernelResult & Origin)[];
+  tokenizer: TokenizerResult | null;
+  sizes: SizeResult[];
   peers: PeerResult[];
 }
 
@@ -64,38 +123,55 @@ export const machine = (): BenchResult["machine"] => ({
   v8: process.versions.v8,
 });
 
-const slug = ({ cpu, cores, system }: BenchResult["machine"]): string =>
+/** The name of this machine's files. */
+export const slug = ({ cpu, cores, system }: BenchResult["machine"] = machine()): string =>
   `${cpu} ${cores} ${system}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
 
+let found: Origin | undefined;
+/** Of this run, as it began. */
 export function origin(): Origin {
   const git = (...args: string[]): string => execFileSync("git", args, { cwd: root, encoding: "utf8" }).trim();
-  // Results themselves are no change of what was measured.
-  const changed = git("status", "--porcelain", "--", ":!benchmarks/results", ":!docs") !== "";
-  const date = new Date().toISOString().slice(0, 10);
-  return { commit: `${git("rev-parse", "--short=10", "HEAD")}${changed ? "+" : ""}`, date };
+  if (found === undefined) {
+    // Results themselves are no change of what was measured.
+    const changed = git("status", "--porcelain", "--", ":!benchmarks/results", ":!docs") !== "";
+    const date = new Date().toISOString().slice(0, 10);
+    found = { commit: `${git("rev-parse", "--short=10", "HEAD")}${changed ? "+" : ""}`, date };
+  }
+  return found;
 }
+
+export const empty = (): Results => ({
+  ...{ machine: machine(), engines: [], gates: [], models: [], failures: [], kernels: [], gpuKernels: [] },
+  ...{ tokenizer: null, sizes: [], peers: [] },
+});
 
 /** The results of this machine so far. */
-export function read(): Results {
-  const file = join(folder, `${slug(machine())}.json`);
-  const empty: Results = { machine: machine(), models: [], kernels: [], peers: [] };
-  return existsSync(file) ? { ...(JSON.parse(readFileSync(file, "utf8")) as Results), machine: machine() } : empty;
+export function read(folder: string): Results {
+  const file = join(folder, `${slug()}.json`);
+  if (!existsSync(file)) return empty();
+  return { ...empty(), ...(JSON.parse(readFileSync(file, "utf8")) as Results), machine: machine() };
 }
 
-export function write(results: Results): string {
-  mkdirSync(folder, { recursive: true });
+export function write(folder: string, results: Results): string {
   const file = join(folder, `${slug(results.machine)}.json`);
-  writeFileSync(`${file}.new`, `${JSON.stringify(results, null, 1)}\n`);
-  renameSync(`${file}.new`, file); // a run that is ended leaves what was there
+  writeWhole(file, `${JSON.stringify(results, null, 1)}\n`);
   return file;
 }
 
-export const all = (): Results[] =>
+/** All of a file or nothing of it. */
+export function writeWhole(file: string, content: string): void {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(`${file}.new`, content);
+  renameSync(`${file}.new`, file);
+}
+
+/** Every machine's JSON in `folder`, by name. */
+export const all = <T = Results>(folder: string): T[] =>
   existsSync(folder)
     ? readdirSync(folder)
         .filter((name) => name.endsWith(".json"))
         .sort()
-        .map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")) as Results)
+        .map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")) as T)
     : [];
 
 /** `list` with `entry` in the place of what `key` calls the same. */

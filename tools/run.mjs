@@ -185,10 +185,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "release.ts"), ...args]));
     break;
   }
-  case "bench": {
+  case "bench":
+  case "agreement": {
     ensureInstalled("all");
     ensureBuilt(node);
-    process.exit(run(node, [...strip, join(root, "benchmarks", "run.ts"), ...args]));
+    const script = command === "bench" ? "run.ts" : join("agreement", "run.ts");
+    process.exit(run(node, [...strip, join(root, "benchmarks", script), ...args], { env: softwareGpu().env }));
     break;
   }
   case "report": {
@@ -235,6 +237,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, release, bench, report, peers, soak, tokenizer, demo-html, web or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, release, bench, agreement, report, peers, soak, tokenizer, demo-html, web or exec.`,
     );
 }

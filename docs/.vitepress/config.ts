@@ -64,6 +64,7 @@ export default defineConfig({
           { text: "Published checkpoints", link: "/checkpoints" },
           { text: "The fast tokenizer", link: "/tokenizer" },
           { text: "What a dtype costs", link: "/quality" },
+          ...(existsSync(join(docs, "agreement.md")) ? [{ text: "Do the backends agree?", link: "/agreement" }] : []),
           { text: "How speed is measured", link: "/benchmarking" },
           ...(existsSync(join(docs, "performance.md")) ? [{ text: "Measured speed", link: "/performance" }] : []),
           { text: "Half an hour of work", link: "/soak" },

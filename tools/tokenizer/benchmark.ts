@@ -1,15 +1,16 @@
 // How fast the fast tokenizer is, beside core's own, the library @huggingface/tokenizers and the copying of the text alone: every
 // candidate in turn, medians, one hash for all ids. Prints the table of packages/tokenizer-fast/README.md.
 //
-//   npm run tokenizer -- benchmark [FOLDER]       a folder with a tokenizer; default the demo model's
+//   npm run tokenizer -- benchmark [FOLDER] [--json]       a folder with a tokenizer; default the demo model's
 import { globSync, readFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { createTokenizer } from "@doge-lm/core";
 import { createFastTokenizer, trainTokenizer } from "@doge-lm/tokenizer-fast";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
-import { hashOfIds, hashOfTexts } from "../../packages/tokenizer-fast/test/lines.ts";
+import { hashOfIds, hashOfTexts, idList, line } from "../../packages/tokenizer-fast/test/lines.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const ROUNDS = 5;
@@ -29,7 +30,9 @@ function prose(): string {
   return [...texts].join("\n").slice(0, MOST).toWellFormed();
 }
 
-const [folder = join(root, "packages", "demo-model")] = process.argv.slice(2);
+const demo = join(root, "packages", "demo-model");
+const { values: flags, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: "boolean" } } });
+const [folder = demo] = positionals;
 const json = JSON.parse(readFileSync(join(folder, "tokenizer.json"), "utf8"));
 const config = JSON.parse(readFileSync(join(folder, "tokenizer_config.json"), "utf8"));
 const all = prose();
@@ -95,6 +98,49 @@ const trainMs = performance.now() - startTraining;
 
 const megabytes = (text: string): string => `${(Buffer.byteLength(text) / 1e6).toFixed(2)} MB`;
 const rate = (speed: number): string => speed.toFixed(speed < 10 ? 2 : speed < 100 ? 1 : 0);
+/** What the Rust library gave for seeded lines and id lists, as committed, with the demo model's tokenizer. */
+function identities() {
+  const file = join(root, "packages", "tokenizer-fast", "test", "fixtures", "goldens.json");
+  const { encoded, decoded } = JSON.parse(readFileSync(file, "utf8")) as { encoded: string[]; decoded: string[] };
+  const hundred = <T>(block: number, make: (index: number) => T): T[] =>
+    Array.from({ length: 100 }, (_, index) => make(100 * block + index));
+  const wrong = (goldens: readonly string[], hash: (block: number) => string): number =>
+    goldens.filter((golden, block) => hash(block) !== golden).length;
+  return [
+    {
+      what: "blocks of 100 seeded lines, encoded, against the Rust library's ids",
+      count: encoded.length,
+      different: wrong(encoded, (block) => hashOfIds(hundred(block, (index) => fast.encode(line(index))))),
+    },
+    {
+      what: "blocks of 100 seeded id lists, decoded, against the Rust library's texts",
+      count: decoded.length,
+      different: wrong(decoded, (block) => {
+        const lists = hundred(block, (index) => idList(index, fast.size));
+        return hashOfTexts(lists.flatMap((ids) => [fast.decode(ids, { skipSpecial: false }), fast.decode(ids)]));
+      }),
+    },
+  ];
+}
+
+const ratio = speeds[0]!.thread / speeds[2]!.thread;
+if (flags.json) {
+  console.log(
+    JSON.stringify({
+      // What took no time that the thread's clock could see has no speed.
+      candidates: candidates
+        .map(({ name, text }, index) => ({ name, bytes: Buffer.byteLength(text), ...speeds[index]! }))
+        .filter(({ clock, thread }) => Number.isFinite(clock) && Number.isFinite(thread)),
+      ...{ ratio, vocabulary: fast.size, hash, textHash: hashOfTexts([all]), readyMs: createMs, trainMs },
+      identities: [
+        { what: `ids of the text, against @huggingface/tokenizers and core`, count: sliceIds.length, different: 0 },
+        { what: "ids decoded, against core", count: allIds.length, different: 0 },
+        ...(folder === demo ? identities() : []),
+      ],
+    }),
+  );
+  process.exit(0);
+}
 console.log(
   "| what | text | MB/s by the clock | MB/s of the thread | against @huggingface/tokenizers |\n|---|---|---|---|---|",
 );

@@ -91,7 +91,7 @@ export function idList(index: number, size: number): number[] {
 /** SHA-256 of id lists, each with its length in front, as 32-bit little-endian numbers; the first 16 digits. */
 export function hashOfIds(lists: Iterable<ArrayLike<number>>): string {
   const hash = createHash("sha256");
-  for (const ids of lists) hash.update(Int32Array.of(ids.length, ...Array.from(ids)));
+  for (const ids of lists) hash.update(Int32Array.of(ids.length)).update(Int32Array.from(ids));
   return hash.digest("hex").slice(0, 16);
 }
 

@@ -150,6 +150,6 @@ async function settle(tell: (what: string) => void, round: () => Promise<void>):
     const settled = rounds >= 3 && took > 0.97 * best;
     best = Math.min(best, took);
     const spent = performance.now() - begin;
-    if ((settled && spent > 1000) || spent > 20_000) return;
+    if ((settled && spent > 1000) || spent > 8000) return;
   }
 }
