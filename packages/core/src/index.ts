@@ -2,8 +2,8 @@
 // ./backend-kit. CONTRIBUTING.md says what each folder is about.
 export type * from "./backend.ts";
 export type { Checkpoint, TensorInfo } from "./checkpoint.ts";
-export { type CalibrateOptions, calibrate } from "./choosing/calibrate.ts";
-export { type Choice, type ChooseOptions, choose, survey } from "./choosing/choose.ts";
+export type { Choice, ChooseOptions } from "./choosing/choose.ts";
+export { choose, survey } from "./choosing/lazy.ts";
 export type { RateStore } from "./choosing/rates.ts";
 export type { Rate, Tried, TriedState } from "./choosing/tried.ts";
 export * from "./config.ts";

@@ -2,6 +2,7 @@
 import type { Backend, LoadOptions, Provider } from "./backend.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { ChooseOptions } from "./choosing/choose.ts";
+import { choose } from "./choosing/lazy.ts";
 import { broken, nothingOpened, type Tried } from "./choosing/tried.ts";
 import { checked } from "./contract/checked.ts";
 import type { LastingCheckpoint } from "./contract/recovering-model.ts";
@@ -75,7 +76,7 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
       else onFallback(fallback);
     };
     const chosen = isList(providers)
-      ? await chooseFrom(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
+      ? await choose(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
       : await openOnly(providers, signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
@@ -125,12 +126,6 @@ const isFiles = (source: Source): source is Files =>
   typeof source === "object" && source !== null && "read" in source && typeof source.read === "function";
 
 const isList = (backend: Provider | readonly Provider[]): backend is readonly Provider[] => Array.isArray(backend);
-
-/** A program with one backend does not load what chooses between several. */
-async function chooseFrom(providers: readonly Provider[], options: ChooseOptions) {
-  const { choose } = await import("./choosing/choose.ts");
-  return choose(providers, options);
-}
 
 /** The only provider there is. Errors: "unavailable", with its reason; "aborted". */
 async function openOnly(provider: Provider, signal: AbortSignal | undefined) {
