@@ -1,7 +1,7 @@
 // Writes a job for the kernels (descriptor.ts) behind a model's weights and pages, and reads back what came of it.
 import type { Drawn, Floats, Routing, SampleRow, Tensor, Tokens } from "@doge-lm/core";
 import { keyValueWidth } from "@doge-lm/core";
-import { type Task, transposed, type Verb } from "@doge-lm/core/backend-kit";
+import { planGroups, type Task, transposed, type Verb } from "@doge-lm/core/backend-kit";
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import { type Layout, roundUp } from "./layout.ts";
@@ -14,19 +14,6 @@ const kinds = {
   sample: D.KIND_SAMPLE,
   inspect: D.KIND_INSPECT,
 } as const satisfies Record<Verb, number>;
-
-/** Tokens that go through a layer together. */
-interface Group {
-  readonly from: number;
-  count: number;
-  /** Routed together, under "reference" routing. */
-  readonly span: boolean;
-}
-
-interface Plan {
-  readonly tokens: { readonly id: number; readonly position: number; readonly task: number }[];
-  readonly groups: Group[];
-}
 
 /** Where a row's results are. */
 interface RowPlan extends DrawingPlan {
@@ -42,7 +29,7 @@ export class Job {
   readonly #layout: Layout;
   readonly #tasks: readonly Task[];
   readonly #rows: RowPlan[];
-  readonly #plan: Plan;
+  readonly #plan: ReturnType<typeof planGroups>;
   readonly #cursors: number;
   /** Logits, scores or hidden states, by verb. */
   readonly #out: number;
@@ -66,7 +53,7 @@ export class Job {
     this.#layout = layout;
     this.#tasks = tasks;
     const { config, tile } = layout;
-    const plan = planTokens(layout, routing, tasks);
+    const plan = planGroups(config, routing, tile, tasks);
     this.#plan = plan;
 
     // Addresses first, so that the memory grows once.
@@ -347,23 +334,3 @@ export function writeDrawing(
 
 const noTokens: Tokens = new Int32Array(0);
 const noFloats: Floats = new Float32Array(0);
-
-/** The tokens to evaluate, rows one after the other, and how they are cut: tiles of any rows, but spans that are routed together
- *  on their own. */
-function planTokens(layout: Layout, routing: Routing, tasks: readonly Task[]): Plan {
-  const { config, tile } = layout;
-  const plan: Plan = { tokens: [], groups: [] };
-  tasks.forEach(({ sequence: { timeline } }, task) => {
-    for (const { from, to } of timeline.pending()) {
-      const span = config.experts !== null && routing === "reference" && to - from > 1;
-      for (let position = from; position < to; position++) {
-        const index = plan.tokens.push({ id: timeline.ids[position]!, position, task }) - 1;
-        const group = plan.groups.at(-1);
-        const fits = group !== undefined && (span ? position > from : !group.span && group.count < tile);
-        if (fits) group.count++;
-        else plan.groups.push({ from: index, count: 1, span });
-      }
-    }
-  });
-  return plan;
-}

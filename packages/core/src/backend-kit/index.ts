@@ -2,6 +2,7 @@
 // portions of work, the tables and proofs of a start. Nothing here touches a device, and nothing outside of backends needs it.
 export { writeRotaryAngles } from "./angles.ts";
 export { Breath } from "./breath.ts";
+export { type Group, type PendingToken, planGroups } from "./groups.ts";
 export { assertKnownAnswer } from "./known-answer.ts";
 export { type LoadPlan, planLoad } from "./load-plan.ts";
 export { Pace } from "./pace.ts";

@@ -1,7 +1,7 @@
 // Sequences over pages, on a toy device: through any calls, forks, rewinds, failures and closes each sees the keys its own ids
 // leave under the mask, and pages and room come back.
 import { describe, expect, test } from "vitest";
-import { type PagedSequence, Pages, Sequences, type Task } from "../../src/backend-kit/index.ts";
+import { type PagedSequence, Pages, planGroups, Sequences, type Task } from "../../src/backend-kit/index.ts";
 import type { Routing } from "../../src/index.ts";
 import { defaultSampling, isDogeError } from "../../src/index.ts";
 import { keptOf, ToyPages } from "./toy-pages.ts";
@@ -162,5 +162,45 @@ describe("what a verb finds pending", () => {
   });
   test("what was drawn is appended; the last id has no key yet", async () => {
     expect(await spans("sample", [4], 2)).toEqual({ found: [{ from: 3, to: 4 }], evaluated: 5, length: 6 });
+  });
+});
+
+describe("groups", () => {
+  const experts = { count: 16, side: 4, perToken: 2, normalize: false, indexing: "expert" } as const;
+  const cut = async (routing: Routing, mixture: typeof experts | null, most: number, ...texts: number[][]) => {
+    const { sequences, device } = toy({ routing });
+    let plan: ReturnType<typeof planGroups> | undefined;
+    const rows = texts.map((ids) => ({ sequence: sequences.open(), tokens: Int32Array.from(ids) }));
+    await sequences.call("forward", rows, async (tasks) => {
+      plan = planGroups({ experts: mixture }, routing, most, tasks);
+      for (const task of tasks) device.keep(task);
+    });
+    const groups = plan!.groups.map(({ from, count, span }) => [from, count, span]);
+    return { groups, tokens: plan!.tokens.map(({ id, position, task }) => [id, position, task]) };
+  };
+
+  test("hold tokens of any rows, as many as are asked for", async () => {
+    const { groups, tokens } = await cut("per-token", null, 4, [5, 6, 7], [8], [9, 10]);
+    expect(tokens).toEqual([
+      [5, 0, 0],
+      [6, 1, 0],
+      [7, 2, 0],
+      [8, 0, 1],
+      [9, 0, 2],
+      [10, 1, 2],
+    ]);
+    expect(groups).toEqual([
+      [0, 4, false],
+      [4, 2, false],
+    ]);
+  });
+  test("that are routed together are whole and alone, and single tokens share", async () => {
+    expect((await cut("reference", experts, 2, [1], [2, 3, 4, 5], [6], [7], [8, 9])).groups).toEqual([
+      [0, 1, false],
+      [1, 4, true],
+      [5, 2, false],
+      [7, 2, true],
+    ]);
+    expect((await cut("per-token", experts, 2, [1], [2, 3, 4])).groups.length).toBe(2);
   });
 });
