@@ -104,6 +104,9 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
   };
 }
 
+/** What variants of the kernels use where it is there. */
+const OPTIONAL = ["subgroups", "shader-f16"] as readonly GPUFeatureName[];
+
 /** A device with the adapter's own limits: the default ones are lower than what models need. */
 export async function openDevice({ adapter, name }: Found): Promise<GPUDevice> {
   const { limits } = adapter;
@@ -111,7 +114,7 @@ export async function openDevice({ adapter, name }: Found): Promise<GPUDevice> {
   try {
     return await adapter.requestDevice({
       label: "doge",
-      requiredFeatures: adapter.features.has("subgroups") ? ["subgroups" as GPUFeatureName] : [],
+      requiredFeatures: OPTIONAL.filter((feature) => adapter.features.has(feature)),
       requiredLimits: {
         maxBufferSize: most("maxBufferSize"),
         maxStorageBufferBindingSize: most("maxStorageBufferBindingSize"),

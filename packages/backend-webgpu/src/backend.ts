@@ -11,10 +11,12 @@ import {
 import { anglesOf } from "./angles.ts";
 import type { Gpu } from "./device.ts";
 import { PAGE, WIDEST_HEAD } from "./kernels/attention.ts";
+import { fitsChoice } from "./kernels/experts.ts";
 import { headRows, Machine } from "./machine.ts";
 import { GpuModel } from "./model.ts";
 import { Pages } from "./pages.ts";
 import { Pipelines, pageBytes } from "./program.ts";
+import { cachesHalf } from "./variant.ts";
 import { fillWeights, makeWeights } from "./weights.ts";
 
 /** @see WebgpuOptions */
@@ -46,7 +48,7 @@ export class WebgpuBackend implements Backend {
     refuse(checkpoint, room, context);
     const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
     const pages = new Pages(config, room, PAGE);
-    const page = pageBytes(config);
+    const page = pageBytes(config, cachesHalf(gpu.variant, dtype));
     const pipelines = new Pipelines(gpu, config, dtype);
     const compiling = pipelines.compile();
     compiling.catch(() => {});
@@ -102,6 +104,14 @@ function refuse({ config }: Checkpoint, room: number, context: number): void {
       {
         scope: "webgpu",
       },
+    );
+  }
+  if (config.experts !== null && !fitsChoice(config.experts)) {
+    const { perToken, side } = config.experts;
+    throw new DogeError(
+      "unsupported",
+      `The choice of ${perToken} among ${side} x ${side} experts needs more memory than a workgroup has (16 KiB).`,
+      { scope: "webgpu" },
     );
   }
   if (room < context) {

@@ -7,7 +7,7 @@ import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { DISPATCH_COST } from "./pace.ts";
 import type { PageWork } from "./pages.ts";
-import { Pass, pageBytes, qkvStride } from "./program.ts";
+import { Pass, qkvStride } from "./program.ts";
 import type { GpuSequence } from "./sequence.ts";
 import { strideOf } from "./weights.ts";
 
@@ -363,10 +363,8 @@ export class Job {
     pass.matmul(layer.gated, call, dispatch, count);
     if (layer.experts !== null) {
       pass.matmul(layer.experts.router, call, dispatch, count);
-      if (layer.experts.sort !== null) pass.run(layer.experts.sort, call, dispatch, Math.ceil((2 * count) / 32));
-      pass.run(layer.experts.choose, call, dispatch, Math.ceil(count / 32));
-      for (const part of layer.experts.down)
-        pass.run(part, call, dispatch, Math.ceil(config.experts!.perToken / 32), count);
+      pass.units(layer.experts.choose, call, dispatch, count);
+      for (const part of layer.experts.down) pass.units(part, call, dispatch, config.experts!.perToken, count);
     }
     pass.matmul(layer.down, call, dispatch, count);
     if (layer.experts !== null) {
@@ -498,8 +496,8 @@ export class Job {
   /** Pages that are copied, and keys that are forgotten, before anything is written. */
   pageWork(work: PageWork): Unit | null {
     if (work.copies.length === 0 && work.resets.length === 0) return null;
-    const { config } = this.#machine;
-    const threads = Math.max(pageBytes(config).keys / 16, pageBytes(config).values / 4, pageBytes(config).meta / 4);
+    const { keys, values, meta } = this.#machine.page;
+    const threads = Math.max(keys / 16, values / 4, meta / 4);
     const copies = waves(work.copies).map((wave) => ({
       dispatch: this.memory.dispatch({ list: this.memory.list(wave.flat()) }),
       pages: wave.length,

@@ -8,9 +8,11 @@ import {
   makeActivations,
   type Pipelines,
   Program,
+  pageBytes,
   type ProgramParts,
   widestActivation,
 } from "./program.ts";
+import { cachesHalf } from "./variant.ts";
 import type { Weights } from "./weights.ts";
 
 /** Tokens that go through the layers together, unless they are routed together. */
@@ -47,6 +49,8 @@ export class Machine {
   readonly logits: GPUBuffer;
   readonly headRows: number;
   readonly group: number;
+  /** Bytes of a page of one layer. */
+  readonly page: ReturnType<typeof pageBytes>;
   readonly #parts: MachineParts;
   #activations: Activations | null = null;
   #activationBuffers: GPUBuffer[] = [];
@@ -65,6 +69,7 @@ export class Machine {
     this.logits = parts.logits;
     this.headRows = headRows(parts.gpu, parts.config);
     this.group = groupTokens(parts.gpu, parts.config);
+    this.page = pageBytes(parts.config, cachesHalf(parts.gpu.variant, parts.dtype));
   }
 
   get program(): Program {
