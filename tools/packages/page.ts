@@ -95,8 +95,14 @@ export async function answerOfBuild(
   }
 }
 
-/** Open `address` in the browser until `answer` comes. */
-export async function answerOfPage(browser: string, address: string, answer: Promise<string>): Promise<string> {
+/** Open `address` in the browser until `answer` comes; `more` arguments for it, and how long it may take in milliseconds. */
+export async function answerOfPage(
+  browser: string,
+  address: string,
+  answer: Promise<string>,
+  more: readonly string[] = [],
+  patience = PATIENCE,
+): Promise<string> {
   const profile = mkdtempSync(join(tmpdir(), "doge-page-"));
   const child = spawn(
     browser,
@@ -109,6 +115,7 @@ export async function answerOfPage(browser: string, address: string, answer: Pro
       `--user-data-dir=${profile}`,
       // Its sandbox does not start for root, and root is who runs in containers. The page is our own.
       ...(process.getuid?.() === 0 ? ["--no-sandbox", "--disable-dev-shm-usage"] : []),
+      ...more,
       address,
     ],
     { stdio: "ignore" },
@@ -119,7 +126,7 @@ export async function answerOfPage(browser: string, address: string, answer: Pro
   });
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`The page did not answer in ${PATIENCE / 1000} seconds.`)), PATIENCE);
+    timer = setTimeout(() => reject(new Error(`The page did not answer in ${patience / 1000} seconds.`)), patience);
   });
   try {
     const text = await Promise.race([answer, ended, late]);
