@@ -18,7 +18,8 @@ import * as esbuild from "esbuild";
 import type { Variant } from "../packages/backend-webgpu/src/variant.ts";
 import { lavapipe } from "./adapters/lavapipe.ts";
 import type { SuiteReport } from "./adapters/suite.ts";
-import { answerOfPage, findBrowser, serveFile, serveModel } from "./packages/page.ts";
+import { browserPath } from "./browser.ts";
+import { answerOfPage, serveFile, serveModel } from "./packages/page.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { failed, root, Skipped, step } from "./packages/steps.ts";
 import { softwareGpu } from "./software-gpu.mjs";
@@ -107,7 +108,7 @@ async function inDeno(form: Form, only: readonly string[]): Promise<string> {
 }
 
 async function inChromium(form: Form, only: readonly string[]): Promise<string> {
-  const browser = findBrowser();
+  if (browserPath === undefined) throw new Skipped("no Chromium in PATH");
   const { outputFiles } = await esbuild.build({
     entryPoints: [join(root, "tools", "adapters", "page.ts")],
     ...{ bundle: true, write: false, format: "esm", target: "es2022", platform: "browser", logLevel: "silent" },
@@ -134,8 +135,8 @@ async function inChromium(form: Form, only: readonly string[]): Promise<string> 
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   try {
-    const flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
-    return judge(await answerOfPage(browser, address, answer, flags, PATIENCE), form);
+    const switches = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+    return judge(await answerOfPage(address, answer, switches, PATIENCE), form);
   } finally {
     server.closeAllConnections();
     server.close();

@@ -92,6 +92,7 @@ export default defineConfig({
           module("@doge-lm/core", "core"),
           module("@doge-lm/core/node", "core/node"),
           module("@doge-lm/core/browser", "core/browser"),
+          module("@doge-lm/core/backend-kit", "core/backend-kit"),
           module("@doge-lm/wasm", "wasm"),
           module("@doge-lm/webgpu", "webgpu"),
           module("@doge-lm/cuda", "cuda"),

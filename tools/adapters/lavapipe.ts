@@ -34,7 +34,9 @@ function unpack(): void {
     const packages = ["libvulkan1", "mesa-vulkan-drivers"]; // for the libraries that the driver loads
     apt(["update", "-qq"]);
     apt(["install", "-y", "-qq", "--no-install-recommends", ...packages]);
-    const release = execFileSync("sh", ["-c", ". /etc/os-release; echo $VERSION_CODENAME"], { encoding: "utf8" }).trim();
+    const release = execFileSync("sh", ["-c", ". /etc/os-release; echo $VERSION_CODENAME"], {
+      encoding: "utf8",
+    }).trim();
     const own = globSync("/usr/lib/*/libvulkan_lvp.so")[0];
     const library = release === "bookworm" ? backported(half) : own;
     if (library === undefined) throw new Error("the package holds no libvulkan_lvp.so");

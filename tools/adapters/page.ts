@@ -9,8 +9,7 @@ addEventListener("unhandledrejection", ({ reason }) => void post(`error: ${reaso
 const { options, only } = await (await fetch("/choice.json")).json();
 const fixtures = async (name: string) => {
   const names: string[] = await (await fetch(`/fixtures/${name}/`)).json();
-  const bytes = async (file: string) =>
-    new Uint8Array(await (await fetch(`/fixtures/${name}/${file}`)).arrayBuffer());
+  const bytes = async (file: string) => new Uint8Array(await (await fetch(`/fixtures/${name}/${file}`)).arrayBuffer());
   return filesFrom(Object.fromEntries(await Promise.all(names.map(async (file) => [file, await bytes(file)]))), name);
 };
 await post(JSON.stringify(await suite(options, fixtures, only)));

@@ -1,6 +1,7 @@
 // Checks of the conformance suite on the WebGPU backend, in whatever runtime this is loaded: Node, Deno, a page.
-import { checks, type OpenFixture, runCheck, Stage } from "../../packages/conformance/src/checks.ts";
+
 import { type WebgpuOptions, webgpu } from "../../packages/backend-webgpu/src/index.ts";
+import { checks, type OpenFixture, runCheck, Stage } from "../../packages/conformance/src/checks.ts";
 
 export interface SuiteReport {
   /** The adapter and the form of the kernels that ran; why nothing did. */

@@ -16,17 +16,20 @@ import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
 import { revectorize } from "@doge-lm/wasm/revectorize";
-import { webgpu } from "@doge-lm/webgpu";
+import { type WebgpuOptions, webgpu } from "@doge-lm/webgpu";
 import { openFiles } from "./hub.ts";
 import type { ModelOptions } from "./options.ts";
 import { debug } from "./watch.ts";
 
 /** Every backend of this program, the preferred first. GPUs stand behind the CPU until they have been measured on hardware; one that is
  *  none is taken only when `asked` for by name. */
-export function providers(options: { readonly threads?: number }, asked?: string): Provider[] {
+export function providers(
+  options: { readonly threads?: number; readonly onDevice?: WebgpuOptions["onDevice"] },
+  asked?: string,
+): Provider[] {
   return [
     wasm(options.threads === undefined ? {} : { threads: options.threads }),
-    webgpu({ software: asked === "webgpu" }),
+    webgpu({ software: asked === "webgpu", onDevice: options.onDevice }),
     cuda(),
     reference(),
   ];
@@ -34,7 +37,9 @@ export function providers(options: { readonly threads?: number }, asked?: string
 
 /** The backends that `--backend` allows, in the order they are tried. The process is this program's own, so V8 is asked for wider
  *  vectors. */
-export async function chosen(options: Pick<ModelOptions, "backend" | "threads">): Promise<Provider[]> {
+export async function chosen(
+  options: Pick<ModelOptions, "backend" | "threads"> & { readonly onDevice?: WebgpuOptions["onDevice"] },
+): Promise<Provider[]> {
   const all = providers(options, options.backend);
   if (options.backend === "auto" || options.backend === "wasm") await revectorize();
   if (options.backend === "auto") return all;

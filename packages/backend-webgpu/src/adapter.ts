@@ -104,17 +104,17 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
   };
 }
 
-/** What variants of the kernels use where it is there. */
-const OPTIONAL = ["subgroups", "shader-f16"] as readonly GPUFeatureName[];
-
-/** A device with the adapter's own limits: the default ones are lower than what models need. */
-export async function openDevice({ adapter, name }: Found): Promise<GPUDevice> {
+/** A device with the adapter's own limits: the default ones are lower than what models need. One that is `watched` gets a clock
+ *  where the adapter has one. */
+export async function openDevice({ adapter, name }: Found, watched: boolean): Promise<GPUDevice> {
   const { limits } = adapter;
   const most = (name: keyof GPUSupportedLimits & string): number => Number(limits[name]);
+  // What variants of the kernels use where it is there.
+  const wanted = ["subgroups", "shader-f16", ...(watched ? ["timestamp-query"] : [])] as GPUFeatureName[];
   try {
     return await adapter.requestDevice({
       label: "doge",
-      requiredFeatures: OPTIONAL.filter((feature) => adapter.features.has(feature)),
+      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
       requiredLimits: {
         maxBufferSize: most("maxBufferSize"),
         maxStorageBufferBindingSize: most("maxStorageBufferBindingSize"),

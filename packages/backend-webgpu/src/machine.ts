@@ -8,8 +8,8 @@ import {
   makeActivations,
   type Pipelines,
   Program,
-  pageBytes,
   type ProgramParts,
+  pageBytes,
   widestActivation,
 } from "./program.ts";
 import { cachesHalf } from "./variant.ts";

@@ -5,8 +5,9 @@
 //   up      one thread for a token and four numbers: what the experts add to the stream
 //
 // Source: He, Mixture of a Million Experts (product keys over single-neuron experts); transformers `DogeCDMoE`.
-import { decode, type Format } from "./formats.ts";
+
 import type { Variant } from "../variant.ts";
+import { decode, type Format } from "./formats.ts";
 import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
 import { SWIGLU } from "./swiglu.ts";
 

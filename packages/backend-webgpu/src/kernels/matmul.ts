@@ -169,8 +169,7 @@ fn multiplied(w: Block, p: Rounded) -> f32 {
     store: "result[at] = first;",
     head: "result[at] = first;",
     residual: "result[at] = fma(vector(shape.gateAt + output), result[at], first);",
-    gated:
-      "result[at] = swiglu(first, b * scale + select(0.0, vector(shape.bias2At + output), shape.biased != 0u));",
+    gated: "result[at] = swiglu(first, b * scale + select(0.0, vector(shape.bias2At + output), shape.biased != 0u));",
   }[ending];
   const perGroup = tokens * outputs;
   return {
