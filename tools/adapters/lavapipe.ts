@@ -38,6 +38,8 @@ function unpack(): void {
       encoding: "utf8",
     }).trim();
     const own = globSync("/usr/lib/*/libvulkan_lvp.so")[0];
+    // Where another one is unpacked, only the libraries of the system's own are wanted: Dawn warns of a driver that is too old.
+    if (release === "bookworm") apt(["remove", "-y", "-qq", "mesa-vulkan-drivers"]);
     const library = release === "bookworm" ? backported(half) : own;
     if (library === undefined) throw new Error("the package holds no libvulkan_lvp.so");
     const place = library.startsWith(half) ? library.replace(half, cache) : library;
@@ -52,7 +54,7 @@ function unpack(): void {
 
 /** The driver of Debian 12's backports, with lists and settings of apt of our own. */
 function backported(folder: string): string | undefined {
-  const [address] = apt(["indextargets", "--format", "$(REPO_URI)"], "apt-get")
+  const [address] = apt(["indextargets", "--format", "$(REPO_URI)"])
     .split("\n")
     .filter((line) => !line.includes("security"));
   const sources = join(folder, "sources.list");
@@ -75,8 +77,8 @@ function backported(folder: string): string | undefined {
   return globSync(join(folder, "root", "usr", "lib", "*", "libvulkan_lvp.so"))[0];
 }
 
-const apt = (args: readonly string[], program = "apt-get"): string =>
-  execFileSync(program, args, {
+const apt = (args: readonly string[]): string =>
+  execFileSync("apt-get", args, {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },

@@ -16,10 +16,13 @@ import type {
 } from "@doge-lm/core";
 import { DogeError, keyValueWidth, trace, tracing } from "@doge-lm/core";
 import { PagedSequence as GpuSequence, Tally } from "@doge-lm/core/backend-kit";
-import { Encoder, Job, type Kind, type Task, type Unit } from "./job.ts";
+import { Encoder, type Unit } from "./encoder.ts";
+import type { Task } from "./groups.ts";
+import { Job, type Kind } from "./job.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { breathe, Pace } from "./pace.ts";
+import { pageUnit } from "./page-work.ts";
 import type { GpuPages as Pages } from "./pages.ts";
 
 /** Submits on their way while the host reads the results of an earlier one. */
@@ -239,7 +242,7 @@ export class GpuModel implements Model {
 
   /** The job's memory on the device, with the work on pages that goes before it. */
   async #begin(job: Job, machine: Machine, staging: number, ring: number, steps: number): Promise<Unit[]> {
-    const pages = job.pageWork(this.#pages.work);
+    const pages = pageUnit(this.#pages.work, machine, job.memory);
     await machine.ensure({
       tokens: Math.max(job.largest, Math.min(machine.group, 16)),
       call: job.memory.words.byteLength,

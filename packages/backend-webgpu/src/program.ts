@@ -8,7 +8,7 @@ import { embed } from "./kernels/embed.ts";
 import { choose, down, up } from "./kernels/experts.ts";
 import { formats } from "./kernels/formats.ts";
 import { type Kernel, unitsToGroups } from "./kernels/kernel.ts";
-import { matmul, outputsOf, spanOf, spansOf, tileOf } from "./kernels/matmul.ts";
+import { matmul, outputsOf, SPANS, spanOf, tileOf } from "./kernels/matmul.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
 import type { Matrix } from "./matrix.ts";
 import { cachesHalf } from "./variant.ts";
@@ -33,7 +33,7 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
     "draw told": draw(variant, false, true),
     "draw filtered told": draw(variant, true, true),
   };
-  for (const span of spansOf(variant)) {
+  for (const span of SPANS) {
     kernels[`qkv ${span}`] = matmul(variant, { format, ending: "store", norm: true, span });
     kernels[`residual ${span}`] = matmul(variant, { format, ending: "residual", norm: false, span });
     kernels[`gated ${span}`] = matmul(variant, { format, ending: "gated", norm: true, span });
@@ -373,7 +373,7 @@ export class Program {
         if (other.scales !== null) buffers.push(other.scales);
       }
       const { variant } = gpu;
-      const bound = spansOf(variant).map((span) => {
+      const bound = SPANS.map((span) => {
         const tile = tileOf(variant, matrix.format, span, name === "gated");
         const groups = Math.ceil(part.rows / outputsOf(variant, tile));
         return [span, { ...this.#bind(`${name} ${span}`, buffers), groups, tokens: tile.tokens }] as const;
@@ -415,7 +415,7 @@ export class Pass {
   }
 
   matmul(parts: readonly BoundMatmul[], call: GPUBindGroup, dispatch: number, tokens: number): void {
-    const span = spanOf(this.#gpu.variant, tokens);
+    const span = spanOf(tokens);
     for (const part of parts) {
       const bound = part[span]!;
       this.run(bound, call, dispatch, bound.groups, Math.ceil(tokens / bound.tokens));

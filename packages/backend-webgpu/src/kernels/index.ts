@@ -6,7 +6,7 @@ import { embed } from "./embed.ts";
 import { choose, down, up } from "./experts.ts";
 import { formats } from "./formats.ts";
 import type { Kernel } from "./kernel.ts";
-import { matmul, spansOf } from "./matmul.ts";
+import { matmul, SPANS } from "./matmul.ts";
 import { rmsnorm } from "./rmsnorm.ts";
 
 export function everyKernel(variant: Variant): Kernel[] {
@@ -19,7 +19,7 @@ export function everyKernel(variant: Variant): Kernel[] {
   for (const filtered of [false, true]) for (const told of [false, true]) kernels.push(draw(variant, filtered, told));
   for (const format of Object.values(formats)) {
     kernels.push(embed(format), down(variant, format), up(format));
-    for (const span of spansOf(variant)) {
+    for (const span of SPANS) {
       kernels.push(
         matmul(variant, { format, ending: "store", norm: true, span }),
         matmul(variant, { format, ending: "residual", norm: false, span }),

@@ -18,8 +18,8 @@ import { type Kernel, PRELUDE } from "./kernel.ts";
 import { SWIGLU } from "./swiglu.ts";
 
 type Ending = "store" | "residual" | "gated" | "head";
-/** For one token, for the few of texts side by side, for a prompt. */
-export type Span = "one" | "few" | "many";
+/** For one token, or for more: a prompt, texts side by side. */
+export type Span = "one" | "many";
 export interface MatmulKind {
   readonly format: Format;
   readonly ending: Ending;
@@ -31,27 +31,20 @@ export interface MatmulKind {
 const THREADS = 64;
 const GROUPS = 4;
 
-/** Tokens and outputs of one lane. Their product are sums in registers, so a kernel with two matrices takes half the outputs;
- *  rounding a token's block to 8 bits is worth as much as a few outputs, so packed kernels take more of them. */
+/** Tokens and outputs of one lane. Their product are sums in registers, so a kernel with two matrices takes half the outputs.
+ *  Rounding a token's block to 8 bits costs as much as an output, so packed kernels take no fewer than two of them. */
 export interface Tile {
   readonly tokens: number;
   readonly rows: number;
 }
 const TILES: { readonly [span in Span]: { readonly plain: Tile; readonly packed: Tile } } = {
   one: { plain: { tokens: 1, rows: 1 }, packed: { tokens: 1, rows: 2 } },
-  few: { plain: { tokens: 4, rows: 1 }, packed: { tokens: 4, rows: 2 } },
-  many: { plain: { tokens: 8, rows: 4 }, packed: { tokens: 4, rows: 8 } },
+  many: { plain: { tokens: 4, rows: 4 }, packed: { tokens: 4, rows: 4 } },
 };
-/** Tokens from which on the tile of a prompt is filled well enough. */
-const MANY = 9;
+export const SPANS: readonly Span[] = ["one", "many"];
 
-/** Which matmul some tokens go through. A software adapter is as fast with few and compiles one less. */
-export const spanOf = (variant: Variant, tokens: number): Span =>
-  tokens === 1 ? "one" : variant.serial || tokens < MANY ? "few" : "many";
-
-export function spansOf(variant: Variant): readonly Span[] {
-  return variant.serial ? ["one", "few"] : ["one", "few", "many"];
-}
+/** Which matmul some tokens go through. */
+export const spanOf = (tokens: number): Span => (tokens === 1 ? "one" : "many");
 
 const isPacked = (variant: Variant, format: Format): boolean => variant.packed && format.scaled;
 
