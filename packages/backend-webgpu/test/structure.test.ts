@@ -5,7 +5,7 @@
 //                                          experts 9L + 3    router, choose, their down, their up
 //   more of them for filters, seeds, alternatives, or a full window: none
 //   more of them for each further part of a split vocabulary: 2 (embed, head); of another split matrix: 1
-import { defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
+import { type DType, defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { everyKernel } from "../src/kernels/index.ts";
 import { Counter } from "./software.ts";
@@ -26,15 +26,14 @@ const row = (model: Model, count: number, more: Partial<SampleRow> = {}): Sample
 describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`, (name) => {
   const variant = variants[name]!;
   const counter = new Counter();
-  let load: (over?: object, options?: object) => Promise<Model>;
+  let load: (over?: object, options?: object, dtype?: DType) => Promise<Model>;
   const closers: (() => Promise<void>)[] = [];
 
   beforeAll(() => {
-    load = async (over = {}, options = {}) => {
+    // Forms that differ in q8 alone are driven in q8.
+    load = async (over = {}, options = {}, dtype = variant.packed || variant.f16 ? "q8" : "f32") => {
       const backend = await nullBackend(gpu!, variant, { tokensPerSubmit: K, onDevice: counter.onDevice, ...options });
       closers.push(() => backend.close());
-      // Forms that differ in q8 alone are driven in q8.
-      const dtype = variant.packed || variant.f16 ? "q8" : "f32";
       return backend.load(seeded({ ...small, ...over }), { room: 2000, dtype });
     };
   });
@@ -103,7 +102,7 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
 
   test("each further part of the vocabulary takes two more", async () => {
     // 2,000 rows of 128 bytes.
-    const model = await load({ vocabSize: 2000 }, { bindingLimit: 200_000 });
+    const model = await load({ vocabSize: 2000 }, { bindingLimit: 200_000 }, "f32");
     expect(await perToken(model)).toBe(5 * small.layers + 3 + 2);
   });
 
