@@ -19,7 +19,7 @@ import type { Variant } from "../packages/backend-webgpu/src/variant.ts";
 import { lavapipe } from "./adapters/lavapipe.ts";
 import type { SuiteReport } from "./adapters/suite.ts";
 import { browserPath } from "./browser.ts";
-import { answerOfPage, serveFile, serveModel } from "./packages/page.ts";
+import { answerOfPage, SOFTWARE_GPU, serveFile, serveModel } from "./packages/page.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { failed, root, Skipped, step } from "./packages/steps.ts";
 import { softwareGpu } from "./software-gpu.mjs";
@@ -142,8 +142,7 @@ async function inChromium(form: Form, only: readonly string[]): Promise<string> 
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   try {
-    const switches = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
-    return judge(await answerOfPage(address, answer, switches, PATIENCE), form);
+    return judge(await answerOfPage(address, answer, SOFTWARE_GPU, PATIENCE), form);
   } finally {
     server.closeAllConnections();
     server.close();

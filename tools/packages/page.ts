@@ -58,11 +58,15 @@ export const STRICT = {
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; object-src 'none'",
 };
 
+/** Switches with which Chromium has WebGPU without a GPU: on SwiftShader, which it carries. */
+export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
 /** Open the page of the build in `folder`, `isolated` or not; what it posts. @throws when it posts an error, or nothing in time. */
 export async function answerOfBuild(
   folder: string,
   isolated: boolean,
   headers: Readonly<Record<string, string>> = {},
+  switches: readonly string[] = [],
 ): Promise<string> {
   const { promise: answer, resolve } = Promise.withResolvers<string>();
   const sent = new Headers({ ...(isolated ? ISOLATION : {}), ...headers });
@@ -75,7 +79,7 @@ export async function answerOfBuild(
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   try {
-    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer);
+    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer, switches);
   } finally {
     server.closeAllConnections();
     server.close();

@@ -255,11 +255,7 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
       expect((await model.forward([{ sequence: model.sequence(), tokens: prompt }]))[0]!.length).toBe(small.vocabSize);
       await backend.close();
     }
-    const whole = await software({ variant }).open();
-    expect(whole.can.warnings).toBeUndefined();
-    expect(whole.can.details?.kernels).toBe("barrier-free + packed");
-    await whole.close();
-  });
+  }, 180_000);
 
   test("G6: a readback that comes late, as in a hidden tab, loses nothing", async () => {
     let late = 0;

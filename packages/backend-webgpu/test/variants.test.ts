@@ -41,6 +41,7 @@ async function on(
   models: readonly (readonly [Config, DType])[],
 ): Promise<Awaited<ReturnType<typeof text>>[]> {
   const backend = await software(options).open();
+  expect(backend.can.warnings).toBeUndefined(); // no other form took its place
   const results = [];
   for (const [config, dtype] of models) {
     const model = await backend.load(seeded(config), { dtype });
