@@ -1,5 +1,5 @@
 // The suite in a page: it posts its report. Fixtures and the choice of checks come from the server.
-import { filesFrom } from "../../packages/core/src/files.ts";
+import { filesFrom } from "../../packages/core/src/loading/files.ts";
 import { suite } from "./suite.ts";
 
 const post = (body: string) => fetch("/answer/", { method: "POST", body });

@@ -1,7 +1,7 @@
 // doge bench: how fast a shape of Doge runs here, beside what this machine could do.
 import { DogeError, type DType, type Routing } from "@doge-lm/core";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { chosen } from "./engine.ts";
+import { backends } from "./engine.ts";
 import { whole } from "./options.ts";
 
 interface Flags {
@@ -30,7 +30,7 @@ export function benchCommand(): Command {
     )
     .option("--moe", "with the experts of that size: 1024 of which 16 for 20m, 4096/32 for 60m, 9216/48 for 160m")
     .addOption(
-      new Option("--backend <name>", "auto, wasm, webgpu, cuda or reference").env("DOGE_BACKEND").default("auto"),
+      new Option("--backend <name>", "auto, cuda, webgpu, wasm or reference").env("DOGE_BACKEND").default("auto"),
     )
     .addOption(
       new Option("--dtype <dtype>", "how weights are held").choices(["f32", "bf16", "q8", "q4"]).default("f32"),
@@ -81,8 +81,8 @@ Examples:
       try {
         const watch = new Watch();
         const own = threads === undefined ? {} : { threads };
-        const providers = await chosen({ backend, ...own, onDevice: watch.onDevice });
-        const result = await bench({ ...rest, moe, routing, providers, watch, tell: show });
+        const from = await backends({ backend, ...own, onDevice: watch.onDevice });
+        const result = await bench({ ...rest, ...from, moe, routing, watch, tell: show });
         show("");
         process.stdout.write(json ? `${JSON.stringify(result)}\n` : table(result));
       } finally {

@@ -1,6 +1,6 @@
 // doge bench, once its options are read: make or open the weights, load them, time them, measure the ceilings, put it together.
 import { cpus } from "node:os";
-import type { Checkpoint, Config, DType, Model, Provider, Routing } from "@doge-lm/core";
+import type { Checkpoint, ChooseOptions, Config, DType, Model, Provider, Routing } from "@doge-lm/core";
 import { checked, choose, DogeError, openCheckpoint, tensorShapes, weightBytes } from "@doge-lm/core";
 import { openFiles } from "../hub.ts";
 import { type Ceilings, measureCeilings } from "./ceiling.ts";
@@ -17,6 +17,7 @@ export interface BenchOptions extends Plan {
   readonly dtype: DType;
   readonly routing: Routing | undefined;
   readonly providers: readonly Provider[];
+  readonly choosing: Pick<ChooseOptions, "wanted" | "spares">;
   /** What watches the GPU of a provider that has one. */
   readonly watch?: Watch;
   readonly tell: (what: string) => void;
@@ -81,7 +82,7 @@ const median = (values: readonly number[]): number => {
 const peakBytes = (): number => process.resourceUsage().maxRSS * 1024;
 
 export async function bench(options: BenchOptions): Promise<BenchResult> {
-  const { shape, moe, dtype, routing, providers, watch, tell } = options;
+  const { shape, moe, dtype, routing, providers, choosing, watch, tell } = options;
   const known = configOf(shape, moe);
   const files = known === null ? await openFiles(shape, {}) : null;
   try {
@@ -89,7 +90,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     const { config } = checkpoint;
     const plan = fit(options, config);
     tell("opening the backend");
-    const chosen = await choose(providers);
+    const chosen = await choose(providers, { ...choosing, config, dtype, routing });
     const backend = checked(chosen.backend);
     try {
       tell("loading");

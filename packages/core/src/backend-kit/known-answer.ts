@@ -3,9 +3,10 @@
 import type { Backend } from "../backend.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import type { Config } from "../config.ts";
+import { noteProven } from "../contract/proven.ts";
 import { DogeError } from "../errors.ts";
-import { defaultSampling } from "../sampling.ts";
-import { memoryCheckpoint, tensorShapes } from "../weights.ts";
+import { memoryCheckpoint, tensorShapes } from "../loading/weights.ts";
+import { defaultSampling } from "../sampling/sampling.ts";
 
 const config: Config = {
   generation: "native",
@@ -80,6 +81,7 @@ export async function assertKnownAnswer(
   const checkpoint = memoryCheckpoint(config, weights());
   const results = await Promise.allSettled(dtypes.map((dtype) => assertAnswer(backend, engine, checkpoint, dtype)));
   for (const result of results) if (result.status === "rejected") throw result.reason;
+  noteProven(backend);
 }
 
 async function assertAnswer(
