@@ -49,6 +49,8 @@ export class Machine {
   readonly logits: GPUBuffer;
   readonly headRows: number;
   readonly group: number;
+  /** How keys and values are held. */
+  readonly kvDtype: "f16" | "f32";
   /** Bytes of a page of one layer. */
   readonly page: ReturnType<typeof pageBytes>;
   readonly #parts: MachineParts;
@@ -69,7 +71,9 @@ export class Machine {
     this.logits = parts.logits;
     this.headRows = headRows(parts.gpu, parts.config);
     this.group = groupTokens(parts.gpu, parts.config);
-    this.page = pageBytes(parts.config, cachesHalf(parts.gpu.variant, parts.dtype));
+    const half = cachesHalf(parts.gpu.variant, parts.dtype);
+    this.kvDtype = half ? "f16" : "f32";
+    this.page = pageBytes(parts.config, half);
   }
 
   get program(): Program {

@@ -3,6 +3,7 @@
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
 import type {
   Config,
+  Details,
   Drawn,
   DType,
   Floats,
@@ -55,6 +56,7 @@ export class GpuModel implements Model {
   readonly dtype: DType;
   readonly routing: Routing;
   readonly context: number;
+  readonly details: Details;
   readonly #options: ModelOptions;
   readonly #pages: Pages;
   readonly #tally = new Tally();
@@ -66,6 +68,7 @@ export class GpuModel implements Model {
     this.context = options.context;
     this.dtype = options.dtype;
     this.routing = options.routing;
+    this.details = { kvDtype: machine.kvDtype };
     this.#options = options;
     this.#machine = machine;
     this.#pages = pages;

@@ -73,6 +73,11 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     expect(await perToken(await load({ layers }))).toBe(5 * layers + 3);
   });
 
+  test("a model tells how its keys are held: f16 only where the form has it and the weights are rounded too", async () => {
+    expect((await load()).details?.kvDtype).toBe(variant.f16 ? "f16" : "f32");
+    expect((await load({}, {}, "f32")).details?.kvDtype).toBe("f32");
+  });
+
   test("filters, seeds, penalties and alternatives take no more", async () => {
     const model = await load();
     const sampling = {
