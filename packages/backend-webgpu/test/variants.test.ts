@@ -66,7 +66,7 @@ function near(found: Awaited<ReturnType<typeof text>>, wanted: Awaited<ReturnTyp
 }
 
 /** A software adapter compiles kernels with barriers for seconds. */
-const timeout = 180_000;
+const timeout = 300_000;
 
 describe.skipIf(absent)(`forms of the kernels${why}`, () => {
   const experts = { count: 16, perToken: 3, side: 4, normalize: true, indexing: "grid" } as const;
