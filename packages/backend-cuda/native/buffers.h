@@ -38,6 +38,8 @@ class Array {
 constexpr int HEAD_ROWS = 32;
 /** Tokens that go through the layers together, unless a span that is routed together is longer. */
 constexpr int TILE = 256;
+/** The same where tensor cores make them short work. */
+constexpr int PROMPT = 2048;
 
 struct Buffers {
   explicit Buffers(Device& device) : device(device) {}

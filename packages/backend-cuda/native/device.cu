@@ -11,7 +11,10 @@ namespace doge {
 #if defined(DOGE_SHIM)
 
 Context::Context(int device) : index(device), name("host shim, no GPU") {
-  if (index != 0) throw Fault{"unavailable", "Device " + std::to_string(index) + " was asked for; the host shim has device 0 only."};
+  // Device 1 is as one without tensor cores. Few processors, so that small models too need all of them.
+  if (index != 0 && index != 1) throw Fault{"unavailable", "Device " + std::to_string(index) + " was asked for; the host shim has devices 0 and 1."};
+  capability = index == 0 ? 90 : 75;
+  processors = 2;
 }
 void Context::require() const {
   if (lost) throw Fault{"device-lost", "The device was lost: close the backend and open another."};
@@ -89,6 +92,11 @@ Context::Context(int device) : index(device) {
   doge_probe(device, nullptr, &found);
   if (!found.available) throw Fault{"unavailable", found.why};
   name = found.name;
+  capability = found.capability;
+  if (cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index) != cudaSuccess) {
+    cudaGetLastError();
+    processors = 1;
+  }
 }
 void Context::require() const {
   if (lost) {

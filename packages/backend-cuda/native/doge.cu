@@ -201,8 +201,18 @@ int doge_kernel_attention(doge_device* device, float* out, const float* query, c
                           int32_t head_dim, doge_error* error) {
   return guarded(error, [&] {
     if (head_dim > WARP * HELD) throw Fault{"invalid-argument", "A head of " + std::to_string(head_dim) + " numbers is too large."};
-    single_attention(device_of(device), out, query, keys, values, bias, count, head_dim);
+    single_attention(device_of(device), out, query, keys, values, bias, count, head_dim, 1, Type::F32);
   });
+}
+int doge_kernel_attention_text(doge_device* device, float* out, const float* queries, const float* keys, const float* values, const float* bias,
+                               int32_t count, int32_t head_dim, doge_dtype dtype, doge_error* error) {
+  return guarded(error, [&] {
+    if (head_dim > WARP * HELD) throw Fault{"invalid-argument", "A head of " + std::to_string(head_dim) + " numbers is too large."};
+    single_attention(device_of(device), out, queries, keys, values, bias, count, head_dim, count, static_cast<Type>(dtype));
+  });
+}
+int doge_kernel_fragments(doge_device* device, float* d, uint32_t* registers, const float* a, const float* b, doge_error* error) {
+  return guarded(error, [&] { single_fragments(device_of(device), d, registers, a, b); });
 }
 int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int32_t vocabulary, int32_t position, const doge_row* row, doge_error* error) {
   return guarded(error, [&] { *id = single_draw(device_of(device), logits, vocabulary, position, *row); });

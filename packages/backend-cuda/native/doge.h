@@ -134,6 +134,13 @@ DOGE_API int doge_kernel_swiglu(doge_device* device, float* out, const float* ga
 /** One query head over keys and values (count, head_dim) with a bias (count). */
 DOGE_API int doge_kernel_attention(doge_device* device, float* out, const float* query, const float* keys, const float* values, const float* bias,
                                    int32_t count, int32_t head_dim, doge_error* error);
+/** The same for a text: each of `count` tokens over itself and those before it, as a model of `dtype` does it. out, queries
+ *  (count, head_dim). */
+DOGE_API int doge_kernel_attention_text(doge_device* device, float* out, const float* queries, const float* keys, const float* values, const float* bias,
+                                        int32_t count, int32_t head_dim, doge_dtype dtype, doge_error* error);
+/** d (16, 8) = a (16, 16) . b (8, 16) by one instruction of the tensor cores, and the registers of each of the 32 lanes: a[4], b[2],
+ *  and b[2] as loaded turned. */
+DOGE_API int doge_kernel_fragments(doge_device* device, float* d, uint32_t* registers, const float* a, const float* b, doge_error* error);
 /** The id drawn for `position` behind `tokens`, as `row` says; -1: nothing is allowed. */
 DOGE_API int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int32_t vocabulary, int32_t position, const doge_row* row,
                               doge_error* error);

@@ -61,6 +61,8 @@ struct Context {
 
   const int index;
   std::string name;
+  /** Of the device: compute capability (90 for 9.0) and multiprocessors. */
+  int capability = 0, processors = 1;
   std::atomic<bool> lost{false};
   std::atomic<size_t> allocated{0}, allocations{0}, launches{0};
   /** Throws "device-lost" once the device is gone. Every call begins with it. */
@@ -81,6 +83,9 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   void require() const { context_.require(); }
+  /** Whether it has bf16 tensor cores and asynchronous copies. */
+  bool tensor_cores() const { return context_.capability >= 80; }
+  int processors() const { return context_.processors; }
   void* allocate(size_t bytes);
   void release(void* pointer) noexcept;
   /** Memory that host and device both see. */

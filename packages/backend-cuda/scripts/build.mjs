@@ -126,6 +126,9 @@ function make(output, commands) {
 }
 
 const SOURCES = ["doge.cu", "device.cu", "probe.cu"];
+/** The binding for Node over them. */
+const ADDON = ["addon.cc", "addon_run.cc", "addon_kernels.cc"];
+const addonOf = (kind) => (kind === "node" ? [`-I${headers()}`, ...ADDON.map((name) => join(native, name))] : []);
 
 /** The binding over the host shim. @throws Failure without a C++ compiler. */
 export function buildShim(kind = "node") {
@@ -134,10 +137,9 @@ export function buildShim(kind = "node") {
   const flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"];
   const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"];
   const sources = ["-x", "c++", ...SOURCES.map((name) => join(native, name))];
-  const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
   const mac = process.platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-ldl", "-lpthread"];
   return make(join(build, kind === "node" ? "doge_shim.node" : "libdoge_shim.so"), (output) => [
-    [cxx, "-shared", "-DDOGE_SHIM", ...flags, ...warnings, ...sources, ...addon, ...mac, "-o", output],
+    [cxx, "-shared", "-DDOGE_SHIM", ...flags, ...warnings, ...sources, ...addonOf(kind), ...mac, "-o", output],
   ]);
 }
 
@@ -155,7 +157,6 @@ function buildCuda({ arch, kind }) {
   const libraries = ["lib", "lib64", join("targets", "x86_64-linux", "lib")]
     .map((name) => join(home, name))
     .filter(existsSync);
-  const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
   return make(join(build, kind === "node" ? "doge_cuda.node" : "libdoge_cuda.so"), (output) => [
     [
       found,
@@ -165,7 +166,7 @@ function buildCuda({ arch, kind }) {
       `-DDOGE_CODE="${code.join(",")}"`,
       `-DDOGE_PTX="${ptx.join(",")}"`,
       ...SOURCES.map((name) => join(native, name)),
-      ...addon,
+      ...addonOf(kind),
       ...libraries.map((folder) => `-L${folder}`),
       ...["-Xlinker", "--exclude-libs,ALL,--gc-sections,-s,-z,noexecstack", "-ldl", "-lpthread", "-lrt", "-o", output],
     ],

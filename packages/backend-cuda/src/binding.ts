@@ -108,6 +108,24 @@ export interface BindingWithKernels extends Binding {
     values: Float32Array,
     bias: Float32Array,
   ): void;
+  /** Each of bias.length tokens over itself and those before it; `dtype` as in doge.h. */
+  kernelAttentionText(
+    device: DeviceHandle,
+    out: Float32Array,
+    queries: Float32Array,
+    keys: Float32Array,
+    values: Float32Array,
+    bias: Float32Array,
+    dtype: number,
+  ): void;
+  /** `registers`: 8 of each of 32 lanes. */
+  kernelFragments(
+    device: DeviceHandle,
+    d: Float32Array,
+    registers: Uint32Array,
+    a: Float32Array,
+    b: Float32Array,
+  ): void;
   kernelDraw(device: DeviceHandle, logits: Float32Array, position: number, row: Omit<NativeRow, "sequence">): number;
 }
 

@@ -1,4 +1,5 @@
-// matmul: every linear map of the model, with its bias where it has one.
+// matmul: every linear map of the model, with its bias where it has one; for few rows and for f32. matmul_tiles.cuh has the kernel
+// for many rows, and chooses.
 //
 // A warp computes COLUMNS outputs of ROWS rows. Lane l sums the inner indices of chunks l, l + 32, ... in their order, then the
 // lanes are added in the order of a butterfly: each number's sum has one order, whatever the rows of a call are, which the
@@ -50,6 +51,18 @@ struct Format<Type::Q8> {
       to[index] = static_cast<float>(static_cast<signed char>((words[index / 4] >> (8 * (index % 4))) & 0xff)) * scale;
   }
 };
+
+/** `count` outputs of a matrix, from `first` on. */
+inline Matrix outputs(const Matrix& whole, int first, int count) {
+  Matrix part = whole;
+  const size_t at = static_cast<size_t>(first) * static_cast<size_t>(whole.stride);
+  const size_t width = whole.type == Type::F32 ? 4 : whole.type == Type::BF16 ? 2 : 1;
+  part.data = static_cast<const char*>(whole.data) + at * width;
+  if (whole.scales != nullptr) part.scales = whole.scales + at / BLOCK;
+  if (whole.bias != nullptr) part.bias = whole.bias + first;
+  part.outer = count;
+  return part;
+}
 
 constexpr int MATMUL_THREADS = 128;
 constexpr int MATMUL_COLUMNS = 4;
@@ -125,8 +138,8 @@ inline void matmul_of(Device& device, float* out, int out_stride, const float* x
     device.launch(matmul_kernel<type, 8>, grid(8), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
 }
 
-/** The launch for a matrix of any format. x_stride is at least the matrix's stride. */
-inline void matmul(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
+/** The launch of matmul_kernel for a matrix of any format. x_stride is at least the matrix's stride. */
+inline void matmul_rows(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
                    const int* positions = nullptr) {
   if (rows == 0) return;
   if (weight.type == Type::F32)
