@@ -11,10 +11,10 @@ namespace doge {
 #if defined(DOGE_SHIM)
 
 Context::Context(int device) : index(device), name("host shim, no GPU") {
-  // Device 1 is as one without tensor cores. Few processors, so that small models too need all of them.
+  // Device 1 is as one without tensor cores. Few processors, so that small matrices too keep all of them busy.
   if (index != 0 && index != 1) throw Fault{"unavailable", "Device " + std::to_string(index) + " was asked for; the host shim has devices 0 and 1."};
   capability = index == 0 ? 90 : 75;
-  processors = 2;
+  processors = 8;
 }
 void Context::require() const {
   if (lost) throw Fault{"device-lost", "The device was lost: close the backend and open another."};

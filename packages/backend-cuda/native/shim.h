@@ -327,6 +327,7 @@ inline void __syncthreads() {
   }
 }
 
+inline void __threadfence() {}
 inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
 
 template <class T>

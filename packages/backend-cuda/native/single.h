@@ -87,8 +87,13 @@ inline void single_rope(Context& context, float* x, int heads, int head_dim, int
   const int width = heads * head_dim;
   const Heads shape{heads, 0, 0, head_dim, padded(width), padded(width), padded(width), 0};
   float* const rows = bench.put(x, 1, width, padded(width));
-  bench.device.launch(rope_kernel, dim3(1, static_cast<unsigned>(heads)), ROPE_THREADS, rows, nullptr, nullptr, nullptr, nullptr, bench.array(cosine),
-                      bench.array(sine), bench.array(std::vector<int>{0}), shape, 0.0f);
+  PageShape nowhere{};
+  nowhere.window = 1;  // nothing is stored
+  RopeWeights weights{};
+  weights.cosine = bench.array(cosine);
+  weights.sine = bench.array(sine);
+  bench.device.launch(rope_kernel, dim3(1, static_cast<unsigned>(heads)), ROPE_THREADS, rows, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
+                      nullptr, nullptr, nowhere, shape);
   bench.get(x, rows, 1, width, width);
 }
 
@@ -142,12 +147,15 @@ inline void single_attention(Context& context, float* out, const float* queries,
   const int* const list = bench.array(pages);
   bench.device.launch(store_kernel, dim3(static_cast<unsigned>(count), 1), STORE_THREADS, rows, biases, nullptr, at, row_of, states, list, page, shape);
   float* const to = bench.put(nullptr, queried, head_dim, part);
-  if (attends_by_tiles(bench.device, dtype, head_dim))
+  if (attends_by_tiles(bench.device, dtype, head_dim)) {
     attention_tiles(bench.device, static_cast<int>(tiles.size() / 2), to, part, rows + first * stride, reinterpret_cast<const Run*>(bench.array(tiles)),
                     at + first, row_of, states, list, page, shape);
-  else
-    bench.device.launch(attention_kernel, dim3(static_cast<unsigned>(queried), 1), ATTENTION_THREADS, to, part, rows + first * stride, at + first, row_of,
-                        states, list, page, shape);
+  } else {
+    const int slices = slices_of(bench.device.processors(), queried, 1, count);
+    const Slices meeting{bench.put(nullptr, queried * slices, head_dim + 2, head_dim + 2), bench.array(std::vector<int>(static_cast<size_t>(queried), 0))};
+    bench.device.launch(attention_kernel, dim3(static_cast<unsigned>(queried), 1, static_cast<unsigned>(slices)), ATTENTION_THREADS, to, part,
+                        rows + first * stride, at + first, row_of, states, list, page, shape, meeting);
+  }
   bench.get(out, to, queried, head_dim, part);
 }
 

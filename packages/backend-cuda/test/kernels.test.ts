@@ -29,7 +29,7 @@ describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: $
         [16, 1],
         [17, 66],
         [45, 65],
-        [131, 130],
+        [131, 260],
       ] as const) {
         const [x, weight, bias] = [numbers(rows * inner, inner), numbers(outer * inner, rows), numbers(outer, 7)];
         const exact = held(weight, inner);
@@ -52,7 +52,7 @@ describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: $
   });
 
   test.each(formats)("matmul: $name sums a row alike in any company that goes the same way", ({ dtype }) => {
-    const [inner, outer, rows] = [100, 130, 140];
+    const [inner, outer, rows] = [100, 260, 140];
     const [x, weight] = [numbers(rows * inner, 1), numbers(outer * inner, 2)];
     const product = (count: number): Float32Array => {
       const out = new Float32Array(count * outer);
@@ -105,6 +105,30 @@ describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: $
           // Scores reach 4 sqrt(dim) here, of which f32 keeps 24 bits and a pair of bf16 16.
           expect(worst, `${name}, ${count} tokens, heads of ${dim}`).toBeLessThan(dtype === 0 ? 2e-5 : 2e-4);
         }
+      }
+    }
+  });
+
+  test("attention of one query over many keys is the same from slices as from one", () => {
+    const dim = 32;
+    for (const count of [1, 128, 129, 300, 1500]) {
+      const [query, keys, values, bias] = [numbers(dim, 1), numbers(count * dim, 2), numbers(count * dim, 3), numbers(count, 4)];
+      const expected = new Float64Array(dim);
+      const scores = Array.from({ length: count }, (_, key) => {
+        let dot = 0;
+        for (let at = 0; at < dim; at++) dot += query[at]! * keys[key * dim + at]!;
+        return dot / Math.sqrt(dim) + bias[key]!;
+      });
+      const top = Math.max(...scores);
+      const total = scores.reduce((sum, score) => sum + Math.exp(score - top), 0);
+      for (let at = 0; at < dim; at++) {
+        expected[at] = scores.reduce((sum, score, key) => sum + Math.exp(score - top) * values[key * dim + at]!, 0) / total;
+      }
+      const out = new Float32Array(dim).fill(Number.NaN);
+      // Twice: the slices leave their meeting place as they found it.
+      for (let turn = 0; turn < 2; turn++) {
+        binding.kernelAttention(devices[0]!, out, query, keys, values, bias);
+        for (let at = 0; at < dim; at++) expect(Math.abs(out[at]! - expected[at]!)).toBeLessThan(1e-5);
       }
     }
   });
