@@ -140,13 +140,13 @@ napi_value length(napi_env env, napi_callback_info info) {
 }
 
 #if defined(DOGE_SHIM)
-/** fail(device, allocation, operation): doge_shim_fail, for tests. */
+/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made. For tests. */
 napi_value fail(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  doge_device* const device = pointer_of<doge_device>(env, arguments.values[0]);
-  if (device != nullptr) doge_shim_fail(device, arguments.integer(1), arguments.integer(2));
+  doge_shim_fail(arguments.integer(0), arguments.integer(1));
   return nullptr;
 }
+napi_value made(napi_env env, napi_callback_info) { return number(env, doge_shim_made()); }
 #endif
 
 napi_value init(napi_env env, napi_value exports) {
@@ -156,7 +156,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"sequence", sequence}, {"fork", fork},   {"rewind", rewind},            {"closeSequence", close_sequence},
       {"length", length},     {"run", run},
 #if defined(DOGE_SHIM)
-      {"fail", fail},
+      {"fail", fail},         {"made", made},
 #endif
   };
   functions.insert(functions.end(), kernels().begin(), kernels().end());

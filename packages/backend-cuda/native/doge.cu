@@ -219,8 +219,9 @@ int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int3
 }
 
 #if defined(DOGE_SHIM)
-void doge_shim_fail(doge_device* device, int allocation, int operation) {
-  device_of(device).fail_allocation = allocation;
-  device_of(device).fail_operation = operation;
+void doge_shim_fail(int allocation, int operation) {
+  shim::runtime().refuse = allocation;
+  shim::runtime().end = operation;
 }
+int doge_shim_made(void) { return shim::runtime().made; }
 #endif

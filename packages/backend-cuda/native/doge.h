@@ -146,8 +146,10 @@ DOGE_API int doge_kernel_draw(doge_device* device, int32_t* id, const float* log
                               doge_error* error);
 
 #if defined(DOGE_SHIM)
-/** Tests: the n-th allocation from now on (0: the next) is refused; the n-th copy loses the device. -1: never. */
-DOGE_API void doge_shim_fail(doge_device* device, int allocation, int operation);
+/** Tests: the n-th memory from now on (0: the next) is refused; the n-th piece of work ends the device's context. -1: never. */
+DOGE_API void doge_shim_fail(int allocation, int operation);
+/** Blocks of memory, streams and graphs that the process has. */
+DOGE_API int doge_shim_made(void);
 #endif
 
 #ifdef __cplusplus

@@ -43,6 +43,7 @@ if [ ! -e build/libdoge_cuda.so ]; then
     native/doge.cu native/device.cu native/probe.cu -ldl -lpthread -lrt -o build/libdoge_cuda.so
 fi
 if [ ! -e build/doge_runner ]; then
+  # shellcheck disable=SC2016  # $ORIGIN is for the loader, not for the shell
   step "build of the runner" g++ -std=c++17 -O2 native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
 fi
 
