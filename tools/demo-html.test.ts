@@ -3,23 +3,13 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Page } from "./demo-html/browser.ts";
+import { absence, openBrowser } from "./browser.ts";
 import { writeDemo } from "./demo-html.ts";
-import { findBrowser } from "./packages/page.ts";
-
-let browser: string | undefined;
-let absence = "";
-try {
-  browser = findBrowser();
-} catch (error) {
-  absence = ` (skipped: ${(error as Error).message})`;
-}
 
 /** Milliseconds for a browser, the model and an answer, on a busy machine. */
 const PATIENCE = 20_000;
-const IDLE = 'document.querySelector("#send:enabled")?.textContent === "Send"';
-const ANSWER = '[...document.querySelectorAll(".doge p")].at(-1)?.textContent';
 
 let folder: string;
 let path: string;
@@ -30,23 +20,40 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function withPage(before: string, work: (page: Page) => Promise<void>): Promise<void> {
-  const page = await Page.start(browser!, before);
+/** The demo, ready to be asked, and the addresses that it and its workers asked for. `before` runs ahead of its own scripts. */
+async function withPage(
+  before: string,
+  work: (page: Page, requests: readonly string[]) => Promise<void>,
+): Promise<void> {
+  const browser = await openBrowser();
   try {
-    await page.open(pathToFileURL(path).href);
-    await page.until(IDLE, PATIENCE);
-    await work(page);
+    const context = await browser.newContext();
+    context.setDefaultTimeout(PATIENCE);
+    await context.addInitScript(before);
+    const requests: string[] = [];
+    context.on("request", (request) => requests.push(request.url()));
+    const page = await context.newPage();
+    await page.goto(pathToFileURL(path).href);
+    await idle(page);
+    await work(page, requests);
   } finally {
-    await page.close();
+    await browser.close();
   }
 }
 
+const idle = (page: Page): Promise<void> => page.locator("#send:enabled", { hasText: /^Send$/ }).waitFor();
+const lastAnswer = async (page: Page): Promise<string> => (await page.locator(".doge p").last().textContent()) ?? "";
+const text = (page: Page, id: string): Promise<string | null> => page.locator(`#${id}`).textContent();
+const engine = (page: Page): Promise<string | null> => page.locator("html").getAttribute("data-engine");
+
 /** Type a question where the focus is, and wait for the answer. */
-async function ask(page: Page, question: string): Promise<unknown> {
-  await page.type(question);
-  await page.press("Enter");
-  await page.until(`${IDLE} && ${ANSWER}`, PATIENCE);
-  return page.evaluate(ANSWER);
+async function ask(page: Page, question: string): Promise<string> {
+  const before = await page.locator(".doge p").count();
+  await page.keyboard.insertText(question);
+  await page.keyboard.press("Enter");
+  await page.locator(".doge p").nth(before).waitFor();
+  await idle(page);
+  return lastAnswer(page);
 }
 
 describe(`the demo in one file${absence}`, () => {
@@ -58,42 +65,41 @@ describe(`the demo in one file${absence}`, () => {
     expect(text.match(/<style>[\s\S]*?<\/style>/)?.[0]).not.toMatch(/url\(|@import/);
   });
 
-  test.skipIf(browser === undefined)("answers by keyboard, in a worker, and asks for nothing", async () => {
-    await withPage("", async (page) => {
-      expect(await page.evaluate("location.protocol")).toBe("file:");
-      expect(await page.evaluate("document.documentElement.dataset.engine")).toBe("worker");
+  test.skipIf(absence !== "")("answers by keyboard, in a worker, and asks for nothing", async () => {
+    await withPage("", async (page, requests) => {
+      expect(await engine(page)).toBe("worker");
       expect(await ask(page, "What is the capital of France?")).toMatch(/\bParis\b/);
       expect(await ask(page, "What is 7 plus 8?")).toMatch(/\b15\b/);
-      expect(await page.evaluate('document.getElementById("speed").textContent')).toMatch(
-        /^\d+ tokens, \d+ tokens\/s$/,
-      );
-      expect(await page.evaluate('document.getElementById("device").textContent')).toMatch(
-        /^wasm (relaxed-simd|simd128)/,
-      );
-      expect(await page.evaluate('document.getElementById("log").getAttribute("aria-busy")')).toBe("false");
+      expect(await text(page, "speed")).toMatch(/^\d+ tokens, \d+ tokens\/s$/);
+      expect(await text(page, "device")).toMatch(/^wasm (relaxed-simd|simd128)/);
+      expect(await page.locator("#log").getAttribute("aria-busy")).toBe("false");
       const own = (address: string) => address === pathToFileURL(path).href || address.startsWith("blob:");
-      expect(page.requests).not.toEqual([]);
-      expect(page.requests.filter((address) => !own(address))).toEqual([]);
+      expect(requests).not.toEqual([]);
+      expect(requests.filter((address) => !own(address))).toEqual([]);
       // And could not: the page's policy stops what would ask.
-      const blocked = `new Promise((resolve) => {
-        addEventListener("securitypolicyviolation", ({ effectiveDirective }) => resolve(effectiveDirective));
-        fetch("http://127.0.0.1:9/").catch(() => {});
-      })`;
-      expect(await page.evaluate(blocked)).toBe("connect-src");
+      const blocked = page.evaluate(
+        () =>
+          new Promise((resolve) => {
+            addEventListener("securitypolicyviolation", ({ effectiveDirective }) => resolve(effectiveDirective));
+            fetch("http://127.0.0.1:9/").catch(() => {});
+          }),
+      );
+      expect(await blocked).toBe("connect-src");
     });
   });
 
-  test.skipIf(browser === undefined)("stops at Escape and goes on, without workers too", async () => {
+  test.skipIf(absence !== "")("stops at Escape and goes on, without workers too", async () => {
     await withPage("delete globalThis.Worker;", async (page) => {
-      expect(await page.evaluate("document.documentElement.dataset.engine")).toBe("page");
+      expect(await engine(page)).toBe("page");
       // At once, so that no machine is quick enough to have finished.
-      await page.evaluate(`document.getElementById("input").value = "Tell me a story about a fox.";
-      document.getElementById("form").requestSubmit();
-      document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));`);
-      await page.until(`${IDLE} && ${ANSWER}`, PATIENCE);
-      const part = (await page.evaluate(ANSWER)) as string;
-      expect(await page.evaluate('document.getElementById("status").textContent')).toBe("Stopped.");
-      expect(part.split(/[.!?]/).length).toBeLessThan(4);
+      await page.evaluate(() => {
+        document.querySelector<HTMLInputElement>("#input")!.value = "Tell me a story about a fox.";
+        document.querySelector<HTMLFormElement>("#form")!.requestSubmit();
+        document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+      });
+      await page.locator("#status", { hasText: "Stopped." }).waitFor();
+      await idle(page);
+      expect((await lastAnswer(page)).split(/[.!?]/).length).toBeLessThan(4);
       expect(await ask(page, "What is the capital of France?")).toMatch(/\bParis\b/);
     });
   });

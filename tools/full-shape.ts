@@ -75,8 +75,8 @@ async function run(backend: Backend, given: readonly number[] | undefined) {
 }
 
 const found = softwareGpu();
-const { DOGE_REQUIRE = "", VK_ADD_DRIVER_FILES } = process.env;
-if (found.env !== undefined && VK_ADD_DRIVER_FILES === undefined) {
+const { DOGE_REQUIRE = "", VK_ADD_DRIVER_FILES, VK_DRIVER_FILES } = process.env;
+if (found.env !== undefined && (VK_ADD_DRIVER_FILES ?? VK_DRIVER_FILES) === undefined) {
   // The libraries are looked for where a process starts.
   const again = spawnSync(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url)], {
     env: { ...process.env, ...found.env },

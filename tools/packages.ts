@@ -16,7 +16,7 @@ import {
   writeSources,
 } from "./packages/bundles.ts";
 import { clearPacks, inspect, missingBinary, type Packed, pack, published } from "./packages/pack.ts";
-import { answerOfBuild, answerOfPage, findBrowser, STRICT, serveModel } from "./packages/page.ts";
+import { answerOfBuild, answerOfPage, STRICT, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
@@ -103,22 +103,21 @@ async function checkWasm(project: Project): Promise<void> {
     for (const isolated of [false, true]) {
       await step(`${name}, in a page ${isolated ? "that is isolated" : "that is not"}`, async () => {
         if (!built) throw new Skipped("it was not built");
-        const posted = await answerOfBuild(findBrowser(), join(project.folder, folder), isolated);
+        const posted = await answerOfBuild(join(project.folder, folder), isolated);
         return expectReport(posted, isolated);
       });
     }
   }
   await step("Vite, in an isolated page under a strict policy", async () => {
     await buildVite(project, "strict.html", "dist-strict");
-    const posted = await answerOfBuild(findBrowser(), join(project.folder, "dist-strict"), true, STRICT);
+    const posted = await answerOfBuild(join(project.folder, "dist-strict"), true, STRICT);
     return expectReport(posted, true);
   });
   await step("Vite, in a page while developing", async () => {
-    const browser = findBrowser();
     const { promise, resolve } = Promise.withResolvers<string>();
     const model: Parameters<typeof withViteServer>[1] = (request, response, next) =>
       serveModel(request, response, resolve) || next();
-    const posted = await withViteServer(project, model, (address) => answerOfPage(browser, address, promise));
+    const posted = await withViteServer(project, model, (address) => answerOfPage(address, promise));
     return expectReport(posted, false);
   });
   await step("webpack, for Node", async () => {

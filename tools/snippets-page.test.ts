@@ -7,7 +7,8 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import * as esbuild from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { answerOfPage, findBrowser, serveFile } from "./packages/page.ts";
+import { absence } from "./browser.ts";
+import { answerOfPage, serveFile } from "./packages/page.ts";
 import { type Block, demo, hubOf, Place, readBlocks, root } from "./snippets/blocks.ts";
 
 const blocks = await readBlocks();
@@ -29,14 +30,6 @@ for (const block of blocks.filter(({ mark }) => mark === "page")) {
 const builders = blocks.filter(({ mark }) => mark === "esbuild");
 const vite = blocks.find(({ mark }) => mark === "vite");
 const suites = blocks.filter(({ mark }) => mark === "suite");
-
-let browser: string | undefined;
-let absence = "";
-try {
-  browser = findBrowser();
-} catch (error) {
-  absence = ` (skipped: ${(error as Error).message})`;
-}
 
 beforeAll(async () => {
   place = await Place.make();
@@ -104,7 +97,7 @@ async function open(folder: string): Promise<string> {
   const server = createServer((request, response) => answer(request, response, folder, resolve));
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   try {
-    return await answerOfPage(browser!, `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, promise);
+    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, promise);
   } finally {
     server.closeAllConnections();
     server.close();
@@ -188,13 +181,13 @@ describe(`code blocks for pages${absence}`, () => {
     expect([programs.size > 4, builders.length, vite !== undefined, suites.length]).toEqual([true, 2, true, 2]);
   });
 
-  test.skipIf(browser === undefined).each([...programs])("%s runs", { timeout }, async (section, parts) => {
+  test.skipIf(absence !== "").each([...programs])("%s runs", { timeout }, async (section, parts) => {
     const folder = await writeProgram(`program-${[...programs.keys()].indexOf(section)}`, parts);
     const text = await open(await buildWithVite(folder));
     expect(text).toMatch(parts.some(asks) ? /^done: .*Paris/s : parts.some(writes) ? /^done: .+/s : /^done:/);
   });
 
-  test.skipIf(browser === undefined).each(builders)("$where runs", { timeout }, async (block) => {
+  test.skipIf(absence !== "").each(builders)("$where runs", { timeout }, async (block) => {
     const folder = await writeProgram(`program-esbuild-${builders.indexOf(block)}`, [block]);
     expect(await open(await buildWithEsbuild(folder))).toMatch(/^done:/);
   });

@@ -1,6 +1,6 @@
 // A GPU that is none: SwiftShader, the software Vulkan that a package on npm carries, so that the WebGPU backend runs and is
 // tested on machines without a GPU and without anything installed. No dependencies: tools/run.mjs runs it.
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
@@ -10,8 +10,14 @@ const archive = join(root, "tools", "node_modules", "@sparticuz", "chromium", "b
 const folder = join(root, ".cache", "swiftshader");
 const WANTED = ["libvk_swiftshader.so", "libvulkan.so.1", "vk_swiftshader_icd.json"];
 
-/** Variables with which a new process finds SwiftShader beside the GPUs of the machine (a real one is preferred), or why it
- *  cannot be had here. */
+/** Whether drivers of the system could have a GPU here: else they would only complain. */
+const hasGpu = () =>
+  [...(existsSync("/dev/dri") ? readdirSync("/dev/dri") : []), ...readdirSync("/dev")].some((name) =>
+    /^(renderD|nvidia\d|dxg)/.test(name),
+  );
+
+/** Variables with which a new process finds SwiftShader, beside the GPUs of the machine where there are any (a real one is preferred);
+ *  or why it cannot be had here. */
 export function softwareGpu() {
   if (process.platform !== "linux" || process.arch !== "x64")
     return { why: "SwiftShader is brought for Linux on x64 only" };
@@ -23,7 +29,7 @@ export function softwareGpu() {
   return {
     env: {
       LD_LIBRARY_PATH: libraries ? `${folder}${delimiter}${libraries}` : folder,
-      VK_ADD_DRIVER_FILES: join(folder, "vk_swiftshader_icd.json"),
+      [hasGpu() ? "VK_ADD_DRIVER_FILES" : "VK_DRIVER_FILES"]: join(folder, "vk_swiftshader_icd.json"),
     },
   };
 }

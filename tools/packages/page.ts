@@ -1,11 +1,9 @@
 // Serves a build on this machine and opens it in a headless Chromium, where there is one: the page posts what it answered.
-import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { delimiter, extname, join } from "node:path";
+import { extname, join } from "node:path";
+import { browserPath, openBrowser } from "../browser.ts";
 import { demoModel, Skipped } from "./steps.ts";
 
 const TYPES: Record<string, string> = {
@@ -19,16 +17,6 @@ const INDEX = '<!doctype html><title>Doge</title><script type="module" src="./ma
 
 /** Milliseconds that a browser may take to start, load the page and answer. */
 const PATIENCE = 60_000;
-
-/** The Chromium or Chrome in PATH. @throws Skipped without one. */
-export function findBrowser(): string {
-  for (const name of ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]) {
-    for (const folder of (process.env.PATH ?? "").split(delimiter)) {
-      if (existsSync(join(folder, name))) return join(folder, name);
-    }
-  }
-  throw new Skipped("no Chromium in PATH");
-}
 
 /** Answer what is asked below model/ and answer/. False: it is something else. */
 export function serveModel(request: IncomingMessage, response: ServerResponse, say: (text: string) => void): boolean {
@@ -72,7 +60,6 @@ export const STRICT = {
 
 /** Open the page of the build in `folder`, `isolated` or not; what it posts. @throws when it posts an error, or nothing in time. */
 export async function answerOfBuild(
-  browser: string,
   folder: string,
   isolated: boolean,
   headers: Readonly<Record<string, string>> = {},
@@ -88,48 +75,34 @@ export async function answerOfBuild(
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   try {
-    return await answerOfPage(browser, `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer);
+    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer);
   } finally {
     server.closeAllConnections();
     server.close();
   }
 }
 
-/** Open `address` in the browser until `answer` comes. */
-export async function answerOfPage(browser: string, address: string, answer: Promise<string>): Promise<string> {
-  const profile = mkdtempSync(join(tmpdir(), "doge-page-"));
-  const child = spawn(
-    browser,
-    [
-      "--headless",
-      "--disable-gpu",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--remote-debugging-port=0",
-      `--user-data-dir=${profile}`,
-      // Its sandbox does not start for root, and root is who runs in containers. The page is our own.
-      ...(process.getuid?.() === 0 ? ["--no-sandbox", "--disable-dev-shm-usage"] : []),
-      address,
-    ],
-    { stdio: "ignore" },
-  );
-  const ended = new Promise<never>((_, reject) => {
-    child.on("error", reject);
-    child.on("exit", (code) => reject(new Error(`The browser ended with ${code} before the page answered.`)));
-  });
+/** Open `address` in a browser until `answer` comes. @throws Skipped where there is no browser */
+export async function answerOfPage(address: string, answer: Promise<string>): Promise<string> {
+  if (browserPath === undefined) throw new Skipped("no Chromium in PATH");
+  const browser = await openBrowser();
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`The page did not answer in ${PATIENCE / 1000} seconds.`)), PATIENCE);
-  });
   try {
-    const text = await Promise.race([answer, ended, late]);
+    const page = await browser.newPage();
+    const failed = new Promise<never>((_, reject) => {
+      const fail = (what: string) => reject(new Error(`In the page: ${what}`));
+      page.on("pageerror", ({ message }) => fail(message));
+      page.on("crash", () => fail("it crashed"));
+      browser.on("disconnected", () => fail("the browser ended before it answered"));
+      timer = setTimeout(() => fail(`no answer in ${PATIENCE / 1000} seconds`), PATIENCE);
+    });
+    failed.catch(() => {});
+    await page.goto(address, { timeout: PATIENCE });
+    const text = await Promise.race([answer, failed]);
     if (text.startsWith("error: ")) throw new Error(`In the page: ${text.slice("error: ".length)}`);
     return text;
   } finally {
     clearTimeout(timer);
-    ended.catch(() => {});
-    const gone = new Promise((done) => child.on("close", done));
-    if (child.exitCode === null && child.kill()) await gone;
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    await browser.close();
   }
 }

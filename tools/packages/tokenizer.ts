@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createTokenizer } from "@doge-lm/core";
 import { buildEsbuild, buildVite, buildWebpack, weigh } from "./bundles.ts";
-import { answerOfBuild, findBrowser } from "./page.ts";
+import { answerOfBuild } from "./page.ts";
 import type { Project } from "./project.ts";
 import { demoModel, run, step } from "./steps.ts";
 
@@ -54,7 +54,7 @@ export async function checkTokenizer(project: Project): Promise<void> {
       return weigh(project, folder, 1);
     });
     await step(`the tokenizer by ${name}, in a page`, async () =>
-      expectIds(await answerOfBuild(findBrowser(), join(project.folder, folder), false)),
+      expectIds(await answerOfBuild(join(project.folder, folder), false)),
     );
   }
   for (const [name, build] of [["webpack", buildWebpack] as const, ["esbuild", buildEsbuild] as const]) {

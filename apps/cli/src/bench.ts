@@ -1,7 +1,7 @@
 // doge bench: how fast a shape of Doge runs here, beside what this machine could do.
 import { DogeError, type DType, type Routing } from "@doge-lm/core";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { chosen } from "./engine.ts";
+import { backends } from "./engine.ts";
 import { whole } from "./options.ts";
 
 interface Flags {
@@ -29,7 +29,9 @@ export function benchCommand(): Command {
       "60m",
     )
     .option("--moe", "with the experts of that size: 1024 of which 16 for 20m, 4096/32 for 60m, 9216/48 for 160m")
-    .addOption(new Option("--backend <name>", "auto, wasm or reference").env("DOGE_BACKEND").default("auto"))
+    .addOption(
+      new Option("--backend <name>", "auto, cuda, webgpu, wasm or reference").env("DOGE_BACKEND").default("auto"),
+    )
     .addOption(
       new Option("--dtype <dtype>", "how weights are held").choices(["f32", "bf16", "q8", "q4"]).default("f32"),
     )
@@ -58,21 +60,29 @@ export function benchCommand(): Command {
       `
 Weights are seeded and random, of the published shape in the layout of the published files (bf16), and made in memory: nothing is
 fetched or written. Every rate is given beside its ceiling: a WebAssembly loop that only loads as many bytes as a token reads, and
-one that only multiplies and adds, on as many threads. The hash is of the logits: two runs with the same hash computed the same.
+one that only multiplies and adds, on as many threads; on a GPU, two such loops of WGSL by its own timestamps, where it has them, and
+the dispatches, submits and bytes that a token takes. The hash is of the logits: two runs with the same hash computed the same.
 
 Examples:
   doge bench --shape 60m --dtype q8
   doge bench --shape 60m --moe --dtype q8 --rows 8 --contexts 16,512
+  doge bench --shape 20m --backend webgpu --prompt 64 --decode 16 --contexts 16,128 --reps 3
   doge bench --shape ./Doge-60M-Instruct --backend reference --prompt 16 --decode 8 --contexts 16 --reps 1`,
     )
     .action(async (flags: Flags) => {
       const { backend, threads, json = false, moe = false, routing, ...rest } = flags;
-      const [{ bench }, { table }] = await Promise.all([import("./bench/run.ts"), import("./bench/table.ts")]);
+      const [{ bench }, { table }, { Watch }] = await Promise.all([
+        import("./bench/run.ts"),
+        import("./bench/table.ts"),
+        import("./bench/gpu.ts"),
+      ]);
       const { isTTY } = process.stderr;
       const show = (line: string) => isTTY && process.stderr.write(`\r\u001b[K${line}`);
       try {
-        const providers = await chosen({ backend, ...(threads === undefined ? {} : { threads }) });
-        const result = await bench({ ...rest, moe, routing, providers, tell: show });
+        const watch = new Watch();
+        const own = threads === undefined ? {} : { threads };
+        const from = await backends({ backend, ...own, onDevice: watch.onDevice });
+        const result = await bench({ ...rest, ...from, moe, routing, watch, tell: show });
         show("");
         process.stdout.write(json ? `${JSON.stringify(result)}\n` : table(result));
       } finally {

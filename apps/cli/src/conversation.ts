@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import {
   type Doge,
   DogeError,
+  type DogeInfo,
   type GenerateOptions,
   type Generation,
   type GenerationResult,
@@ -12,7 +13,7 @@ import {
   parseJson,
   type SavedSession,
 } from "@doge-lm/core";
-import { openDoge } from "./engine.ts";
+import { openDoge, reasonOf } from "./engine.ts";
 import { type ModelOptions, type SamplingFlags, samplingOptions } from "./options.ts";
 
 export interface ConversationOptions extends ModelOptions, SamplingFlags {
@@ -46,8 +47,9 @@ export class Conversation {
     return `${this.#flags.model ?? "The demo model"} on ${device}, ${dtype}`;
   }
 
-  get backend(): string {
-    return this.#doge.info().backend;
+  /** Where the answers come from, why there, and what there is to say of the other backends. */
+  get where(): Pick<DogeInfo, "backend" | "device" | "dtype" | "tried" | "fallbacks"> & { readonly reason: string } {
+    return { ...this.#doge.info(), reason: reasonOf(this.#doge) };
   }
 
   get messages(): readonly Message[] {

@@ -1,7 +1,7 @@
 // doge generate: one prompt, one continuation, as text or as one JSON object.
 import { DogeError } from "@doge-lm/core";
 import { Command } from "commander";
-import { openDoge } from "./engine.ts";
+import { openDoge, reasonOf } from "./engine.ts";
 import {
   idList,
   type ModelOptions,
@@ -56,7 +56,7 @@ export function generateCommand(): Command {
         return;
       }
       const result = await answer.result();
-      const { backend, device, dtype, threads } = doge.info();
+      const { backend, device, dtype, threads, fallbacks } = doge.info();
       process.stdout.write(
         `${JSON.stringify({
           promptIds: [...result.promptIds],
@@ -67,6 +67,10 @@ export function generateCommand(): Command {
           device,
           dtype,
           threads,
+          reason: reasonOf(doge),
+          ...(fallbacks.length === 0
+            ? {}
+            : { fallbacks: fallbacks.map(({ kind, from, to, message }) => ({ kind, from, to, message })) }),
           ...(result.seed === undefined ? {} : { seed: result.seed }),
           drawnOn: result.drawnOn,
           timings: result.timings,

@@ -26,7 +26,7 @@ export async function openFiles(source: string, flags: HubFlags, more: HubOption
     const files = await openSource(source, { revision, endpoint, offline, onProgress: bar.show, ...more });
     bar.clear();
     for (const notice of files.notices ?? []) process.stderr.write(`${notice}\n`);
-    return files;
+    return { ...files, reopen: () => openFiles(source, flags, more) };
   } finally {
     bar.clear();
   }

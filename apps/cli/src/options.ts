@@ -20,7 +20,9 @@ export function withModel(command: Command): Command {
       "a folder with config.json and weights, or a hub name (default: the demo model)",
     )
     .addOption(
-      new Option("--backend <name>", "auto, wasm, webgpu, cuda or reference").env("DOGE_BACKEND").default("auto"),
+      new Option("--backend <name>", "cuda, webgpu, wasm or reference; auto: the fastest here")
+        .env("DOGE_BACKEND")
+        .default("auto"),
     )
     .addOption(
       new Option("--dtype <dtype>", "how weights are held").choices(["f32", "bf16", "q8", "q4"]).default("f32"),

@@ -3,7 +3,6 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { GenerationResult } from "@doge-lm/core";
 import { type Conversation, fault } from "./conversation.ts";
-import { providers } from "./engine.ts";
 import { optionNames } from "./options.ts";
 
 /** What a command has at hand. */
@@ -78,7 +77,11 @@ const commands: { readonly [name: string]: ReplCommand } = {
     usage: "/stats",
     about: "how fast the last answer came",
     run: ({ conversation, say }) =>
-      void say(conversation.last === undefined ? "There is no answer yet." : statsLine(conversation.last)),
+      void say(
+        conversation.last === undefined
+          ? "There is no answer yet."
+          : statsLine(conversation.last, conversation.where.backend),
+      ),
   },
   params: {
     usage: "/params [name value]",
@@ -87,14 +90,12 @@ const commands: { readonly [name: string]: ReplCommand } = {
   },
   backend: {
     usage: "/backend [name]",
-    about: "show the backends, or go on with another one",
+    about: "show the backends, or go on with another one; auto: the fastest",
     async run({ conversation, say }, name) {
       if (name === "") {
-        say(
-          `${providers({})
-            .map((provider) => `${provider.name === conversation.backend ? "* " : "  "}${provider.name}`)
-            .join("\n")}`,
-        );
+        for (const { name, state, reason } of conversation.where.tried) {
+          say(`${state === "chosen" ? "*" : " "} ${name.padEnd(10)} ${state}: ${reason}`);
+        }
       } else {
         await conversation.moveTo(name);
         say(`${conversation.description}.`);
@@ -115,11 +116,11 @@ export async function runCommand(desk: Desk, line: string): Promise<"leave" | un
   return await commands[name]!.run(desk, rest.trim());
 }
 
-/** "12 tokens (eos), first token after 31 ms (5 of 40 prompt tokens evaluated), then 120.3 tokens/s". */
-export function statsLine({ ids, promptIds, stopReason, timings }: GenerationResult): string {
+/** "12 tokens (eos), first token after 31 ms (5 of 40 prompt tokens evaluated), then 120.3 tokens/s, on wasm". */
+export function statsLine({ ids, promptIds, stopReason, timings }: GenerationResult, backend: string): string {
   const { prefillMs, prefillTokens, decodeMs, decodeTokens } = timings;
   const pace = decodeTokens > 0 ? `, then ${((1000 * decodeTokens) / decodeMs).toFixed(1)} tokens/s` : "";
-  return `${ids.length} tokens (${stopReason}), first token after ${prefillMs.toFixed(0)} ms (${prefillTokens} of ${promptIds.length} prompt tokens evaluated)${pace}`;
+  return `${ids.length} tokens (${stopReason}), first token after ${prefillMs.toFixed(0)} ms (${prefillTokens} of ${promptIds.length} prompt tokens evaluated)${pace}, on ${backend}`;
 }
 
 function commandList(): string {

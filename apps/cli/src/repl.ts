@@ -77,9 +77,10 @@ export async function printAnswer(
     throw error;
   }
   const result = conversation.last!;
-  process.stdout.write(json ? `${JSON.stringify(plain(result))}\n` : "\n");
+  const { backend, device, dtype } = conversation.where;
+  process.stdout.write(json ? `${JSON.stringify({ ...plain(result), backend, device, dtype })}\n` : "\n");
   if (result.truncated !== undefined) say(dim(`(The oldest ${result.truncated} tokens were left out to make room.)`));
-  if (stats) say(dim(statsLine(result)));
+  if (stats) say(dim(statsLine(result, backend)));
 }
 
 const plain = ({ text, ids, promptIds, stopReason, seed, timings }: GenerationResult) => ({

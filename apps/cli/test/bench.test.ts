@@ -1,7 +1,9 @@
 // doge bench: what it prints, and that its parts are what they say: weights, costs of a token, loops. Nothing here is timed.
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { floats } from "@doge-lm/core";
+import { webgpu } from "@doge-lm/webgpu";
 import { describe, expect, test } from "vitest";
 import { loopsFor, moduleOf } from "../src/bench/loops.ts";
 import { randomCheckpoint, randomIds } from "../src/bench/random-checkpoint.ts";
@@ -10,6 +12,14 @@ import { workOf } from "../src/bench/work.ts";
 
 const main = fileURLToPath(new URL("../src/bin.ts", import.meta.url));
 const native = fileURLToPath(new URL("../../../packages/conformance/fixtures/native", import.meta.url));
+
+const { num_hidden_layers: layers } = JSON.parse(readFileSync(`${native}/config.json`, "utf8")) as {
+  num_hidden_layers: number;
+};
+
+/** Why the GPU backend cannot be tried here, or undefined. */
+const adapter = await webgpu({ software: true }).probe();
+const noGpu = adapter.available ? undefined : ` (skipped: ${adapter.why})`;
 
 function doge(...args: string[]) {
   const { DOGE_BACKEND: _, ...env } = process.env;
@@ -50,6 +60,24 @@ describe("the command", () => {
     expect(folder.out).toMatch(/^prompt of 24 +[\d.]+ /m);
     expect(folder.out).toMatch(/^decode up to 40 +[\d.]+ /m);
     expect(folder.out).toMatch(/^hash [0-9a-f]{16}$/m);
+  });
+
+  test.skipIf(noGpu !== undefined)(`counts what a GPU is asked for${noGpu ?? ""}`, () => {
+    // Five dispatches a layer and three more for each token, and nothing made in the loop.
+    const { status, out } = doge("--shape", native, "--backend", "webgpu", "--json", ...small);
+    expect(status).toBe(0);
+    const { gpu, device, ceilings, ceilingShare, decodeTokensPerSecond } = JSON.parse(out);
+    expect(Object.keys(decodeTokensPerSecond)).toEqual(["16", "40"]);
+    expect(gpu).toMatchObject({ dispatchesPerToken: 5 * layers + 3, bytesReadPerToken: 4, createsPerToken: 0 });
+    expect(gpu.submitsPerToken).toBeGreaterThan(0);
+    expect(gpu.submitsPerToken).toBeLessThanOrEqual(1);
+    expect(gpu.software).toBe(/\(software\)/.test(device));
+    // By the device's own clock, or not at all.
+    expect(ceilings === null).toBe(!gpu.timestamps);
+    expect(ceilingShare.decode === null).toBe(!gpu.timestamps);
+    const table = doge("--shape", native, "--backend", "webgpu", ...small).out;
+    expect(table).toMatch(/^a token: \d+ dispatches of [\d.]+ µs, /m);
+    expect(/^a software adapter: /m.test(table)).toBe(gpu.software);
   });
 
   test("says in a sentence what cannot be", () => {

@@ -26,7 +26,7 @@ function doge(args: readonly string[], lines: readonly string[] = []) {
     {
       encoding: "utf8",
       input: lines.map((line) => `${line}\n`).join(""),
-      env: { ...inherited, XDG_STATE_HOME: folder },
+      env: { ...inherited, XDG_STATE_HOME: folder, XDG_CACHE_HOME: folder },
     },
   );
   return { status, out: stdout, err: stderr };
@@ -63,7 +63,7 @@ describe("through a pipe", () => {
     expect(second.promptIds.slice(0, 20)).toEqual(first.promptIds.slice(0, 20));
     expect(second.timings.prefillTokens).toBeLessThan(second.promptIds.length);
     expect(told).toMatch(
-      /^(\d+ tokens \(eos\), first token after \d+ ms \(\d+ of \d+ prompt tokens evaluated\), then [\d.]+ tokens\/s\n){2}$/,
+      /^(\d+ tokens \(eos\), first token after \d+ ms \(\d+ of \d+ prompt tokens evaluated\), then [\d.]+ tokens\/s, on \w+\n){2}$/,
     );
   });
 
@@ -131,13 +131,20 @@ describe("through a pipe", () => {
   test("/backend goes on with the same conversation elsewhere", () => {
     const { answers, told } = chat(["What is 2 plus 3?", "/backend reference", "/retry", "/backend"]);
     expect(answers[1]).toBe(answers[0]);
-    expect(told).toBe("The demo model on javascript, f32.\n  wasm\n  webgpu\n  cuda\n* reference\n");
+    const passed = ["cuda", "webgpu", "wasm"].map(
+      (name) => `  ${name.padEnd(10)} not asked: reference was asked for by name.`,
+    );
+    const lines = [...passed, "* reference  chosen: It was asked for by name."];
+    expect(told).toBe(["The demo model on javascript, f32.", ...lines, ""].join("\n"));
+    const auto = chat(["/backend reference", "/backend auto", "/backend"]).told;
+    expect(auto).toMatch(/^\* \w+ +chosen: It (is the only one|decodes)/m);
+    expect(auto).toMatch(/^ {2}reference {2}spare: /m);
   });
 
   test("/stats tells of the last answer, /help lists, /exit leaves", () => {
     const { answers, told } = chat(["/stats", "What is 2 plus 3?", "/stats", "/help", "/exit", "What is 1 plus 1?"]);
     expect(answers).toHaveLength(1);
-    expect(told).toMatch(/^There is no answer yet\.\n\d+ tokens \(eos\).*tokens\/s\n/);
+    expect(told).toMatch(/^There is no answer yet\.\n\d+ tokens \(eos\).*tokens\/s, on \w+\n/);
     for (const name of ["system", "reset", "retry", "save", "load", "stats", "params", "backend", "help", "exit"]) {
       expect(told).toContain(`  /${name} `.trimEnd());
     }
@@ -179,9 +186,22 @@ describe("through a pipe", () => {
   });
 
   test("--once takes part in --json and --stats", () => {
-    const { status, out, err } = doge(["chat", "--once", "What is 2 plus 3?", "--json", "--stats"]);
-    expect([status, JSON.parse(out).stopReason]).toEqual([0, "eos"]);
-    expect(err).toMatch(/tokens\/s\n$/);
+    const { status, out, err } = doge([
+      "chat",
+      "--once",
+      "What is 2 plus 3?",
+      "--json",
+      "--stats",
+      "--backend",
+      "wasm",
+    ]);
+    expect(status).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      stopReason: "eos",
+      backend: "wasm",
+      device: expect.stringContaining("wasm"),
+    });
+    expect(err).toMatch(/tokens\/s, on wasm\n$/);
   });
 
   test("--max-length holds, and --overflow knows its policies", () => {

@@ -14,7 +14,7 @@ function doge(args: readonly string[], input = "", more: NodeJS.ProcessEnv = {})
   const result = spawnSync(process.execPath, ["--disable-warning=ExperimentalWarning", main, ...args], {
     encoding: "utf8",
     input,
-    env: { ...env, NO_COLOR: "1", ...more },
+    env: { ...env, NO_COLOR: "1", XDG_CACHE_HOME: folder, ...more },
   });
   return { status: result.status, out: result.stdout, err: result.stderr };
 }
@@ -64,16 +64,37 @@ describe("what a person sees first", () => {
     expect(lines.at(-1)).toContain("Tuesday");
   });
 
-  test("backends lists each with its device or its reason", () => {
-    type Entry = { name: string; available: boolean; device?: string; code?: string; why?: string };
+  test("backends lists each with its device and rate or its reason, and which one is chosen and why", () => {
+    type Entry = { name: string; available: boolean; device?: string; code?: string; why?: string } & {
+      state: string;
+      chosen: boolean;
+      reason: string;
+      tokensPerSecond?: number;
+      kept?: boolean;
+    };
     const list = JSON.parse(good(["backends", "--json"])) as Entry[];
-    expect(list.map((entry) => entry.name)).toEqual(["wasm", "webgpu", "cuda", "reference"]);
+    expect(list.map((entry) => entry.name)).toEqual(["cuda", "webgpu", "wasm", "reference"]);
     for (const entry of list) {
-      if (["webgpu", "cuda"].includes(entry.name) && !entry.available)
-        expect([entry.code, entry.why]).toEqual(["unavailable", expect.stringMatching(/\.$/)]);
-      else expect(entry.available && entry.device).toBeTruthy();
+      expect(entry.reason).toMatch(/[.:]/);
+      if (["webgpu", "cuda"].includes(entry.name) && !entry.available) {
+        expect([entry.code, entry.why, entry.state]).toEqual(["unavailable", expect.stringMatching(/\.$/), "absent"]);
+      } else {
+        expect(entry.available && entry.device).toBeTruthy();
+        expect(entry.tokensPerSecond).toBeGreaterThan(0);
+      }
     }
-    expect(good(["backends"])).toMatch(/^wasm\s+wasm/m);
+    expect(list.filter(({ chosen }) => chosen).length).toBe(1);
+    expect(list.at(-1)).toMatchObject({ state: "spare", chosen: false });
+    // The second time nothing is measured, unless it is asked for.
+    const kept = (...args: string[]) =>
+      (JSON.parse(good(["backends", "--json", ...args])) as Entry[]).find(({ name }) => name === "wasm")!.kept;
+    expect([kept(), kept("--afresh")]).toEqual([true, false]);
+    expect(good(["backends"])).toMatch(/^\* \w+\s+.*\n\s+[\d.]+ tokens\/s \(kept\)\. Chosen: /m);
+    const named = JSON.parse(good(["backends", "--json", "--backend", "reference"])) as Entry[];
+    expect(named.find(({ chosen }) => chosen)).toMatchObject({
+      name: "reference",
+      reason: "It was asked for by name.",
+    });
   });
 });
 
@@ -92,6 +113,7 @@ describe("generate", () => {
         "device",
         "dtype",
         "threads",
+        "reason",
         "timings",
       ]),
     );
@@ -226,7 +248,9 @@ describe("looking on", () => {
     expect((JSON.parse(out) as { ids: number[] }).ids.length).toBe(3);
     const lines = err.trim().split("\n");
     expect(lines.every((line) => line.startsWith("doge: "))).toBe(true);
-    expect(err).toMatch(/^doge: .+ on wasm .+, f32, routing per-token, loaded in \d+ ms$/m);
+    expect(err).toMatch(
+      /^doge: .+ on wasm .+, f32, routing per-token, loaded in \d+ ms; wasm: It was asked for by name\.$/m,
+    );
     expect(err).toMatch(/^doge: wasm upload model\.embed_tokens\.weight, \d+ bytes$/m);
     expect(err).toMatch(/^doge: wasm submit \w+, [\d.]+ ms$/m);
     const { traceEvents } = JSON.parse(readFileSync(file, "utf8")) as { traceEvents: { ph: string; ts: number }[] };
@@ -295,7 +319,7 @@ describe("what goes wrong", () => {
     [
       "a backend that does not exist",
       ["generate", "--backend", "abacus", "--prompt", "x"],
-      /abacus.*auto, wasm, webgpu, cuda, reference/,
+      /abacus.*auto, cuda, webgpu, wasm, reference/,
     ],
     ["a dtype that does not exist", ["generate", "--dtype", "f64", "--prompt", "x"], /f64/],
     ["a temperature that is no number", ["generate", "--temperature", "warm", "--prompt", "x"], /warm/],

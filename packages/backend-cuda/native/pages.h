@@ -73,13 +73,11 @@ class Cache {
  public:
   explicit Cache(Pages& pages) : pages_(pages) {}
   Cache(const Cache& other)
-      : pages_(other.pages_), held_(other.held_), reach_(other.reach_), stale_(other.stale_), empty_(other.empty_) {
+      : pages_(other.pages_), held_(other.held_), reach_(other.reach_), stale_(other.stale_) {
     for (const int page : held_) pages_.share(page);
   }
   Cache& operator=(const Cache&) = delete;
-  ~Cache() {
-    for (const int page : held_) pages_.release(page);
-  }
+  ~Cache() { reset(); }
 
   const std::vector<int>& held() const { return held_; }
   /** Slots that keys may stand in. */
@@ -106,12 +104,8 @@ class Cache {
         held_[static_cast<size_t>(index)] = pages_.copy(held_[static_cast<size_t>(index)]);
       }
     }
-    pages_.clear(empty_ ? held_ : fresh);
-    if (empty_) {
-      empty_ = false;
-      stale_ = INT_MAX;
-      reach_ = 0;
-    } else if (stale_ != INT_MAX) {
+    pages_.clear(fresh);
+    if (stale_ != INT_MAX) {
       if (window() > 0) {
         pages_.truncate(held_, stale_);
         // While every key stands in the slot of its position, what lies behind is as good as never used.
@@ -134,10 +128,12 @@ class Cache {
     return true;
   }
 
-  /** Forget every key, and keep the pages. */
+  /** Forget every key. Forks may hold the pages too, so they are given back, not wiped. */
   void reset() {
-    empty_ = true;
+    for (const int page : held_) pages_.release(page);
+    held_.clear();
     reach_ = 0;
+    stale_ = INT_MAX;
   }
 
   /** Give back the pages that `length` tokens do not need. */
@@ -161,7 +157,7 @@ class Cache {
   int slots(int length) const { return window() == 0 ? length : std::min(length, window() + JOURNAL); }
   Writes writes_of(int from, int to) const {
     // Beyond the window any key may be evicted, or come back.
-    const bool all = empty_ || (window() > 0 && std::max(reach_, to) > window());
+    const bool all = window() > 0 && std::max(reach_, to) > window();
     return {pages_for(slots(moved() ? std::max(to, reach_) : to)), all ? 0 : from / PAGE};
   }
 
@@ -169,7 +165,6 @@ class Cache {
   std::vector<int> held_;
   int reach_ = 0;
   int stale_ = INT_MAX;  // keys of tokens from this one on are to be forgotten before the next write
-  bool empty_ = true;    // what the pages hold is worth nothing
 };
 
 }  // namespace doge

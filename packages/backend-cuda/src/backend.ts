@@ -1,6 +1,7 @@
 // Backend: one opened device behind the binding.
 import type { Backend, Capabilities, Checkpoint, Config, DType, LoadOptions, Model } from "@doge-lm/core";
 import { DogeError } from "@doge-lm/core";
+import { planLoad } from "@doge-lm/core/backend-kit";
 import type { Binding, DeviceHandle, ModelHandle } from "./binding.ts";
 import { fault } from "./faults.ts";
 import { CudaModel } from "./model.ts";
@@ -35,11 +36,10 @@ export class CudaBackend implements Backend {
 
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
     const { config } = checkpoint;
-    const { dtype = "f32", context = config.maxPositions, room = context, signal } = options;
+    const { dtype, routing, context, room } = planLoad("cuda", config, options);
     const format = formats[dtype];
     if (format === undefined)
       throw new DogeError("unsupported", `dtype ${dtype} is not one that this backend has.`, { scope: "cuda" });
-    const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
     const numbers = describe(config, format, routing === "reference", context, room);
     let handle: ModelHandle;
     try {
@@ -48,7 +48,7 @@ export class CudaBackend implements Backend {
       throw fault(error);
     }
     try {
-      await sendWeights(this.#binding, handle, checkpoint, signal);
+      await sendWeights(this.#binding, handle, checkpoint, options.signal);
     } catch (error) {
       this.#binding.closeModel(handle);
       throw error;

@@ -5,7 +5,7 @@
 // the others and not one more opinion.
 import type { Config, Routing } from "@doge-lm/core";
 import { keyValueWidth, queryWidth } from "@doge-lm/core";
-import type { Breath } from "./breath.ts";
+import type { Breath } from "@doge-lm/core/backend-kit";
 import { attention } from "./kernels/attention.ts";
 import { embed } from "./kernels/embed.ts";
 import { experts } from "./kernels/experts.ts";

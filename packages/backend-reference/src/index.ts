@@ -11,7 +11,8 @@ import type {
   Provider,
   Source,
 } from "@doge-lm/core";
-import { checkedProvider, DogeError, loadDoge } from "@doge-lm/core";
+import { checkedProvider, loadDoge } from "@doge-lm/core";
+import { planLoad } from "@doge-lm/core/backend-kit";
 import { ReferenceModel } from "./model.ts";
 import { loadWeights } from "./weights.ts";
 
@@ -47,17 +48,8 @@ class ReferenceBackend implements Backend {
 
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
     const { config } = checkpoint;
-    const { dtype = "f32", context = config.maxPositions, room = 16 * context, signal } = options;
-    // One window is kept per key/value head, by the one bias its keys have there.
-    if (config.window !== null && config.biasHeads !== config.kvHeads) {
-      throw new DogeError(
-        "unsupported-layout",
-        `A keep window of ${config.window} needs one bias per key/value head: the checkpoint has ${config.biasHeads} biases for ${config.kvHeads} heads.`,
-        { scope: "reference" },
-      );
-    }
-    const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
-    const weights = await loadWeights(checkpoint, dtype, signal);
+    const { dtype, routing, context, room } = planLoad("reference", config, options, 16);
+    const weights = await loadWeights(checkpoint, dtype, options.signal);
     return new ReferenceModel(config, weights, { dtype, routing, context, room });
   }
 

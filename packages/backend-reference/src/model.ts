@@ -3,7 +3,7 @@
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
 import type { Config, Drawn, DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor } from "@doge-lm/core";
 import { DogeError, sampleByForward, scoreByForward } from "@doge-lm/core";
-import { Breath } from "./breath.ts";
+import { Breath } from "@doge-lm/core/backend-kit";
 import { forward, logitsOf } from "./forward.ts";
 import { Recorder } from "./recorder.ts";
 import { ReferenceSequence } from "./sequence.ts";
@@ -131,7 +131,7 @@ export class ReferenceModel implements Model {
       const sequence = row.sequence as ReferenceSequence;
       return { sequence, length: sequence.length, held: sequence.timeline.held };
     });
-    const breath = new Breath(signal);
+    const breath = new Breath(signal, "reference");
     const results: T[] = [];
     try {
       for (const row of rows) {

@@ -15,7 +15,7 @@ import {
   readTensor,
   toBf16,
 } from "@doge-lm/core";
-import { Breath } from "./breath.ts";
+import { Breath } from "@doge-lm/core/backend-kit";
 
 /** y = weight · x + bias; weight (outer, inner). */
 export interface Linear {
@@ -61,7 +61,7 @@ export async function loadWeights(checkpoint: Checkpoint, dtype: DType, signal?:
   const { config } = checkpoint;
   const { hiddenSize, intermediateSize, biasHeads } = config;
 
-  const breath = new Breath(signal);
+  const breath = new Breath(signal, "reference");
   const read = async (name: string): Promise<Float32Array> => {
     await breath.take();
     const values = await readTensor(checkpoint, name, signal);

@@ -68,7 +68,7 @@ function someWeights(config: Config): Map<string, Float32Array> {
 
 async function load(
   config: Config,
-  options: { dtype?: DType; room?: number; weights?: Map<string, Float32Array> } = {},
+  options: { dtype?: DType; context?: number; room?: number; weights?: Map<string, Float32Array> } = {},
 ) {
   const { weights = someWeights(config), ...rest } = options;
   const backend = await reference().open();
@@ -116,7 +116,7 @@ describe("sequences", () => {
   });
 
   it("share the room of a common past", async () => {
-    const model = await load(small, { room: 30 });
+    const model = await load(small, { context: 30, room: 30 });
     const parent = model.sequence();
     await logits(model, parent, ids(10));
     expect(model.room).toBe(20);
@@ -127,14 +127,16 @@ describe("sequences", () => {
     parent.close();
     await logits(model, child, ids(1));
     expect(model.room).toBe(14);
-    await expect(logits(model, child, ids(15))).rejects.toMatchObject({ code: "no-room" });
+    const other = model.sequence();
+    await expect(logits(model, other, ids(15))).rejects.toMatchObject({ code: "no-room" });
     child.close();
-    await logits(model, model.sequence(), ids(30));
+    await logits(model, other, ids(30));
     expect(model.room).toBe(0);
   });
 
   it("count the draws of a sample call before it begins", async () => {
-    const model = await load(small, { room: 12 });
+    const model = await load(small, { context: 14, room: 14 });
+    await logits(model, model.sequence(), ids(2));
     const sequence = model.sequence();
     const sampling = { temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 3, stop: [] };
     const row = { sequence, tokens: ids(8), sampling };

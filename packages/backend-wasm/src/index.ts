@@ -1,13 +1,12 @@
 // @doge-lm/wasm: Doge on any CPU, by AssemblyScript kernels in WebAssembly SIMD.
 import type { Availability, Backend, Capabilities, Checkpoint, LoadOptions, Model, Provider } from "@doge-lm/core";
 import { aborted, checked, type Doge, DogeError, type LoadDogeOptions, loadDoge, type Source } from "@doge-lm/core";
+import { assertKnownAnswer, planLoad, writeRotaryAngles } from "@doge-lm/core/backend-kit";
 import { type Binary, chooseBinary, unshared, vectors } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
-import { assertKnownAnswer } from "./known-answer.ts";
 import { planMemory, writeModel } from "./layout.ts";
 import { type Engine, WasmModel } from "./model.ts";
-import { writeAngles } from "./rope.ts";
 import { solo } from "./solo.ts";
 import { Team } from "./team.ts";
 import { assertThreads, usualThreads } from "./threads.ts";
@@ -148,29 +147,14 @@ class WasmBackend implements Backend {
   /** Errors: "known-answer" when something else is computed than is right. */
   async prove(): Promise<void> {
     this.#proving = true;
-    await assertKnownAnswer(this);
+    await assertKnownAnswer(this, "This WebAssembly engine");
     this.#proving = false;
   }
 
   /** A model has a memory and an instance of its own: closing it gives all of it back. */
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
     const { config } = checkpoint;
-    const { dtype = "f32", context = config.maxPositions, room = context, signal } = options;
-    if (config.window !== null && config.biasHeads !== config.kvHeads) {
-      throw new DogeError(
-        "unsupported-layout",
-        `A keep window of ${config.window} needs one bias per key/value head: the checkpoint has ${config.biasHeads} biases for ${config.kvHeads} heads.`,
-        { scope: "wasm" },
-      );
-    }
-    if (room < context) {
-      throw new DogeError(
-        "invalid-argument",
-        `room is ${room} tokens, less than one context of ${context}: leave it out or ask for more.`,
-        { scope: "wasm" },
-      );
-    }
-    const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
+    const { dtype, routing, context, room } = planLoad("wasm", config, options);
     const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers), vectors.wide);
     const shared = this.#workers > 0;
     const what = `A model of ${dtype} weights with room for ${room} tokens`;
@@ -179,8 +163,8 @@ class WasmBackend implements Backend {
     try {
       // With a team this is the calling thread's only instance: it packs and is let go, since run() would make it wait.
       const { pack, packTable } = await instantiate(this.#module, heap.memory);
-      await loadWeights(heap, layout, { pack, packTable }, checkpoint, signal);
-      writeAngles(heap.floats.subarray(layout.rope / 4), config, context);
+      await loadWeights(heap, layout, { pack, packTable }, checkpoint, options.signal);
+      writeRotaryAngles(heap.floats.subarray(layout.rope / 4), config, context);
       writeModel(heap, layout);
     } catch (error) {
       engine.end();

@@ -1,29 +1,19 @@
 // Writes a job for the kernels (descriptor.ts) behind a model's weights and pages, and reads back what came of it.
 import type { Drawn, Floats, Routing, SampleRow, Tensor, Tokens } from "@doge-lm/core";
 import { keyValueWidth } from "@doge-lm/core";
+import { type Task, transposed, type Verb } from "@doge-lm/core/backend-kit";
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import { type Layout, roundUp } from "./layout.ts";
-import type { WasmSequence } from "./sequence.ts";
+import type { HeapPages } from "./pages.ts";
 import { spins } from "./threads.ts";
 
-export type Kind = "forward" | "score" | "sample" | "inspect";
 const kinds = {
   forward: D.KIND_FORWARD,
   score: D.KIND_SCORE,
   sample: D.KIND_SAMPLE,
   inspect: D.KIND_INSPECT,
-} as const satisfies Record<Kind, number>;
-
-/** One row of a call. */
-export interface Task {
-  readonly sequence: WasmSequence;
-  /** Ids of the sequence before the call: those from here on are the row's own. */
-  readonly before: number;
-  /** Tokens to draw, and how. */
-  readonly count: number;
-  readonly drawing?: Omit<SampleRow, "sequence" | "tokens"> | undefined;
-}
+} as const satisfies Record<Verb, number>;
 
 /** Tokens that go through a layer together. */
 interface Group {
@@ -54,23 +44,16 @@ export class Job {
   readonly #rows: RowPlan[];
   readonly #plan: Plan;
   readonly #cursors: number;
-  /** Logits, scores or hidden states, by kind. */
+  /** Logits, scores or hidden states, by verb. */
   readonly #out: number;
   readonly #logitsOut: number;
   readonly #biasOut: number;
   readonly #valueOut: number;
 
-  /** From address `from` on. Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the
+  /** Behind the pages. Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the
    *  layers. */
-  constructor(
-    heap: Heap,
-    layout: Layout,
-    from: number,
-    routing: Routing,
-    kind: Kind,
-    tasks: readonly Task[],
-    layers = false,
-  ) {
+  constructor(heap: Heap, pages: HeapPages, routing: Routing, verb: Verb, tasks: readonly Task[], layers = false) {
+    const { layout } = pages;
     this.#heap = heap;
     this.#layout = layout;
     this.#tasks = tasks;
@@ -79,7 +62,7 @@ export class Job {
     this.#plan = plan;
 
     // Addresses first, so that the memory grows once.
-    let end = roundUp(from, 64);
+    let end = roundUp(pages.end, 64);
     const take = (bytes: number): number => {
       const address = end;
       end = roundUp(end + bytes, 64);
@@ -102,10 +85,10 @@ export class Job {
     this.#rows = tasks.map((task, index): RowPlan => {
       const { count, drawing } = task;
       const { alternatives } = drawing ?? {};
-      const pages = task.sequence.cache.addresses;
+      const held = task.sequence.cache.pages.map((page) => pages.address(page));
       return {
         record: rowsAt + index * D.ROW_BYTES,
-        pages: [take(words(pages.length)), ...pages],
+        pages: [take(words(held.length)), ...held],
         ids: take(words(count)),
         logprobs: alternatives === undefined ? 0 : take(words(count)),
         topIds: take(words(count * (alternatives ?? 0))),
@@ -117,14 +100,14 @@ export class Job {
     });
     const appended = tasks.reduce((sum, { sequence, before }) => sum + sequence.length - before, 0);
     const total = plan.tokens.length;
-    const inspects = kind === "inspect";
+    const inspects = verb === "inspect";
     const outBytes = {
       forward: tasks.length * config.vocabSize,
       score: appended,
       sample: 0,
       inspect: appended * config.hiddenSize,
     };
-    this.#out = take(words(outBytes[kind]));
+    this.#out = take(words(outBytes[verb]));
     this.#logitsOut = inspects ? take(words(appended * config.vocabSize)) : 0;
     this.#biasOut = layers ? take(words(config.layers * total * config.biasHeads)) : 0;
     this.#valueOut = layers ? take(words(config.layers * total * keyValueWidth(config))) : 0;
@@ -134,7 +117,7 @@ export class Job {
     heap.bytes.fill(0, this.at, zeroedTo);
     const word = this.#writer(this.at);
     word(D.JOB_MODEL, layout.model);
-    word(D.JOB_KIND, kinds[kind]);
+    word(D.JOB_KIND, kinds[verb]);
     word(D.JOB_ROWS, tasks.length);
     word(D.JOB_ROWS_AT, rowsAt);
     word(D.JOB_TOKENS, total);
@@ -164,7 +147,7 @@ export class Job {
     tasks.forEach((task, index) => {
       this.#writeRow(task, this.#rows[index]!);
     });
-    this.#writeTokens(kind, tokensAt);
+    this.#writeTokens(verb, tokensAt);
     plan.groups.forEach((group, index) => {
       const groupWord = this.#writer(groupsAt + index * D.GROUP_BYTES);
       groupWord(D.GROUP_FROM, group.from);
@@ -281,7 +264,7 @@ export class Job {
       writeDrawing(this.#heap, row, drawing, sequence.timeline.ids, this.#layout.config.vocabSize);
   }
 
-  #writeTokens(kind: Kind, tokensAt: number): void {
+  #writeTokens(verb: Verb, tokensAt: number): void {
     const { tokens } = this.#plan;
     let own = 0; // the row's own tokens so far, all rows together
     tokens.forEach(({ id, position, task }, index) => {
@@ -289,10 +272,10 @@ export class Job {
       const last = position + 1 === sequence.length;
       // score needs the logits before a row's own tokens, inspect those after them.
       let out = 0;
-      if (kind === "forward" && last) out = this.#out + words(task * this.#layout.config.vocabSize);
-      if (kind === "sample" && last && count > 0) out = 1;
-      if (kind === "inspect" && position >= before) out = ++own;
-      if (kind === "score") {
+      if (verb === "forward" && last) out = this.#out + words(task * this.#layout.config.vocabSize);
+      if (verb === "sample" && last && count > 0) out = 1;
+      if (verb === "inspect" && position >= before) out = ++own;
+      if (verb === "score") {
         if (position === 0 && before === 0) own++; // its own place stays unwritten: it follows nothing
         if (position + 1 >= before && !last) out = this.#out + words(own++);
       }
@@ -375,13 +358,4 @@ function planTokens(layout: Layout, routing: Routing, tasks: readonly Task[]): P
     }
   });
   return plan;
-}
-
-function transposed(data: Floats, columns: number): Floats {
-  const rows = data.length / columns;
-  const turned = new Float32Array(data.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) turned[column * rows + row] = data[row * columns + column]!;
-  }
-  return turned;
 }

@@ -1,6 +1,7 @@
 // The kernels one by one, over plain arrays: for their tests and benchmarks. Every call lays out a small memory of its own.
 import type { Config, DType, Sampling } from "@doge-lm/core";
 import { DogeError } from "@doge-lm/core";
+import { writeRotaryAngles } from "@doge-lm/core/backend-kit";
 import * as D from "./descriptor.ts";
 import { type Binary, chooseBinary } from "./features.ts";
 import { Heap } from "./heap.ts";
@@ -15,8 +16,7 @@ import {
   writeMatrix,
   writeModel,
 } from "./layout.ts";
-import { Pages } from "./pages.ts";
-import { writeAngles } from "./rope.ts";
+import { HeapPages } from "./pages.ts";
 import { Packer } from "./weights.ts";
 
 type Numbers = Float32Array<ArrayBuffer>;
@@ -169,7 +169,7 @@ function rope(
   const at = bench.put(x);
   const angles = bench.take((position + 1) * headDim * 4);
   const config = { ...oneHead, headDim, rope: { type: "default", theta, factor: 1 } } as const;
-  writeAngles(bench.heap.floats.subarray(angles / 4), config, position + 1);
+  writeRotaryAngles(bench.heap.floats.subarray(angles / 4), config, position + 1);
   exports.rope(at, angles + position * headDim * 4, x.length / headDim, headDim);
   return bench.get(at, x.length);
 }
@@ -215,7 +215,7 @@ function attention(
   const inputs = roundUp(out + (headDim + 4) * 4, 64);
   heap.reserve(inputs + headDim * 4 * 2 + 64, "A kernel");
   writeModel(heap, layout);
-  const pages = new Pages(heap, layout);
+  const pages = new HeapPages(heap, layout);
   for (let page = 0; page * D.PAGE_SLOTS < count; page++) heap.words[lists / 4 + page] = pages.address(pages.take());
   const biasAt = roundUp(inputs + headDim * 8, 4);
   for (let slot = 0; slot < count; slot++) {

@@ -4,6 +4,7 @@
 //   | module's constants | model | layers | weights | rope | scratch | pages of keys in use | the job of a call ... |
 //   0                    64 KiB                                       layout.pagesAt, grows as they are used
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
+import { slotsFor } from "@doge-lm/core/backend-kit";
 
 import * as D from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
@@ -133,8 +134,7 @@ export const roundUp = (value: number, unit: number): number => Math.ceil(value 
 const rowBytes = (columns: number): number => roundUp(columns, D.PANEL) * 4;
 
 /** Slots that a sequence of `length` tokens takes. */
-export const slotsOf = (config: Config, length: number): number =>
-  config.window === null ? length : Math.min(length, config.window + D.JOURNAL);
+const slotsOf = ({ window }: Config, length: number): number => slotsFor({ window, journal: D.JOURNAL }, length);
 
 /** Hands out addresses one after the other, 64 bytes apart at least: a cache line. */
 class Bump {

@@ -1,58 +1,35 @@
-// The pages of keys of one model: which are free, and how many sequences share each. They stand one behind the other where the
-// memory ends, and the memory grows when more of them are in use than ever before: room that nobody uses costs nothing.
-import { NOBODY, PAGE_SLOTS, PANEL } from "./descriptor.ts";
+// The pages of keys in a model's memory. They stand one behind the other where it ends, and it grows when more of them are in use
+// than ever before: room that nobody uses costs nothing.
+import { Pages } from "@doge-lm/core/backend-kit";
+import { JOURNAL, NOBODY, PAGE_SLOTS, PANEL } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import type { Layout } from "./layout.ts";
 
-export class Pages {
+export class HeapPages extends Pages {
   readonly layout: Layout;
   readonly #heap: Heap;
-  /** Pages given back. */
-  readonly #free: number[] = [];
-  /** Pages that have ever been in use: those behind them have no memory yet. */
-  #used = 0;
-  readonly #holders: Int32Array;
 
   constructor(heap: Heap, layout: Layout) {
+    super({ count: layout.pages, slots: PAGE_SLOTS, window: layout.config.window, journal: JOURNAL });
     this.#heap = heap;
     this.layout = layout;
-    this.#holders = new Int32Array(layout.pages);
-  }
-
-  get free(): number {
-    return this.#free.length + this.layout.pages - this.#used;
   }
 
   /** The first address behind every page that has been in use. What stands there is lost to the next page. */
   get end(): number {
-    return this.address(this.#used);
+    return this.address(this.used);
   }
 
-  /** Memory for `count` more pages. Errors: "out-of-memory"; nothing has changed then. */
-  reserve(count: number): void {
-    const fresh = Math.max(0, count - this.#free.length);
-    this.#heap.reserve(this.address(this.#used + fresh), "The keys and values of this call");
+  override reserve(count: number): void {
+    this.#heap.reserve(this.address(this.usedWith(count)), "The keys and values of this call");
   }
 
   address(page: number): number {
     return this.layout.pagesAt + page * this.layout.page.bytes;
   }
 
-  /** A page of free slots. The caller has made sure that there is one, and memory for it. */
-  take(): number {
-    const page = this.#next();
-    this.clear(page);
-    return page;
-  }
-
-  #next(): number {
-    const page = this.#free.pop() ?? this.#used++;
-    this.#holders[page] = 1;
-    return page;
-  }
-
   /** Zeros, since even a slot that is not seen takes part in sums, with the weight 0; and nobody in any slot. */
-  clear(page: number): void {
+  protected override clear(page: number): void {
     const { page: plan, config } = this.layout;
     const at = this.address(page);
     this.#heap.bytes.fill(0, at, at + plan.bytes);
@@ -64,30 +41,12 @@ export class Pages {
     }
   }
 
-  share(page: number): void {
-    this.#holders[page]!++;
+  protected override duplicate(from: number, to: number): void {
+    const at = this.address(from);
+    this.#heap.bytes.copyWithin(this.address(to), at, at + this.layout.page.bytes);
   }
 
-  isShared(page: number): boolean {
-    return this.#holders[page]! > 1;
-  }
-
-  release(page: number): void {
-    if (--this.#holders[page]! === 0) this.#free.push(page);
-  }
-
-  /** A page of one's own with what stands in `page`, which is released. */
-  copy(page: number): number {
-    const own = this.#next();
-    const from = this.address(page);
-    this.#heap.bytes.copyWithin(this.address(own), from, from + this.layout.page.bytes);
-    this.release(page);
-    return own;
-  }
-
-  /** Restore the state after the first `length` tokens in slots [0, slots) of these pages: later keys are gone, and so is
-   *  whatever later tokens evicted. With a window only. */
-  truncate(pages: readonly number[], slots: number, length: number): void {
+  override truncate(pages: readonly number[], slots: number, length: number): void {
     const { page: plan, config } = this.layout;
     const { words } = this.#heap;
     pages.forEach((page, index) => {

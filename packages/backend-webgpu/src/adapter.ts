@@ -1,6 +1,7 @@
 // Finds a GPU: the browser's or the runtime's own WebGPU, or in Node the optional package `webgpu` (Dawn). Touches nothing until
 // asked.
 import { DogeError } from "@doge-lm/core";
+import { mayHaveGpu } from "./device-nodes.ts";
 
 export interface Found {
   readonly adapter: GPUAdapter;
@@ -20,8 +21,8 @@ export interface Absent {
  *  And it must be let go afterwards, or the process does not end. */
 const held = globalThis as { __dogeWebgpu?: { readonly gpu: GPU; users: number } | undefined };
 
-/** Dawn, from the optional package `webgpu`. */
-async function openDawn(): Promise<{ gpu: GPU; release: () => void } | Absent> {
+/** Dawn, from the optional package `webgpu`; for a `software` adapter also where there is no GPU. */
+async function openDawn(software: boolean): Promise<{ gpu: GPU; release: () => void } | Absent> {
   // In a variable, so that no bundler looks for a package that is not there.
   const name = "webgpu";
   let module: { create(options: string[]): GPU; globals: object };
@@ -33,6 +34,11 @@ async function openDawn(): Promise<{ gpu: GPU; release: () => void } | Absent> {
     }
     return { why: "This runtime has no WebGPU of its own: in Node, `npm install webgpu` brings one (Dawn)." };
   }
+  if (!software && !mayHaveGpu()) {
+    return {
+      why: "Dawn is here, but no GPU: Linux shows none in /dev (no /dev/dri/renderD*, /dev/nvidia* or /dev/dxg).",
+    };
+  }
   held.__dogeWebgpu ??= { gpu: module.create([]), users: 0 };
   const instance = held.__dogeWebgpu;
   instance.users++;
@@ -43,7 +49,7 @@ async function openDawn(): Promise<{ gpu: GPU; release: () => void } | Absent> {
 }
 
 /** A WebGPU implementation given by the caller, this runtime's, or Dawn. */
-async function findGpu(given: GPU | undefined): Promise<{ gpu: GPU; release: () => void } | Absent> {
+async function findGpu(given: GPU | undefined, software: boolean): Promise<{ gpu: GPU; release: () => void } | Absent> {
   const release = () => {};
   if (given !== undefined) return { gpu: given, release };
   const own = (globalThis.navigator as Navigator | undefined)?.gpu;
@@ -51,7 +57,7 @@ async function findGpu(given: GPU | undefined): Promise<{ gpu: GPU; release: () 
   if (typeof process === "undefined") {
     return { why: "This browser has no WebGPU, or not on this page: it needs https or localhost." };
   }
-  return openDawn();
+  return openDawn(software);
 }
 
 /** An adapter, and with it what keeps it alive: release() it. */
@@ -59,7 +65,7 @@ export async function findAdapter(options: {
   readonly gpu?: GPU | undefined;
   readonly software: boolean;
 }): Promise<Found | Absent> {
-  const found = await findGpu(options.gpu);
+  const found = await findGpu(options.gpu, options.software);
   if ("why" in found) return found;
   const adapter = await findIn(found.gpu, options.software);
   if ("why" in adapter) {
@@ -104,14 +110,16 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
   };
 }
 
-/** A device with the adapter's own limits: the default ones are lower than what models need. */
-export async function openDevice({ adapter, name }: Found): Promise<GPUDevice> {
+/** A device with the adapter's own limits: the default ones are lower than what models need. One that is `watched` gets a clock
+ *  where the adapter has one. */
+export async function openDevice({ adapter, name }: Found, watched: boolean): Promise<GPUDevice> {
   const { limits } = adapter;
   const most = (name: keyof GPUSupportedLimits & string): number => Number(limits[name]);
+  const wanted = ["subgroups", ...(watched ? ["timestamp-query"] : [])] as GPUFeatureName[];
   try {
     return await adapter.requestDevice({
       label: "doge",
-      requiredFeatures: adapter.features.has("subgroups") ? ["subgroups" as GPUFeatureName] : [],
+      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
       requiredLimits: {
         maxBufferSize: most("maxBufferSize"),
         maxStorageBufferBindingSize: most("maxStorageBufferBindingSize"),

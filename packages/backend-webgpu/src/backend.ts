@@ -1,6 +1,5 @@
 // An open device, and the loading of models onto it.
 import {
-  aborted,
   type Backend,
   type Capabilities,
   type Checkpoint,
@@ -8,12 +7,12 @@ import {
   type LoadOptions,
   type Model,
 } from "@doge-lm/core";
-import { anglesOf } from "./angles.ts";
+import { planLoad, writeRotaryAngles } from "@doge-lm/core/backend-kit";
 import type { Gpu } from "./device.ts";
-import { PAGE, WIDEST_HEAD } from "./kernels/attention.ts";
+import { WIDEST_HEAD } from "./kernels/attention.ts";
 import { headRows, Machine } from "./machine.ts";
 import { GpuModel } from "./model.ts";
-import { Pages } from "./pages.ts";
+import { GpuPages } from "./pages.ts";
 import { Pipelines, pageBytes } from "./program.ts";
 import { fillWeights, makeWeights } from "./weights.ts";
 
@@ -40,13 +39,20 @@ export class WebgpuBackend implements Backend {
   /** A model has buffers of its own; pipelines are shared, and compiled while the weights arrive. */
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
     const { config } = checkpoint;
-    const { dtype = "f32", context = config.maxPositions, room = context, signal } = options;
+    const { dtype, routing, context, room } = planLoad("webgpu", config, options);
+    if (config.headDim > WIDEST_HEAD) {
+      throw new DogeError(
+        "unsupported",
+        `Heads of ${config.headDim} are wider than the ${WIDEST_HEAD} that the kernels hold.`,
+        { scope: "webgpu" },
+      );
+    }
     const gpu = this.#gpu;
-    if (signal?.aborted) throw aborted(signal, "webgpu");
-    refuse(checkpoint, room, context);
-    const routing = config.experts === null ? "per-token" : (options.routing ?? "reference");
-    const pages = new Pages(config, room, PAGE);
+    const pages = new GpuPages(config, room);
+    const { count } = pages.shape;
     const page = pageBytes(config);
+    const angles = new Float32Array(context * config.headDim);
+    writeRotaryAngles(angles, config, context);
     const pipelines = new Pipelines(gpu, config, dtype);
     const compiling = pipelines.compile();
     compiling.catch(() => {});
@@ -61,15 +67,15 @@ export class WebgpuBackend implements Backend {
         angles: own(gpu.storage("The table of angles", context * config.headDim * 4)),
         logits: own(gpu.storage("logits", headRows(gpu, config) * config.vocabSize * 4)),
         caches: Array.from({ length: config.layers }, () => ({
-          keys: own(gpu.storage("The keys of a layer", pages.count * page.keys)),
-          values: own(gpu.storage("The values of a layer", pages.count * page.values)),
-          meta: own(gpu.storage("The biases of a layer", pages.count * page.meta)),
+          keys: own(gpu.storage("The keys of a layer", count * page.keys)),
+          values: own(gpu.storage("The values of a layer", count * page.values)),
+          meta: own(gpu.storage("The biases of a layer", count * page.meta)),
         })),
       };
     });
     try {
-      gpu.device.queue.writeBuffer(made.angles, 0, anglesOf(config, context));
-      await fillWeights(gpu, made.weights, checkpoint, signal);
+      gpu.device.queue.writeBuffer(made.angles, 0, angles);
+      await fillWeights(gpu, made.weights, checkpoint, options.signal);
       await compiling;
       const machine = new Machine({ gpu, config, dtype, pipelines, buffers, ...made });
       const { tokensPerSubmit } = this.#options;
@@ -83,32 +89,5 @@ export class WebgpuBackend implements Backend {
   async close(): Promise<void> {
     this.#gpu.device.destroy();
     this.#release();
-  }
-}
-
-/** What this backend cannot hold. */
-function refuse({ config }: Checkpoint, room: number, context: number): void {
-  if (config.window !== null && config.biasHeads !== config.kvHeads) {
-    throw new DogeError(
-      "unsupported-layout",
-      `A keep window of ${config.window} needs one bias per key/value head: the checkpoint has ${config.biasHeads} biases for ${config.kvHeads} heads.`,
-      { scope: "webgpu" },
-    );
-  }
-  if (config.headDim > WIDEST_HEAD) {
-    throw new DogeError(
-      "unsupported",
-      `Heads of ${config.headDim} are wider than the ${WIDEST_HEAD} that the kernels hold.`,
-      {
-        scope: "webgpu",
-      },
-    );
-  }
-  if (room < context) {
-    throw new DogeError(
-      "invalid-argument",
-      `room is ${room} tokens, less than one context of ${context}: leave it out or ask for more.`,
-      { scope: "webgpu" },
-    );
   }
 }

@@ -10,10 +10,10 @@ import {
   recovering,
   type Source,
 } from "@doge-lm/core";
+import { assertKnownAnswer } from "@doge-lm/core/backend-kit";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
-import { assertKnownAnswer } from "./known-answer.ts";
 import { chooseVariant, describeVariant, type Variant } from "./variant.ts";
 
 export type * from "@doge-lm/core";
@@ -32,7 +32,7 @@ export interface WebgpuOptions {
   readonly bindingLimit?: number | undefined;
   /** The form of the kernels; default: what suits the adapter. */
   readonly variant?: Partial<Variant> | undefined;
-  /** Sees every device before it is used: to count its calls, for instance. */
+  /** Sees every device before it is used: to count its calls, for instance. Such a device has timestamps, where the adapter has. */
   readonly onDevice?: ((device: GPUDevice) => GPUDevice) | undefined;
 }
 
@@ -53,13 +53,13 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
       if ("why" in found) throw new DogeError("unavailable", found.why, { scope: "webgpu" });
       let device: GPUDevice | undefined;
       try {
-        device = await openDevice(found);
+        device = await openDevice(found, options.onDevice !== undefined);
         const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options), {
           bindingLimit: options.bindingLimit,
           lazy: found.software,
         });
         const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
-        await assertKnownAnswer(backend);
+        await assertKnownAnswer(backend, "This GPU");
         if (signal?.aborted) throw aborted(signal, "webgpu");
         return checked(backend);
       } catch (error) {
@@ -80,6 +80,7 @@ const capabilitiesOf = (found: Found, options: WebgpuOptions): Capabilities => (
   device: `${found.name}, ${describeVariant(variantOf(found, options))} kernels`,
   dtypes: ["f32", "bf16", "q8", "q4"],
   trains: false,
+  details: found.software ? { software: true } : { processor: "gpu" },
 });
 
 /** Where and how to load a Doge with this backend: its own options beside those of every backend. */

@@ -1,6 +1,7 @@
 // A job: what one call of the contract computes, as units of work that are written into submits. It lays out the memory of the
 // call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
 import { keyValueWidth, queryWidth, type Routing, type SampleRow } from "@doge-lm/core";
+import type { PagedSequence as GpuSequence } from "@doge-lm/core/backend-kit";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { JOURNAL } from "./kernels/attention.ts";
 import { DRAWN } from "./kernels/draw.ts";
@@ -8,7 +9,6 @@ import type { Machine } from "./machine.ts";
 import { DISPATCH_COST } from "./pace.ts";
 import type { PageWork } from "./pages.ts";
 import { Pass, pageBytes, qkvStride } from "./program.ts";
-import type { GpuSequence } from "./sequence.ts";
 import { strideOf } from "./weights.ts";
 
 export type Kind = "forward" | "score" | "sample" | "inspect";

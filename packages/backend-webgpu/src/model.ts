@@ -15,13 +15,12 @@ import type {
   Tokens,
 } from "@doge-lm/core";
 import { DogeError, keyValueWidth, trace, tracing } from "@doge-lm/core";
+import { PagedSequence as GpuSequence, Tally } from "@doge-lm/core/backend-kit";
 import { Encoder, Job, type Kind, type Task, type Unit } from "./job.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { breathe, Pace } from "./pace.ts";
-import type { Pages } from "./pages.ts";
-import { GpuSequence } from "./sequence.ts";
-import { Tally } from "./tally.ts";
+import type { GpuPages as Pages } from "./pages.ts";
 
 /** Submits on their way while the host reads the results of an earlier one. */
 const IN_FLIGHT = 2;

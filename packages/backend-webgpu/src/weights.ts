@@ -1,19 +1,10 @@
 // A checkpoint's tensors on the device. The buffers are made first, so that a model that does not fit is refused before a weight
 // is read; then tensors stream into them, one piece of one tensor at a time.
-import {
-  type Checkpoint,
-  type Config,
-  type DType,
-  floats,
-  keyValueWidth,
-  queryWidth,
-  trace,
-  tracing,
-} from "@doge-lm/core";
+import { type Checkpoint, type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
+import { TensorReader } from "@doge-lm/core/backend-kit";
 import type { Gpu } from "./device.ts";
 import { outputsPerGroup } from "./kernels/matmul.ts";
 import { Matrix } from "./matrix.ts";
-import { breathe } from "./pace.ts";
 
 /** Places, in numbers, of a layer's small tensors in its `vectors`. */
 interface VectorPlan {
@@ -122,79 +113,53 @@ export async function fillWeights(
   signal?: AbortSignal,
 ): Promise<void> {
   const { config } = checkpoint;
-  const reader = new Reader(gpu, checkpoint, signal);
-  await reader.matrix(weights.embedding, 0, "model.embed_tokens");
+  const loader = new Loader(gpu, new TensorReader(checkpoint, "webgpu", signal));
+  await loader.matrix(weights.embedding, 0, "model.embed_tokens");
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
   for (const [number, layer] of weights.layers.entries()) {
     const at = `model.layers.${number}`;
     for (const [name, place] of Object.entries(weights.vectorPlan.at)) {
-      await reader.vector(layer.vectors, place, `${at}.${name}`);
+      await loader.vector(layer.vectors, place, `${at}.${name}`);
     }
-    await reader.matrix(layer.qkv, 0, `${at}.self_attn.q_proj`);
-    await reader.matrix(layer.qkv, queries, `${at}.self_attn.k_proj`);
-    await reader.matrix(layer.qkv, queries + keys, `${at}.self_attn.v_proj`);
-    await reader.matrix(layer.output, 0, `${at}.self_attn.o_proj`);
-    await reader.matrix(layer.gate, 0, `${at}.mlp.gate_proj`);
-    await reader.matrix(layer.up, 0, `${at}.mlp.up_proj`);
-    await reader.matrix(layer.down, 0, `${at}.mlp.down_proj`);
+    await loader.matrix(layer.qkv, 0, `${at}.self_attn.q_proj`);
+    await loader.matrix(layer.qkv, queries, `${at}.self_attn.k_proj`);
+    await loader.matrix(layer.qkv, queries + keys, `${at}.self_attn.v_proj`);
+    await loader.matrix(layer.output, 0, `${at}.self_attn.o_proj`);
+    await loader.matrix(layer.gate, 0, `${at}.mlp.gate_proj`);
+    await loader.matrix(layer.up, 0, `${at}.mlp.up_proj`);
+    await loader.matrix(layer.down, 0, `${at}.mlp.down_proj`);
     if (layer.experts === null) continue;
-    await reader.matrix(layer.experts.router, 0, `${at}.mlp.router_gate`);
-    await reader.matrix(layer.experts.down, 0, `${at}.mlp.down_embed`);
-    await reader.matrix(layer.experts.up, 0, `${at}.mlp.up_embed`);
+    await loader.matrix(layer.experts.router, 0, `${at}.mlp.router_gate`);
+    await loader.matrix(layer.experts.down, 0, `${at}.mlp.down_embed`);
+    await loader.matrix(layer.experts.up, 0, `${at}.mlp.up_embed`);
   }
-  await reader.vector(weights.norm, 0, "model.norm.weight");
-  if (!config.tied) await reader.matrix(weights.head, 0, "lm_head");
+  await loader.vector(weights.norm, 0, "model.norm.weight");
+  if (!config.tied) await loader.matrix(weights.head, 0, "lm_head");
 }
 
-/** Longest stretch of packing without letting other work run. */
-const BREATH_MS = 25;
-
-class Reader {
+/** Writes tensors into their buffers. */
+class Loader {
   readonly #gpu: Gpu;
-  readonly #checkpoint: Checkpoint;
-  readonly #signal: AbortSignal | undefined;
-  #breathed = performance.now();
+  readonly #reader: TensorReader;
 
-  constructor(gpu: Gpu, checkpoint: Checkpoint, signal: AbortSignal | undefined) {
+  constructor(gpu: Gpu, reader: TensorReader) {
     this.#gpu = gpu;
-    this.#checkpoint = checkpoint;
-    this.#signal = signal;
+    this.#reader = reader;
   }
 
   async vector(buffer: GPUBuffer, at: number, name: string): Promise<void> {
-    for await (const { offset, data } of this.#pieces(name)) {
+    for await (const { offset, data } of this.#reader.pieces(name)) {
       this.#gpu.device.queue.writeBuffer(buffer, (at + offset) * 4, data);
-    }
-  }
-
-  /** Whole rows: pieces are cut anywhere, so the rest of one waits for the next. */
-  async matrix(matrix: Matrix, first: number, name: string): Promise<void> {
-    let rest = new Float32Array(0);
-    let row = first;
-    for await (const { data } of this.#pieces(`${name}.weight`)) {
-      let all: Float32Array<ArrayBuffer> = data;
-      if (rest.length > 0) {
-        all = new Float32Array(rest.length + data.length);
-        all.set(rest);
-        all.set(data, rest.length);
-      }
-      const whole = Math.floor(all.length / matrix.inner);
-      if (whole > 0) matrix.write(row, all.subarray(0, whole * matrix.inner));
-      row += whole;
-      rest = all.slice(whole * matrix.inner);
-    }
-  }
-
-  /** A tensor in core's pieces, with a look at the signal and the device between them. */
-  async *#pieces(name: string): AsyncGenerator<{ offset: number; data: Float32Array<ArrayBuffer> }> {
-    for await (const piece of floats(this.#checkpoint, name, this.#signal)) {
-      yield piece;
       this.#gpu.assertAlive();
-      if (tracing()) trace({ scope: "webgpu", kind: "upload", name, bytes: piece.data.byteLength });
-      if (performance.now() - this.#breathed < BREATH_MS) continue;
-      await breathe(this.#signal);
-      this.#breathed = performance.now();
+    }
+  }
+
+  /** `name` from row `first` of a matrix on. */
+  async matrix(matrix: Matrix, first: number, name: string): Promise<void> {
+    for await (const { row, data } of this.#reader.rows(`${name}.weight`, matrix.inner)) {
+      matrix.write(first + row, data);
+      this.#gpu.assertAlive();
     }
   }
 }

@@ -5,6 +5,7 @@ import { CheckedModel, closedError, type Device, lostError, noteLoss } from "./c
 import { show } from "./checked-rows.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { aborted, DogeError, type ErrorCode } from "./errors.ts";
+import { isProven, noteProven } from "./proven.ts";
 
 const dtypes: readonly unknown[] = ["f32", "bf16", "q8", "q4"];
 const routings: readonly unknown[] = ["reference", "per-token"];
@@ -36,18 +37,35 @@ function checkLoadOptions(options: LoadOptions, can: Capabilities): void {
 }
 
 class CheckedBackend implements Backend {
-  readonly name: string;
-  readonly can: Capabilities;
   readonly #raw: Backend;
   readonly #device: Device;
   readonly #loading = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
+  /** What the backend inside can, and the frozen copy of it. */
+  #can: readonly [Capabilities, Capabilities];
 
   constructor(raw: Backend) {
     this.#raw = raw;
-    this.name = raw.name;
-    this.can = freeze(raw.can);
-    this.#device = { name: raw.name, lost: undefined, models: new Set() };
+    this.#can = [raw.can, freeze(raw.can)];
+    this.#device = {
+      get name() {
+        return raw.name;
+      },
+      lost: undefined,
+      models: new Set(),
+    };
+    if (isProven(raw)) noteProven(this);
+  }
+
+  get name(): string {
+    return this.#raw.name;
+  }
+
+  /** The same object as long as the backend inside is the same: one that outlives its device may go on as another. */
+  get can(): Capabilities {
+    const { can } = this.#raw;
+    if (this.#can[0] !== can) this.#can = [can, freeze(can)];
+    return this.#can[1];
   }
 
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {

@@ -5,15 +5,16 @@
 import type { Backend, DType, Floats, Model, Routing, Tokens } from "./backend.ts";
 import { encodeChat, type Message } from "./chat.ts";
 import { show } from "./checked-rows.ts";
-import type { Tried } from "./choose.ts";
+import { faultsOf, type Tried } from "./choosing/tried.ts";
 import type { Config } from "./config.ts";
 import { DogeError } from "./errors.ts";
 import { fitting, generateAt } from "./generate.ts";
-import type { Generation } from "./generation.ts";
+import type { Generation, GenerationResult } from "./generation.ts";
 import type { GenerationDefaults } from "./generation-config.ts";
 import { type GenerateOptions, resolveOptions } from "./options.ts";
 import { type Fitted, fitIds, fitMessages, overflow } from "./overflow.ts";
 import { Places } from "./places.ts";
+import type { Fallback } from "./recovery.ts";
 import { Scheduler } from "./scheduler.ts";
 import { type SavedSession, Session, type SessionOptions } from "./session.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -34,7 +35,10 @@ export interface DogeInfo {
   /** Whole sentences a person should know: of the model's files, of backends that failed, and of what keeps this one from
    *  its best. */
   readonly warnings: readonly string[];
+  /** Every backend that was given, with what became of it and why, as things stand now. */
   readonly tried: readonly Tried[];
+  /** When a backend failed and was opened again, or another took over: each of these is a warning too. */
+  readonly fallbacks: readonly Fallback[];
 }
 
 /** What a Doge is made of. */
@@ -44,10 +48,16 @@ export interface DogeParts {
   readonly tokenizer: Tokenizer | null;
   readonly chatTemplate: string | null;
   readonly defaults: GenerationDefaults;
-  readonly info: Pick<DogeInfo, "source" | "loadMs" | "warnings" | "tried">;
+  /** What of it changes is read anew each time. */
+  readonly info: Pick<DogeInfo, "source" | "loadMs" | "warnings" | "tried"> & Partial<Pick<DogeInfo, "fallbacks">>;
   /** Generations that run at once, at most. Default 16. */
   readonly rows?: number | undefined;
+  /** Told how fast a text was decoded that had the model alone. */
+  readonly observe?: ((tokensPerSecond: number) => Promise<void>) | undefined;
 }
+
+/** Tokens after which a speed is one. */
+const enough = 32;
 
 export interface Scored {
   /** The ids scored: of the continuation when one is given, else all. */
@@ -66,6 +76,11 @@ export class Doge {
   readonly #parts: DogeParts;
   readonly #places: Places;
   readonly #scheduler: Scheduler;
+  /** Generations that take place, and one more whenever one begins. */
+  #active = 0;
+  #begun = 0;
+  /** What is being kept of speeds. */
+  #observing: Promise<void> = Promise.resolve();
 
   constructor(parts: DogeParts) {
     this.#parts = parts;
@@ -85,7 +100,10 @@ export class Doge {
     const { dtype, routing, context } = model;
     const { device, threads = 1, warnings = [] } = backend.can;
     const own = { backend: backend.name, device, dtype, threads, routing, context };
-    return { ...info, ...own, warnings: [...info.warnings, ...warnings] };
+    const fallbacks = [...(info.fallbacks ?? [])];
+    const fallen = fallbacks.map(({ message }) => message);
+    const all = [...info.warnings, ...faultsOf(info.tried), ...fallen, ...warnings];
+    return { ...info, ...own, fallbacks, warnings: all };
   }
 
   /** Continue `input`. Nothing runs before it is read or its result is asked for. Generations of one Doge run side by side, as many
@@ -120,9 +138,26 @@ export class Doge {
       signal: options.signal,
       streamer: options.streamer,
     };
-    const more = { loadMs: this.#parts.info.loadMs, ...(truncated > 0 ? { truncated } : {}) };
-    const enter = (runOn: () => void) => this.#places.enter(owner, ids, count, options.signal, runOn);
+    let begun: number | undefined; // this one's number, when it began alone
+    const onEnd = (result: GenerationResult) => {
+      this.#active--;
+      if (begun === this.#begun) this.#observe(result);
+    };
+    const more = { loadMs: this.#parts.info.loadMs, onEnd, ...(truncated > 0 ? { truncated } : {}) };
+    const enter = async (runOn: () => void) => {
+      const place = await this.#places.enter(owner, ids, count, options.signal, runOn);
+      this.#begun++;
+      if (this.#active++ === 0) begun = this.#begun;
+      return place;
+    };
     return generateAt(this.#scheduler, ids, loop, enter, more);
+  }
+
+  /** Tell how fast a text was decoded, if that was long enough to know. */
+  #observe({ timings: { decodeTokens, decodeMs }, drawnOn }: GenerationResult): void {
+    const { observe } = this.#parts;
+    if (observe === undefined || drawnOn !== "device" || decodeTokens < enough || !(decodeMs > 0)) return;
+    this.#observing = this.#observing.then(() => observe((1000 * decodeTokens) / decodeMs)).catch(() => {});
   }
 
   /** ln p of `input`, or of `continuation` behind it. Many at once share their calls of the model. Errors as those of generate(). */
@@ -182,9 +217,10 @@ export class Doge {
   }
 
   /** What was asked for before finishes its chunk; everything later rejects with "closed". */
-  close(): Promise<void> {
+  async close(): Promise<void> {
     this.#scheduler.flush();
-    return this.#parts.backend.close();
+    await this.#parts.backend.close();
+    await this.#observing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -18,6 +18,8 @@ export interface Files {
   readonly notices?: readonly string[];
   /** Give back what the platform holds open; reading afterwards rejects with "closed". */
   close?(): Promise<void>;
+  /** The same files once more, for when weights are needed again after these were closed. */
+  reopen?(): Promise<Files>;
 }
 
 /** JSON files of a model stay far below this; a file above it is no such file, or an attack. */

@@ -71,16 +71,19 @@ export function generate(
 }
 
 /** As generate(), at a place that is looked for when it begins; whoever gives it may ask the generation to run on without its
- *  reader. `loadMs` is passed on in the timings. */
+ *  reader. `loadMs` is passed on in the timings; `onEnd` is told when it has left its place. */
 export function generateAt(
   scheduler: Scheduler,
   promptIds: Tokens,
   options: LoopOptions,
   enter: (runOn: () => void) => Promise<Place>,
-  more: Partial<Pick<GenerationResult, "truncated">> & { readonly loadMs?: number } = {},
+  more: Partial<Pick<GenerationResult, "truncated">> & {
+    readonly loadMs?: number;
+    readonly onEnd?: (result: GenerationResult) => void;
+  } = {},
 ): Generation {
   const settings = prepare(scheduler.model, promptIds, options);
-  const { loadMs, ...rest } = more;
+  const { loadMs, onEnd, ...rest } = more;
   const result: Mutable<GenerationResult> = {
     text: settings.tokenizer === null ? null : "",
     ids: new Int32Array(0),
@@ -120,6 +123,7 @@ export function generateAt(
       throw error;
     } finally {
       place.leave(Int32Array.from(made), failed);
+      onEnd?.(result);
       if (!failed) options.streamer?.end();
     }
   }

@@ -15,7 +15,10 @@ export {
 // Running: sampling, the checks around a backend, generation.
 export * from "./checked.ts";
 export type { Checkpoint, TensorInfo } from "./checkpoint.ts";
-export * from "./choose.ts";
+export { type CalibrateOptions, calibrate } from "./choosing/calibrate.ts";
+export { type Choice, type ChooseOptions, choose, survey } from "./choosing/choose.ts";
+export type { RateStore } from "./choosing/rates.ts";
+export type { Rate, Tried, TriedState } from "./choosing/tried.ts";
 export * from "./config.ts";
 // Loading: files, config.json, safetensors, layouts, weights.
 export { type Hyperparameters, parseConfig } from "./config-json.ts";
@@ -39,7 +42,7 @@ export type { GenerateOptions } from "./options.ts";
 export type { Overflow } from "./overflow.ts";
 export { type AllowedTokens, type LogitsProcessor, type Processing, tokenMask } from "./processing.ts";
 export * from "./quantize.ts";
-export { type LastingCheckpoint, type RecoveryOptions, recovering } from "./recovery.ts";
+export { type Fallback, type LastingCheckpoint, type RecoveryOptions, recovering } from "./recovery.ts";
 export { type HeaderOptions, readHeader, type TensorEntry } from "./safetensors.ts";
 export {
   checkLogits,

@@ -4,15 +4,16 @@ import { chatTemplate } from "./chat.ts";
 import { checked } from "./checked.ts";
 import { show } from "./checked-rows.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { choose, type Tried } from "./choose.ts";
+import type { ChooseOptions } from "./choosing/choose.ts";
+import { broken, nothingOpened, type Tried } from "./choosing/tried.ts";
 import { Doge, type DogeParts } from "./doge.ts";
-import { aborted, DogeError } from "./errors.ts";
+import { aborted, DogeError, isDogeError } from "./errors.ts";
 import { type Files, hasFile, readJson, readText } from "./files.ts";
 import { type GenerationDefaults, readGenerationConfig } from "./generation-config.ts";
 import type { HubOptions, Progress } from "./hub/options.ts";
 import type { Json } from "./json.ts";
 import { openCheckpoint } from "./open.ts";
-import type { LastingCheckpoint } from "./recovery.ts";
+import type { Fallback, LastingCheckpoint } from "./recovery.ts";
 import { createTokenizer, type Tokenizer, type TokenizerFactory } from "./tokenizer.ts";
 
 /** A folder, a hub's name ("owner/name"), a browser's files, or files by name; or Files of one's own, which the caller closes. */
@@ -20,8 +21,12 @@ export type Source = string | readonly File[] | { readonly [name: string]: Blob 
 
 /** How to load; revision, endpoint, token, cacheDir and offline are for hub names. */
 export interface LoadDogeOptions extends LoadOptions, Omit<HubOptions, "weights"> {
-  /** Where to run it; of a list, the first that opens. */
+  /** Where to run it; of a list, where choose() finds that this model is decoded fastest, until that one fails. */
   readonly backend: Provider | readonly Provider[];
+  /** How to choose from a list; config and dtype are the model's. */
+  readonly choosing?: Omit<ChooseOptions, "config" | "dtype" | "routing" | "signal" | "onFallback"> | undefined;
+  /** Told when a backend of a list fails and is opened again, or another takes over. Default: a warning on the console. */
+  readonly onFallback?: ((fallback: Fallback) => void) | undefined;
   /** Generations that run at once and share their calls, at most; the others wait. Default 16; each needs `room`. */
   readonly rows?: number | undefined;
   /** What makes the tokenizer from the model's files; default `createTokenizer`. */
@@ -42,6 +47,8 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
     offline,
     rows,
     tokenizer,
+    choosing,
+    onFallback,
     ...load
   } = options;
   if (providers === undefined) {
@@ -58,7 +65,17 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
     const counted = counter(files, onProgress);
     const checkpoint = await openCheckpoint(counted.files, { signal });
     const text = await readTextFiles(files, tokenizer, signal);
-    const chosen = await choose(Array.isArray(providers) ? providers : [providers as Provider], signal);
+    const { config } = checkpoint;
+    const { dtype, routing } = load;
+    const fallbacks: Fallback[] = [];
+    const note = (fallback: Fallback) => {
+      fallbacks.push(fallback);
+      if (onFallback === undefined) console.warn(`[doge:core] ${fallback.message}`);
+      else onFallback(fallback);
+    };
+    const chosen = isList(providers)
+      ? await chooseFrom(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
+      : await openOnly(providers, signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
     const model = await backend.load(
@@ -66,14 +83,15 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
       load,
     );
     counted.end();
-    const warnings = [
-      ...(files.notices ?? []),
-      ...(checkpoint.warnings ?? []),
-      ...text.warnings,
-      ...faults(chosen.tried),
-    ];
-    const info = { source: files.name, loadMs: performance.now() - start, warnings, tried: chosen.tried };
-    const parts: DogeParts = { backend, model, ...text, info, rows };
+    const loadMs = performance.now() - start;
+    const warnings = [...(files.notices ?? []), ...(checkpoint.warnings ?? []), ...text.warnings];
+    const info = {
+      ...{ source: files.name, loadMs, warnings, fallbacks },
+      get tried() {
+        return chosen.tried;
+      },
+    };
+    const parts: DogeParts = { backend, model, ...text, info, rows, observe: chosen.observe };
     return new Doge(parts);
   } catch (error) {
     await backend?.close();
@@ -85,11 +103,11 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
 
 /** The checkpoint, and a way to have it again after its files were closed: for backends that outlive their device. */
 function lasting(checkpoint: Checkpoint, source: Source, options: HubOptions): Checkpoint | LastingCheckpoint {
-  if (isFiles(source)) return checkpoint; // whose owner keeps them open, or not
+  if (isFiles(source) && source.reopen === undefined) return checkpoint; // whose owner keeps them open, or not
   return {
     ...checkpoint,
     async reopen() {
-      const files = await open(source, options);
+      const files = isFiles(source) ? await source.reopen!() : await open(source, options);
       return { ...(await openCheckpoint(files)), close: async () => files.close?.() };
     },
   };
@@ -105,11 +123,27 @@ async function open(source: Source, options: HubOptions): Promise<Files> {
 const isFiles = (source: Source): source is Files =>
   typeof source === "object" && source !== null && "read" in source && typeof source.read === "function";
 
-/** A backend that failed and was passed over is told of. */
-function faults(tried: readonly Tried[]): string[] {
-  return tried.flatMap(({ name, availability, error }) =>
-    error === undefined || availability.available ? [] : [`The backend ${name} was passed over. ${availability.why}`],
-  );
+const isList = (backend: Provider | readonly Provider[]): backend is readonly Provider[] => Array.isArray(backend);
+
+/** A program with one backend does not load what chooses between several. */
+async function chooseFrom(providers: readonly Provider[], options: ChooseOptions) {
+  const { choose } = await import("./choosing/choose.ts");
+  return choose(providers, options);
+}
+
+/** The only provider there is. Errors: "unavailable", with its reason; "aborted". */
+async function openOnly(provider: Provider, signal: AbortSignal | undefined) {
+  const { name } = provider;
+  try {
+    const backend = await provider.open(signal);
+    const availability = { available: true, ...backend.can } as const;
+    const tried: readonly Tried[] = [{ name, availability, state: "chosen", reason: "It is the only one given." }];
+    return { backend, tried, observe: undefined };
+  } catch (error) {
+    if (signal?.aborted) throw aborted(signal);
+    if (isDogeError(error, "unavailable")) throw error;
+    throw nothingOpened([broken(name, error)]);
+  }
 }
 
 async function readTextFiles(

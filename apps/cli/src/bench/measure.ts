@@ -1,6 +1,7 @@
 // Times a loaded model: prompts and decoding, as a caller meets them, until the clock has settled and then `reps` times.
 import type { Model, Sampling, Sequence, Tokens } from "@doge-lm/core";
 import { DogeError, defaultSampling } from "@doge-lm/core";
+import type { Counter, Counts } from "@doge-lm/webgpu/counter";
 import { hashOf } from "../output.ts";
 import { randomIds } from "./random-checkpoint.ts";
 
@@ -21,6 +22,8 @@ export interface Measured {
   /** Milliseconds of every repetition. */
   readonly prefillMs: readonly number[];
   readonly decodeMs: ReadonlyMap<number, readonly number[]>;
+  /** What the counter counted while the last repetition at each context was decoded; empty without one. */
+  readonly counts: ReadonlyMap<number, Counts>;
   /** Of the logits behind the prompt, then behind every text that was decoded, all rows. */
   readonly hash: string;
 }
@@ -37,8 +40,14 @@ const startOf = (context: number, decode: number): number => (context === 16 ? 1
 export const longest = ({ prompt, decode, contexts }: Plan): number =>
   Math.max(prompt + 1, ...contexts.map((context) => startOf(context, decode) + 1 + decode));
 
-/** `tell` is called with what is being done. Errors: "numerical" when a repetition does not repeat. */
-export async function measure(model: Model, plan: Plan, tell: (what: string) => void): Promise<Measured> {
+/** `tell` is called with what is being done; `counter` stands around the model's GPU. Errors: "numerical" when a repetition does
+ *  not repeat. */
+export async function measure(
+  model: Model,
+  plan: Plan,
+  tell: (what: string) => void,
+  counter?: Counter,
+): Promise<Measured> {
   const { prompt, decode, rows, reps, contexts } = plan;
   const { vocabSize } = model.config;
   const texts = Array.from({ length: rows }, (_, row) => randomIds(longest(plan), vocabSize, row + 1));
@@ -61,6 +70,7 @@ export async function measure(model: Model, plan: Plan, tell: (what: string) => 
   const write = async (to: readonly Sequence[], from: number, count: number) => {
     for (const sequence of to) sequence.rewind(from - 1);
     await draw(to, (text) => text.slice(from - 1, from), 1);
+    counter?.reset();
     const start = performance.now();
     const ids: Tokens[][] = [];
     for (let left = count; left > 0; left -= chunk) {
@@ -94,6 +104,7 @@ export async function measure(model: Model, plan: Plan, tell: (what: string) => 
     await look(at);
 
     const decodeMs = new Map<number, number[]>();
+    const counts = new Map<number, Counts>();
     for (const context of contexts) {
       const from = startOf(context, decode);
       for (const sequence of at) sequence.close();
@@ -106,6 +117,7 @@ export async function measure(model: Model, plan: Plan, tell: (what: string) => 
         tell(`decoding to ${from + 1 + decode}, ${rep + 1} of ${reps}`);
         const { milliseconds, ids } = await write(at, from, decode);
         times.push(milliseconds);
+        if (counter !== undefined) counts.set(context, { ...counter.counts });
         const drawn = hashOf(Int32Array.from(ids.flat().flatMap((part) => [...part])));
         if (before !== undefined && drawn !== before) {
           throw new DogeError(
@@ -119,7 +131,8 @@ export async function measure(model: Model, plan: Plan, tell: (what: string) => 
       await look(at);
       decodeMs.set(context, times);
     }
-    return { firstTokenMs, prefillMs, decodeMs, hash: hashOf(Float32Array.from(logits.flatMap((row) => [...row]))) };
+    const hash = hashOf(Float32Array.from(logits.flatMap((row) => [...row])));
+    return { firstTokenMs, prefillMs, decodeMs, counts, hash };
   } finally {
     for (const sequence of sequences) sequence.close();
   }

@@ -1,9 +1,10 @@
 // doge bench, once its options are read: make or open the weights, load them, time them, measure the ceilings, put it together.
 import { cpus } from "node:os";
-import type { Checkpoint, Config, DType, Model, Provider, Routing } from "@doge-lm/core";
+import type { Checkpoint, ChooseOptions, Config, DType, Model, Provider, Routing } from "@doge-lm/core";
 import { checked, choose, DogeError, openCheckpoint, tensorShapes, weightBytes } from "@doge-lm/core";
 import { openFiles } from "../hub.ts";
 import { type Ceilings, measureCeilings } from "./ceiling.ts";
+import { costsOf, type GpuCosts, measureGpuCeilings, type Watch } from "./gpu.ts";
 import { longest, type Measured, measure, type Plan } from "./measure.ts";
 import { randomCheckpoint } from "./random-checkpoint.ts";
 import { configOf } from "./shapes.ts";
@@ -16,6 +17,9 @@ export interface BenchOptions extends Plan {
   readonly dtype: DType;
   readonly routing: Routing | undefined;
   readonly providers: readonly Provider[];
+  readonly choosing: Pick<ChooseOptions, "wanted" | "spares">;
+  /** What watches the GPU of a provider that has one. */
+  readonly watch?: Watch;
   readonly tell: (what: string) => void;
 }
 
@@ -48,11 +52,13 @@ export interface BenchResult {
   /** Per token and row, rows sharing the weights. */
   readonly bytesPerToken: { readonly [context: string]: number };
   readonly macsPerToken: { readonly prefill: number; readonly [context: string]: number };
-  /** null where the device is not this machine's CPU. */
+  /** null where nothing measures them: a GPU without timestamps, or one that is not reached by WebGPU. */
   readonly ceilings: Ceilings | null;
   /** `decode` is at the first context. */
   readonly ceilingShare: { readonly prefill: number | null; readonly decode: number | null };
   readonly decodeCeilingShare: { readonly [context: string]: number };
+  /** What driving the GPU takes; null on the CPU. */
+  readonly gpu: GpuCosts | null;
   readonly samples: {
     readonly prefillMs: readonly number[];
     readonly decodeMs: { [context: string]: readonly number[] };
@@ -76,7 +82,7 @@ const median = (values: readonly number[]): number => {
 const peakBytes = (): number => process.resourceUsage().maxRSS * 1024;
 
 export async function bench(options: BenchOptions): Promise<BenchResult> {
-  const { shape, moe, dtype, routing, providers, tell } = options;
+  const { shape, moe, dtype, routing, providers, choosing, watch, tell } = options;
   const known = configOf(shape, moe);
   const files = known === null ? await openFiles(shape, {}) : null;
   try {
@@ -84,7 +90,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     const { config } = checkpoint;
     const plan = fit(options, config);
     tell("opening the backend");
-    const chosen = await choose(providers);
+    const chosen = await choose(providers, { ...choosing, config, dtype, routing });
     const backend = checked(chosen.backend);
     try {
       tell("loading");
@@ -93,14 +99,18 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       const start = performance.now();
       const model = await backend.load(checkpoint, { dtype, routing, context, room: context * plan.rows });
       const loadMs = performance.now() - start;
-      const measured = await measure(model, plan, tell);
+      const measured = await measure(model, plan, tell, watch?.device === undefined ? undefined : watch.counter);
       const memory = { peakBytes: peakBytes(), grownBytes: Math.max(0, peakBytes() - before) };
       const work = workOf(config, model.dtype, keyBytes(model), numberOf(model.details?.weightBytes));
       const { details = {}, device, threads = 1 } = backend.can;
+      const gpu = gpuCosts(plan, measured, watch?.device, details.software === true);
       model.close();
       tell("measuring the ceilings");
-      const reads = work.weightBytes + plan.rows * work.stateBytes(plan.contexts[0]!);
-      const ceilings = details.processor === "gpu" ? null : await measureCeilings(dtype, threads, reads);
+      const reads = work.weightBytes + plan.rows * work.stateBytes(plan.contexts[0] ?? plan.prompt);
+      let ceilings: Ceilings | null = null;
+      if (watch?.device !== undefined) {
+        ceilings = await measureGpuCeilings(watch.device, details.software === true, reads);
+      } else if (details.processor !== "gpu") ceilings = await measureCeilings(dtype, threads, reads);
       return {
         ...{ shape, moe: config.experts !== null, params: work.parameters },
         ...{ backend: backend.name, device, dtype: model.dtype, threads },
@@ -113,7 +123,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
         binary: details.binary === undefined ? null : String(details.binary),
         revectorized: details.revectorized === undefined ? null : Boolean(details.revectorized),
         ...costs(plan, work),
-        ...{ ceilings, ...shares(plan, measured, work, ceilings) },
+        ...{ ceilings, ...shares(plan, measured, work, ceilings), gpu },
         samples: { prefillMs: measured.prefillMs, decodeMs: Object.fromEntries(measured.decodeMs) },
         hash: measured.hash,
         machine: machine(),
@@ -143,6 +153,17 @@ function fit(options: BenchOptions, config: Config): Plan {
     (context) => context <= limit && longest({ ...options, contexts: [context] }) <= limit,
   );
   return { prompt, decode, rows, reps, contexts };
+}
+
+function gpuCosts(
+  { decode, contexts: [first] }: Plan,
+  { counts, decodeMs }: Measured,
+  device: GPUDevice | undefined,
+  software: boolean,
+): GpuCosts | null {
+  const counted = first === undefined ? undefined : counts.get(first);
+  if (device === undefined || counted === undefined) return null;
+  return costsOf(counted, decode, decodeMs.get(first!)!.at(-1)!, device, software);
 }
 
 function rates({ prompt, decode, rows }: Plan, { prefillMs, decodeMs }: Measured) {

@@ -43,8 +43,8 @@ export function table(result: BenchResult): string {
   ];
   const limits =
     ceilings === null
-      ? "no ceiling: the device is not this machine's CPU"
-      : `ceilings measured here: ${(ceilings.bytesPerSecond / 1e9).toFixed(1)} GB/s, ${(ceilings.macsPerSecond / 1e9).toFixed(1)} GMAC/s (${ceilings.loops.join(", ")})`;
+      ? "no ceiling: nothing here tells the time on this device"
+      : `ceilings measured ${result.gpu === null ? "here" : "on the device"}: ${(ceilings.bytesPerSecond / 1e9).toFixed(1)} GB/s, ${(ceilings.macsPerSecond / 1e9).toFixed(1)} GMAC/s (${ceilings.loops.join(", ")})`;
   return [
     `${result.shape}${result.moe ? " with experts" : ""}, ${(result.params / 1e6).toFixed(1)} M parameters as ${result.dtype}`,
     `${result.backend}: ${result.device}, ${plural(threads, "thread")}, ${plural(rows, "row")}; ${facts.join(", ")}`,
@@ -54,11 +54,22 @@ export function table(result: BenchResult): string {
     "",
     `medians of ${plural(reps, "repetition")}; decoding timed over ${plural(decode, "token")}`,
     limits,
+    ...gpuLines(result.gpu),
     `load ${result.loadMs.toFixed(0)} ms, first token ${result.firstTokenMs.toFixed(0)} ms behind ${plural(prompt, "token")}, nothing warm`,
     `memory ${sizeText(result.peakBytes)} at most, ${sizeText(result.grownBytes)} of it for the model (weights ${sizeText(result.weightBytes)}, state ${sizeText(result.stateBytes)})`,
     `hash ${result.hash}`,
     "",
   ].join("\n");
+}
+
+/** What driving a GPU takes. */
+function gpuLines(gpu: BenchResult["gpu"]): string[] {
+  if (gpu === null) return [];
+  const few = (value: number): string => value.toFixed(Number.isInteger(value) ? 0 : 2);
+  return [
+    `a token: ${few(gpu.dispatchesPerToken)} dispatches of ${gpu.microsecondsPerDispatch.toFixed(1)} µs, ${gpu.encodeMicrosecondsPerDispatch.toFixed(1)} µs of each for the host to encode it; ${few(gpu.submitsPerToken)} submits, ${few(gpu.bytesReadPerToken)} bytes read back, ${few(gpu.bytesWrittenPerToken)} written, ${few(gpu.createsPerToken)} objects made`,
+    ...(gpu.software ? ["a software adapter: it computes on this machine's CPU, and these are no times of a GPU"] : []),
+  ];
 }
 
 /** How far the slowest repetition lies from the fastest, in parts of the fastest. */

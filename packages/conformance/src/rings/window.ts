@@ -44,6 +44,23 @@ check("rewinds across the window, deep and shallow, leave what was there before"
   }
 });
 
+check("a deep rewind and another text leave what forks share as it was", async (scope) => {
+  const { model, ids, table } = await windowed(scope, 250, 39);
+  for (const kept of [0, 1, 30]) {
+    const sequence = await scope.fed(model, ids.slice(0, 248));
+    const fork = scope.fork(sequence);
+    sequence.rewind(kept);
+    near(
+      await forward(model, sequence, ids.slice(kept, kept + 1)),
+      tableRow(table, kept),
+      `A step behind ${kept} tokens`,
+    );
+    near(await forward(model, fork, ids.slice(248, 249)), tableRow(table, 248), `The fork, its parent cut to ${kept}`);
+    near(await forward(model, sequence, ids.slice(kept + 1)), tableRow(table, 249), `The rest behind ${kept} tokens`);
+    near(await forward(model, fork, ids.slice(249)), tableRow(table, 249), `The fork, behind its parent's rest`);
+  }
+});
+
 check("random rewinds, appends and forks end where a fresh sequence does", async (scope) => {
   const { model } = await windowed(scope, 1, 31);
   const next = stream(32);

@@ -2,6 +2,7 @@
 // per task so that an abort can come in between, and it can be told to misbehave.
 import type { Backend, Checkpoint, Config, Floats, Model, Provider, Row, Sequence, Tensor } from "../../src/index.ts";
 import { aborted, DogeError, nextTask, pcg3d, sampleByForward, scoreByForward, Timeline } from "../../src/index.ts";
+import { noteProven } from "../../src/proven.ts";
 
 export const config: Config = {
   generation: "native",
@@ -64,7 +65,7 @@ class MockSequence implements Sequence {
 }
 
 export class MockBackend implements Backend {
-  readonly name = "mock";
+  readonly name: string;
   readonly can = { device: "a few lines", dtypes: ["f32" as const, "q8" as const], trains: false };
   /** What reached the backend, in order. */
   readonly log: string[] = [];
@@ -75,6 +76,12 @@ export class MockBackend implements Backend {
   /** The models' logits, when a test wants its own. */
   logits = logitsAfter;
   closed = false;
+  /** Told before every call of a model. */
+  onCall: (name: string, rows: readonly (Row & { readonly count?: number })[], config: Config) => unknown = () => {};
+
+  constructor(name = "mock") {
+    this.name = name;
+  }
 
   async load({ config }: Checkpoint, options: { context?: number | undefined } = {}): Promise<Model> {
     const context = options.context ?? config.maxPositions;
@@ -118,11 +125,12 @@ export class MockBackend implements Backend {
       }
     };
     /** One call at a time is what checked() promises. */
-    const alone = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
+    const alone = async <T>(name: string, rows: readonly Row[], work: () => Promise<T>): Promise<T> => {
       if (running++ > 0) throw new Error("the mock got two calls at once");
       this.log.push(name);
       try {
         await nextTask();
+        await this.onCall(name, rows, config);
         if (this.fail !== undefined) {
           const failure = this.fail;
           this.fail = undefined;
@@ -158,16 +166,16 @@ export class MockBackend implements Backend {
         this.log.push("sequence");
         return new MockSequence(new Timeline("per-token"), live);
       },
-      forward: (rows, signal) => alone("forward", () => forward(rows, signal)),
-      inspect: (rows, names, signal) => alone("inspect", () => inspect(rows, names, signal)),
+      forward: (rows, signal) => alone("forward", rows, () => forward(rows, signal)),
+      inspect: (rows, names, signal) => alone("inspect", rows, () => inspect(rows, names, signal)),
       sample: (rows, signal) =>
-        alone(`sample ${rows.map((row) => row.count)}`, () => {
+        alone(`sample ${rows.map((row) => row.count)}`, rows, () => {
           const needed = rows.reduce((sum, { tokens, count }) => sum + tokens.length + count, 0);
           if (needed > room())
             throw new DogeError("no-room", `${needed} tokens do not fit: there is room for ${room()}.`);
           return sample(rows, signal);
         }),
-      score: (rows, signal) => alone("score", () => score(rows, signal)),
+      score: (rows, signal) => alone("score", rows, () => score(rows, signal)),
       close: () => {
         this.log.push("close model");
       },
@@ -180,8 +188,8 @@ export class MockBackend implements Backend {
   }
 }
 
-export const mockProvider = (backend = new MockBackend()): Provider => ({
-  name: "mock",
-  probe: async () => ({ available: true, ...backend.can }),
-  open: async () => backend,
-});
+/** One that a choice takes at its word: its answers are right by definition. */
+export function mockProvider(backend = new MockBackend()): Provider {
+  noteProven(backend);
+  return { name: backend.name, probe: async () => ({ available: true, ...backend.can }), open: async () => backend };
+}

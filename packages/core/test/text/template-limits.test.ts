@@ -1,6 +1,7 @@
 // T6: chat templates that fail, and those that would not end; a good one works after each.
 import { describe, expect, test, vi } from "vitest";
 import { type DogeError, encodeChat, isDogeError, type Message, renderChat } from "../../src/index.ts";
+import { TemplateBudget } from "../../src/jinja-limits.ts";
 import { template, tokenizer } from "./support.ts";
 
 const user = (content: string): Message => ({ role: "user", content });
@@ -41,14 +42,18 @@ describe("T6: templates that fail", () => {
   const text = doubled("'doge '", "ns.x ~ ns.x if ns.x | length < 500000 else ns.x", "");
 
   test.each<[what: string, source: string, says: RegExp]>([
-    ["loops too long", "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", /steps|250 ms/],
+    [
+      "loops too long",
+      "{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}",
+      /more than 500000 steps/,
+    ],
     ["loops over much at once", "{% for i in range(90000) %}{% endfor %}", /more than 500000 steps/],
     ["counts too far", "{% for i in range(3000000) %}{% endfor %}", /range\(\) of 3000000; at most 100000/],
     ["calls itself for ever", "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", /more than 400 levels/],
     [
       "calls itself twice each time",
       "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
-      /steps|250 ms/,
+      /more than 500000 steps/,
     ],
     ["nests its operators too deep", `{{ ${"- ".repeat(500)}1 }}`, /more than 400 levels/],
     [
@@ -84,54 +89,83 @@ describe("T6: templates that fail", () => {
     [
       "sorts long texts",
       `${text}{% for i in range(900) %}{{ [ns.x ~ 1, ns.x ~ 2, ns.x ~ 3] | sort | length }}{% endfor %}`,
-      /steps|250 ms/,
+      /more than 500000 steps/,
     ],
     [
       "searches long lists",
       "{% set a = range(99999) %}{% for i in range(20000) %}{{ -1 in a }}{% endfor %}",
-      /steps|250 ms/,
+      /more than 500000 steps/,
     ],
     [
       "changes a long text often",
       `${text}{% for i in range(20000) %}{{ (ns.x | upper)[0:1] }}{% endfor %}`,
-      /steps|250 ms/,
+      /more than 500000 steps/,
     ],
     [
       "defines a macro often",
       `{% for i in range(20000) %}{% macro m() %}${"{{ x }}".repeat(6000)}{% endmacro %}{% endfor %}`,
-      /steps|250 ms/,
+      /more than 500000 steps/,
     ],
     ["is too long", "x".repeat(49153), /has 49153 characters/],
     ["has white space without end", " ".repeat(40000), /white space/],
   ])("one that %s is stopped", (_what, source, says) => fails(source, "template-limit", says));
 
-  test("one whose steps are slow is stopped by the clock, but not an honest one on a slow machine", () => {
-    let now = 0;
-    const clock = vi.spyOn(performance, "now").mockImplementation(() => (now += 200));
+  test.each<[what: string, source: string]>([
+    ["makes a long list", "{% set x = range(99999) %}"],
+    ["cuts a long list", "{{ long[1:] | length }}"],
+    ["makes a long list unique", "{{ long | unique | length }}"],
+    ["makes a long text", "{% set x = wide ~ i %}"],
+    ["turns a long text round", "{{ wide[::-1] | length }}"],
+    ["writes a long text as JSON", "{{ wide | tojson | length }}"],
+  ])("one that %s again and again is stopped soon", (_what, source) => {
+    // A hundred of them take 20 ms or less; what is stopped by its steps takes no more than a few hundred.
+    const start = `{% set long = range(99999) %}{% set wide = 'doge ' | replace('doge', ${JSON.stringify("doge".repeat(9000))}) %}`;
+    const times = (count: number) => `${start}{% for i in range(${count}) %}${source}{% endfor %}`;
+    expect(renderChat(times(40), [user("x")])).toMatch(/^(\d*)$/);
+    expect(failure(() => renderChat(times(1000), [user("x")])).message).toMatch(/more than 500000 steps/);
+  });
+
+  test("no clock is read: a template ends at the same step on every machine", () => {
+    const clock = vi.spyOn(performance, "now");
+    const date = vi.spyOn(Date, "now");
     try {
-      const slow = "{% for i in range(2000) %}{{ i }}{% endfor %}";
-      expect(failure(() => renderChat(slow, [user("x")])).message).toMatch(/takes longer than 250 ms/);
-      expect(renderChat(template, [user("x")])).toContain("x");
+      for (const source of [template, "{% for i in range(90000) %}{{ i }}{% endfor %}"]) {
+        const outcome = () => {
+          try {
+            return renderChat(source, [user("x")], { now: new Date(0) });
+          } catch (error) {
+            return (error as DogeError).message;
+          }
+        };
+        expect(outcome()).toBe(outcome());
+      }
+      expect(clock).not.toHaveBeenCalled();
+      expect(date).not.toHaveBeenCalled();
     } finally {
       clock.mockRestore();
+      date.mockRestore();
     }
   });
 
+  test("a long value costs when it is made, and a sixteenth of that each time it is used", () => {
+    const budget = new TemplateBudget();
+    const value = { type: "ArrayValue", value: new Array(16_000), __bool__: () => ({ value: true }) };
+    budget.charge(value);
+    expect(budget.steps).toBe(1000);
+    budget.charge(value);
+    expect(budget.steps).toBe(1062);
+    budget.charge({ ...value, value: "x".repeat(6400) });
+    expect(budget.steps).toBe(1162);
+  });
+
   test("long honest conversations are far from the limits", () => {
-    const turns = Array.from({ length: 500 }, (_, index) => [
+    const turns = Array.from({ length: 1000 }, (_, index) => [
       user(`${index} ${"What does Doge say? ".repeat(20)}`),
       { role: "assistant", content: "wow\n".repeat(30) },
     ]).flat();
-    const ids = encodeChat(tokenizer, template, turns);
-    expect(tokenizer.decode(ids)).toContain("499 What does Doge say?");
-    let now = 0;
-    const clock = vi.spyOn(performance, "now").mockImplementation(() => (now += 1e6));
-    try {
-      // Fifty turns do not even look at the clock.
-      expect(encodeChat(tokenizer, template, turns.slice(0, 100)).length).toBeGreaterThan(1000);
-    } finally {
-      clock.mockRestore();
-    }
+    expect(renderChat(template, turns)).toContain("999 What does Doge say?");
+    // A million characters in one message are no more trouble.
+    expect(renderChat(template, [user("Doge ".repeat(200_000))]).length).toBeGreaterThan(1e6);
   });
 
   test("two tool calls: the template's own words", () => {

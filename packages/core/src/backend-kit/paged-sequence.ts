@@ -1,31 +1,31 @@
-// A sequence: its ids (core's Timeline), its cache, and its part in the room of the model.
-import type { Routing, Sequence } from "@doge-lm/core";
-import { Timeline } from "@doge-lm/core";
-import { Cache } from "./cache.ts";
+// A sequence of a backend that keeps its keys in pages: its ids, its cache, and its part in the room of the model.
+import type { Routing, Sequence, Tokens } from "../backend.ts";
+import { Timeline } from "../timeline.ts";
+import { PagedCache } from "./paged-cache.ts";
 import type { Pages } from "./pages.ts";
 import { Share, type Tally } from "./tally.ts";
 
-export class WasmSequence implements Sequence {
+export class PagedSequence implements Sequence {
   readonly timeline: Timeline;
-  readonly cache: Cache;
+  readonly cache: PagedCache;
   readonly share: Share;
 
-  constructor(timeline: Timeline, cache: Cache, share: Share) {
+  constructor(timeline: Timeline, cache: PagedCache, share: Share) {
     this.timeline = timeline;
     this.cache = cache;
     this.share = share;
   }
 
-  static empty(routing: Routing, pages: Pages, tally: Tally): WasmSequence {
-    return new WasmSequence(new Timeline(routing), new Cache(pages), new Share(tally));
+  static empty(routing: Routing, pages: Pages, tally: Tally): PagedSequence {
+    return new PagedSequence(new Timeline(routing), new PagedCache(pages), new Share(tally));
   }
 
   get length(): number {
     return this.timeline.length;
   }
 
-  fork(): Sequence {
-    return new WasmSequence(this.timeline.fork(), this.cache.fork(), this.share.fork());
+  fork(): PagedSequence {
+    return new PagedSequence(this.timeline.fork(), this.cache.fork(), this.share.fork());
   }
 
   rewind(length: number): void {
@@ -37,6 +37,16 @@ export class WasmSequence implements Sequence {
   /** Make the last id pending again, so that what follows it can be computed anew. */
   reopen(): void {
     this.#truncate(this.timeline.reopen());
+  }
+
+  /** Append what a call drew; the cache holds the keys of the first `evaluated` of them. `stopped`: the last is a stop id. */
+  drew(ids: Tokens | readonly number[], stopped: boolean, evaluated: number): void {
+    const { timeline } = this;
+    const start = timeline.length;
+    // Each id drawn is a call of its own (S2).
+    for (const id of ids) timeline.append([id]);
+    if (ids.length > 0) timeline.held = stopped;
+    timeline.evaluatedTo(start + evaluated);
   }
 
   /** After a call that failed: the sequence as it was, with `length` ids. Keys that the call wrote are not to be relied on. */

@@ -1,6 +1,11 @@
-// A tiny model whose logits are known, run whenever a backend is opened: a driver that computes wrongly is refused before it
-// tells anybody nonsense.
-import { type Backend, type Config, DogeError, defaultSampling, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+// A tiny model whose logits are known, run whenever a backend is opened: an engine or a driver that computes wrongly is refused
+// before it tells anybody nonsense.
+import type { Backend } from "../backend.ts";
+import type { Config } from "../config.ts";
+import { DogeError } from "../errors.ts";
+import { noteProven } from "../proven.ts";
+import { defaultSampling } from "../sampling.ts";
+import { memoryCheckpoint, tensorShapes } from "../weights.ts";
 
 const config: Config = {
   generation: "native",
@@ -49,28 +54,24 @@ function weights(): Map<string, Float32Array> {
   );
 }
 
-/** Errors: "known-answer" when the backend computes something else. */
-export async function assertKnownAnswer(backend: Backend): Promise<void> {
+/** `engine`: what computes, as the beginning of a sentence. Errors: "known-answer" when it computes something else. */
+export async function assertKnownAnswer(backend: Backend, engine: string): Promise<void> {
   const model = await backend.load(memoryCheckpoint(config, weights()));
   const tokens = Int32Array.from(ids);
   const [logits] = await model.forward([{ sequence: model.sequence(), tokens }]);
   const sampling = { ...defaultSampling, temperature: 0 };
   const [drawn] = await model.sample([{ sequence: model.sequence(), tokens, count: 1, sampling }]);
   model.close();
-  const best = expected.indexOf(Math.max(...expected));
-  if (drawn!.ids[0] !== best) {
-    throw new DogeError(
-      "known-answer",
-      `This GPU draws the id ${drawn!.ids[0]} where ${best} is right (${backend.can.device}): it is not used.`,
-      { scope: "webgpu" },
-    );
-  }
+  const refuse = (what: string) => {
+    throw new DogeError("known-answer", `${engine} ${what}, ${backend.can.device}): it is not used.`, {
+      scope: backend.name,
+    });
+  };
   expected.forEach((value, id) => {
     if (Math.abs(logits![id]! - value) <= tolerance) return;
-    throw new DogeError(
-      "known-answer",
-      `This GPU computes the logit ${logits![id]} where ${value} is right (id ${id}, ${backend.can.device}): it is not used.`,
-      { scope: "webgpu" },
-    );
+    refuse(`computes the logit ${logits![id]} where ${value} is right (id ${id}`);
   });
+  const best = expected.indexOf(Math.max(...expected));
+  if (drawn!.ids[0] !== best) refuse(`draws the id ${drawn!.ids[0]} where ${best} is right (greedy`);
+  noteProven(backend);
 }

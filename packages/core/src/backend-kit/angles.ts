@@ -1,11 +1,11 @@
-// The table of rotary angles that the rope kernel reads: one row of cosines and sines for every position of a context.
+// The table of rotary angles that kernels read: one row of cosines and sines for every position of a context.
 //
 // Source: Su et al., RoFormer; transformers `modeling_rope_utils` for the scaled forms.
-import type { Config } from "@doge-lm/core";
+import type { Config } from "../config.ts";
 
 /** Writes (context, 2, headDim / 2) at `out`: the cosines, then the sines of position · frequency, rounded to f32 where
  *  transformers rounds. */
-export function writeAngles(out: Float32Array, config: Config, context: number): void {
+export function writeRotaryAngles(out: Float32Array, config: Config, context: number): void {
   const half = config.headDim >> 1;
   const trained = frequencies(config, config.rope.theta);
   for (let position = 0; position < context; position++) {

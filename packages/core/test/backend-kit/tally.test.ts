@@ -1,6 +1,6 @@
 // The tally against its definition: distinct tokens over all sequences, each token a thing of its own.
 import { expect, test } from "vitest";
-import { Share, Tally } from "../src/tally.ts";
+import { Share, Tally } from "../../src/backend-kit/tally.ts";
 
 /** A sequence and, beside it, its tokens as objects: a fork has the very same ones. */
 interface Twin {

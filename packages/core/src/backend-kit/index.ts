@@ -1,0 +1,14 @@
+// What backends would otherwise each write for themselves (docs/adding-a-backend.md): sequences over pages of keys, pauses and
+// portions of work, the tables and proofs of a start. Nothing here touches a device, and nothing outside of backends needs it.
+export { writeRotaryAngles } from "./angles.ts";
+export { Breath } from "./breath.ts";
+export { assertKnownAnswer } from "./known-answer.ts";
+export { type LoadPlan, planLoad } from "./load-plan.ts";
+export { Pace } from "./pace.ts";
+export type { PagedCache } from "./paged-cache.ts";
+export { PagedSequence } from "./paged-sequence.ts";
+export { type PageShape, Pages, slotsFor } from "./pages.ts";
+export { TensorReader } from "./reader.ts";
+export { numerical, transposed } from "./results.ts";
+export { Sequences, type SequencesOptions, type Task, type Verb } from "./sequences.ts";
+export { Tally } from "./tally.ts";

@@ -1,0 +1,160 @@
+// The providers of a choice on their way through it: probed, opened, proven, measured and put in order.
+import type { Backend, DType, Provider, Routing } from "../backend.ts";
+import { assertKnownAnswer } from "../backend-kit/known-answer.ts";
+import type { Config } from "../config.ts";
+import { aborted, DogeError } from "../errors.ts";
+import { isProven } from "../proven.ts";
+import { calibrate } from "./calibrate.ts";
+import { within } from "./limit.ts";
+import { keepRate, keptRate, type RateStore, rateKey } from "./rates.ts";
+import { broken, type Rate, type Tried } from "./tried.ts";
+
+export interface Candidate {
+  readonly provider: Provider;
+  readonly spare: boolean;
+  tried: Tried;
+  rate: Rate | undefined;
+  /** Open already, and nobody's yet. */
+  opened: Backend | undefined;
+}
+
+/** What is to run, and how it is found out. */
+export interface Search {
+  readonly config: Config;
+  readonly dtype: DType;
+  readonly routing: Routing | undefined;
+  readonly machine: string;
+  readonly rates: RateStore | null;
+  readonly afresh: boolean;
+  /** Milliseconds for the calibration of all. */
+  readonly budget: number;
+  readonly signal: AbortSignal | undefined;
+  now(): number;
+}
+
+/** Longer than a probe or an opening takes, those that compile shaders included. */
+const probeMs = 5000;
+const openMs = 30_000;
+/** One that comes earlier in the list is preferred to one that is faster by less: no calibration is more exact. */
+const clearly = 1.1;
+
+const silent = (what: string, milliseconds: number) => () =>
+  new DogeError("unavailable", `${what} gave no answer in ${milliseconds / 1000} seconds.`);
+
+/** Ask whether it can run here, with weights of this dtype. */
+export async function probe(candidate: Candidate, { dtype, signal }: Search): Promise<void> {
+  const { name } = candidate.provider;
+  try {
+    const limit = { milliseconds: probeMs, timeout: silent("Its probe", probeMs), signal };
+    const availability = await within(candidate.provider.probe(), limit);
+    if (!availability.available) {
+      candidate.tried = { name, availability, state: "absent", reason: availability.why };
+    } else if (!availability.dtypes.includes(dtype)) {
+      const why = `It has no ${dtype} weights, only ${availability.dtypes.join(", ")}.`;
+      candidate.tried = {
+        name,
+        availability: { available: false, code: "unsupported", why },
+        state: "absent",
+        reason: why,
+      };
+    } else {
+      candidate.tried = { name, availability, state: "ready", reason: "" };
+    }
+  } catch (error) {
+    if (signal?.aborted) throw aborted(signal);
+    candidate.tried = broken(name, error);
+  }
+}
+
+/** A backend of this provider that has given the known answer. Errors: those of Provider.open, "known-answer", "unavailable" when it
+ *  takes too long. */
+export function openProven(provider: Provider, signal: AbortSignal | undefined): Promise<Backend> {
+  const open = async (): Promise<Backend> => {
+    const backend = await provider.open(signal);
+    try {
+      if (!isProven(backend)) await assertKnownAnswer(backend, "It");
+      return backend;
+    } catch (error) {
+      void backend.close().catch(() => {});
+      throw error;
+    }
+  };
+  const late = (backend: Backend) => void backend.close().catch(() => {});
+  return within(open(), { milliseconds: openMs, timeout: silent("Opening it", openMs), late, signal });
+}
+
+/** Open it, unless that has been done; whether it is open then. */
+export async function open(candidate: Candidate, signal: AbortSignal | undefined): Promise<boolean> {
+  try {
+    candidate.opened ??= await openProven(candidate.provider, signal);
+    return true;
+  } catch (error) {
+    if (signal?.aborted) throw aborted(signal);
+    candidate.tried = broken(candidate.provider.name, error);
+    return false;
+  }
+}
+
+/** Close it in the background, however long that takes. */
+export function release(candidate: Candidate): void {
+  void candidate.opened?.close().catch(() => {});
+  candidate.opened = undefined;
+}
+
+/** Find their rates: kept ones, and calibrations of the others, one after the other, so that none disturbs another. `least`: how many
+ *  must be left to compare. */
+export async function measure(candidates: readonly Candidate[], search: Search, least: number): Promise<void> {
+  const { rates, afresh, signal, budget, now } = search;
+  const keys = new Map(candidates.map((candidate) => [candidate, keyOf(candidate, search)]));
+  if (rates !== null && !afresh) {
+    for (const [candidate, key] of keys) {
+      const rate = await keptRate(rates, key);
+      if (rate !== undefined) candidate.rate = { ...rate, kept: true };
+    }
+  }
+  const unknown = candidates.filter(({ rate }) => rate === undefined);
+  await Promise.all(unknown.map((candidate) => open(candidate, signal)));
+  if (candidates.filter(({ tried }) => tried.state === "ready").length < least) return;
+  const start = now();
+  const open_ = unknown.filter(({ opened }) => opened !== undefined);
+  for (const [index, candidate] of open_.entries()) {
+    // What the quick ones leave is for those behind them.
+    const milliseconds = Math.max(0, (budget - (now() - start)) / (open_.length - index));
+    try {
+      const tokensPerSecond = await calibrate(candidate.opened!, { ...search, milliseconds });
+      if (tokensPerSecond === undefined) continue;
+      candidate.rate = { tokensPerSecond, kept: false, real: false };
+      if (rates !== null) await keepRate(rates, keys.get(candidate)!, candidate.rate);
+    } catch (error) {
+      if (signal?.aborted) throw aborted(signal);
+      candidate.tried = broken(candidate.provider.name, error);
+      release(candidate);
+    }
+  }
+}
+
+function keyOf({ provider: { name }, tried: { availability } }: Candidate, search: Search): string {
+  if (!availability.available) throw new Error(`${name} cannot run and has no rate.`);
+  return rateKey({ ...search, name, can: availability });
+}
+
+/** Keep what was seen in use in place of an estimate, and of several such rates the best: other work makes them lower, nothing higher. */
+export async function observe(candidate: Candidate, search: Search, tokensPerSecond: number): Promise<void> {
+  const { rate } = candidate;
+  if (!(tokensPerSecond > 0) || (rate?.real && rate.tokensPerSecond >= tokensPerSecond)) return;
+  candidate.rate = { tokensPerSecond, kept: false, real: true };
+  if (search.rates !== null) await keepRate(search.rates, keyOf(candidate, search), candidate.rate);
+}
+
+/** The fastest first; those without a rate behind the others, in the order given. */
+export function ranked(candidates: readonly Candidate[]): Candidate[] {
+  const rest = [...candidates];
+  const rateOf = ({ rate }: Candidate): number => rate?.tokensPerSecond ?? 0;
+  return candidates.map(() => {
+    const best = Math.max(...rest.map(rateOf));
+    return rest.splice(
+      rest.findIndex((candidate) => rateOf(candidate) * clearly >= best),
+      1,
+    )[0]!;
+  });
+}

@@ -1,0 +1,6 @@
+// What an error says, without the part that speaks: for sentences that quote it.
+
+export function sentenceOf(error: unknown): string {
+  const said = (error instanceof Error ? error.message : String(error)).replace(/^\[doge:[^\]]*\] /, "");
+  return /[.!?]$/.test(said) ? said : `${said}.`;
+}
