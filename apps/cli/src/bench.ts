@@ -81,7 +81,7 @@ Examples:
       try {
         const watch = new Watch();
         const own = threads === undefined ? {} : { threads };
-        const from = await backends({ backend, ...own, onDevice: watch.onDevice });
+        const from = await backends({ backend, ...own, onDevice: watch.onDevice, onMeter: watch.onMeter });
         const result = await bench({ ...rest, ...from, moe, routing, watch, tell: show });
         show("");
         process.stdout.write(json ? `${JSON.stringify(result)}\n` : table(result));

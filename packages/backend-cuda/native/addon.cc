@@ -40,14 +40,26 @@ napi_value close_device(napi_env env, napi_callback_info info) {
   handle->pointer = nullptr;
   return nullptr;
 }
-/** counts(device): launches, bytes, allocations */
+/** counts(device): doge_counts in its order */
 napi_value counts(napi_env env, napi_callback_info info) {
   doge_device* const device = pointer_of<doge_device>(env, Arguments(env, info).values[0]);
   if (device == nullptr) return nullptr;
-  int64_t found[3];
-  doge_device_counts(device, &found[0], &found[1], &found[2]);
-  const double numbers[3] = {static_cast<double>(found[0]), static_cast<double>(found[1]), static_cast<double>(found[2])};
-  return typed(env, napi_float64_array, numbers, 3);
+  doge_counts found;
+  doge_device_counts(device, &found);
+  const double numbers[] = {static_cast<double>(found.launches),  static_cast<double>(found.submissions), static_cast<double>(found.bytes_in),
+                            static_cast<double>(found.bytes_out), static_cast<double>(found.allocations), static_cast<double>(found.bytes_held)};
+  return typed(env, napi_float64_array, numbers, sizeof numbers / sizeof *numbers);
+}
+/** rates(device, bytes, effort): the three of doge_device_rates */
+napi_value rates(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  doge_device* const device = pointer_of<doge_device>(env, arguments.values[0]);
+  if (device == nullptr) return nullptr;
+  double found[3];
+  doge_error error;
+  if (doge_device_rates(device, static_cast<int64_t>(arguments.number(1)), arguments.integer(2), &found[0], &found[1], &found[2], &error) != 0)
+    return thrown(env, error);
+  return typed(env, napi_float64_array, found, 3);
 }
 
 /** create(device, Float64Array of doge_config) */
@@ -93,6 +105,10 @@ napi_value close_model(napi_env env, napi_callback_info info) {
   doge_model_close(static_cast<doge_model*>(handle->pointer));
   handle->pointer = nullptr;
   return nullptr;
+}
+napi_value bytes(napi_env env, napi_callback_info info) {
+  doge_model* const model = pointer_of<doge_model>(env, Arguments(env, info).values[0]);
+  return model == nullptr ? nullptr : number(env, static_cast<double>(doge_model_bytes(model)));
 }
 napi_value room(napi_env env, napi_callback_info info) {
   doge_model* const model = pointer_of<doge_model>(env, Arguments(env, info).values[0]);
@@ -154,7 +170,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"probe", probe},       {"open", open},   {"closeDevice", close_device}, {"counts", counts}, {"create", create},
       {"write", write},       {"ready", ready}, {"closeModel", close_model},   {"room", room},     {"abort", abort_model},
       {"sequence", sequence}, {"fork", fork},   {"rewind", rewind},            {"closeSequence", close_sequence},
-      {"length", length},     {"run", run},
+      {"length", length},     {"run", run},     {"rates", rates},              {"bytes", bytes},
 #if defined(DOGE_SHIM)
       {"fail", fail},         {"made", made},
 #endif

@@ -105,13 +105,13 @@ void* Device::allocate(size_t bytes) {
   }
   check(status, "Memory could not be taken");
   sizes_[pointer] = bytes;
-  context_.allocated += bytes;
+  context_.allocated += static_cast<int64_t>(bytes);
   return pointer;
 }
 void Device::release(void* pointer) noexcept {
   const auto found = sizes_.find(pointer);
   if (found == sizes_.end()) return;
-  context_.allocated -= found->second;
+  context_.allocated -= static_cast<int64_t>(found->second);
   sizes_.erase(found);
   cudaSetDevice(context_.index);
   cudaFree(pointer);
@@ -131,10 +131,12 @@ void Device::release_mapped(void* pointer) noexcept {
 }
 void Device::upload(void* to, const void* from, size_t bytes) {
   require();
+  context_.bytes_in += static_cast<int64_t>(bytes);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "Numbers could not be sent");
 }
 void Device::download(void* to, const void* from, size_t bytes) {
   require();
+  context_.bytes_out += static_cast<int64_t>(bytes);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "Numbers could not be read back");
   finish();
 }
@@ -155,9 +157,12 @@ bool Device::begin(Graph& graph) {
   require();
   if (graph.executable_ != nullptr) return false;
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "A graph could not be begun");
+  graph.launches_ = 0;
+  capturing_ = &graph;
   return true;
 }
 void Device::end(Graph& graph) {
+  capturing_ = nullptr;
   cudaGraph_t captured = nullptr;
   check(cudaStreamEndCapture(stream_, &captured), "A graph could not be captured");
   const cudaError_t status = cudaGraphInstantiate(&graph.executable_, captured, 0);
@@ -165,12 +170,16 @@ void Device::end(Graph& graph) {
   check(status, "A graph could not be made ready");
 }
 void Device::cancel(Graph&) noexcept {
+  capturing_ = nullptr;
   cudaGraph_t captured = nullptr;
   cudaStreamEndCapture(stream_, &captured);
   if (captured != nullptr) cudaGraphDestroy(captured);
   cudaGetLastError();
 }
-void Device::submit(Graph& graph) { check(cudaGraphLaunch(graph.executable_, stream_), "A graph could not be launched"); }
-
+void Device::submit(Graph& graph) {
+  check(cudaGraphLaunch(graph.executable_, stream_), "A graph could not be launched");
+  context_.launches += graph.launches_;
+  context_.submissions++;
+}
 
 }  // namespace doge

@@ -2,7 +2,7 @@
 #include "doge.h"
 #include <cstdio>
 #include <new>
-#include "single.h"
+#include "rates.h"
 
 namespace {
 
@@ -135,11 +135,18 @@ void doge_model_close(doge_model* model) { delete reinterpret_cast<Model*>(model
 int64_t doge_model_room(const doge_model* model) { return reinterpret_cast<const Model*>(model)->room(); }
 void doge_model_abort(doge_model* model, int on) { model_of(model).control->abort = on; }
 
-void doge_device_counts(const doge_device* device, int64_t* launches, int64_t* bytes, int64_t* allocations) {
+int64_t doge_model_bytes(const doge_model* model) { return static_cast<int64_t>(reinterpret_cast<const Model*>(model)->weights.bytes()); }
+
+void doge_device_counts(const doge_device* device, doge_counts* counts) {
   const Context& its = *reinterpret_cast<const Context*>(device);
-  *launches = static_cast<int64_t>(its.launches);
-  *bytes = static_cast<int64_t>(its.allocated);
-  *allocations = static_cast<int64_t>(its.allocations);
+  *counts = {its.launches, its.submissions, its.bytes_in, its.bytes_out, its.allocations, its.allocated};
+}
+int doge_device_rates(doge_device* device, int64_t bytes, int32_t effort, double* read, double* multiply, double* multiply_tiles, doge_error* error) {
+  return guarded(error, [&] {
+    if (bytes < 0 || effort < 1) throw Fault{"invalid-argument", "Rates need bytes of 0 or more and an effort of 1 or more."};
+    device_of(device).require();
+    measure_rates(device_of(device), static_cast<size_t>(bytes), effort, read, multiply, multiply_tiles);
+  });
 }
 
 int doge_sequence_create(doge_model* model, doge_sequence** result, doge_error* error) {

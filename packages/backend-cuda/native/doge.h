@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define DOGE_ABI 1
+#define DOGE_ABI 2
 
 typedef struct doge_device doge_device;
 typedef struct doge_model doge_model;
@@ -100,12 +100,25 @@ DOGE_API int doge_model_write(doge_model* model, const char* name, const float* 
 DOGE_API int doge_model_ready(doge_model* model, doge_error* error);
 /** Closes its sequences too. No call may be running. */
 DOGE_API void doge_model_close(doge_model* model);
+/** What the weights take as held. */
+DOGE_API int64_t doge_model_bytes(const doge_model* model);
 /** Tokens that still fit. */
 DOGE_API int64_t doge_model_room(const doge_model* model);
 /** From any thread. 1: the call that is running, or else the next one, fails with "aborted" soon. 0: takes that back. */
 DOGE_API void doge_model_abort(doge_model* model, int on);
-/** Kernels launched and bytes of device memory held since the device was opened; for tests and traces. */
-DOGE_API void doge_device_counts(const doge_device* device, int64_t* launches, int64_t* bytes, int64_t* allocations);
+/** What driving a device took since it was opened, and the bytes of its memory that are held: for tests and reports. */
+typedef struct {
+  int64_t launches;    /* kernels that ran, those of graphs included */
+  int64_t submissions; /* launches and graphs that the host handed over */
+  int64_t bytes_in, bytes_out;
+  int64_t allocations;
+  int64_t bytes_held;
+} doge_counts;
+DOGE_API void doge_device_counts(const doge_device* device, doge_counts* counts);
+/** The most it reads and multiplies in a second, by loops that do nothing else: bytes per second over `bytes` of memory, f32
+ *  multiply-adds, and bf16 ones on tensor cores (0: none). `effort` scales the work: 64 on a GPU, 1 to see that it runs. */
+DOGE_API int doge_device_rates(doge_device* device, int64_t bytes, int32_t effort, double* read, double* multiply, double* multiply_tiles,
+                               doge_error* error);
 
 DOGE_API int doge_sequence_create(doge_model* model, doge_sequence** result, doge_error* error);
 DOGE_API int doge_sequence_fork(doge_sequence* sequence, doge_sequence** result, doge_error* error);

@@ -46,6 +46,7 @@ class Graph {
  private:
   friend class Device;
   cudaGraphExec_t executable_ = nullptr;
+  int launches_ = 0;
 };
 
 /** What the models of one opened device share: whether it is lost, once and for all of them, and counts. */
@@ -61,7 +62,7 @@ struct Context {
   /** Of the device: compute capability (90 for 9.0) and multiprocessors. */
   int capability = 0, processors = 1;
   std::atomic<bool> lost{false};
-  std::atomic<size_t> allocated{0}, allocations{0}, launches{0};
+  std::atomic<int64_t> allocated{0}, allocations{0}, launches{0}, submissions{0}, bytes_in{0}, bytes_out{0};
   /** Throws "device-lost" once the device is gone. Every call begins with it. */
   void require() const;
 };
@@ -92,7 +93,12 @@ class Device {
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    context_.launches++;
+    if (capturing_ != nullptr) {
+      capturing_->launches_++;
+    } else {
+      context_.launches++;
+      context_.submissions++;
+    }
 #if defined(DOGE_SHIM)
     shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); });
 #else
@@ -123,6 +129,7 @@ class Device {
   void submit(Graph& graph);
   Context& context_;
   std::map<void*, size_t> sizes_;
+  Graph* capturing_ = nullptr;
   void check(cudaError_t status, const char* what);
   cudaStream_t stream_ = nullptr;
 };

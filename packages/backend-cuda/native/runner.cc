@@ -3,6 +3,7 @@
 //   doge_runner check                    properties that need no golden: one line each
 //   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement, and
 //                                        one for how near the logits are to those of f32. SIZE tiny: the same in a moment, anywhere
+//   doge_runner rates [BYTES]            the most that the device reads, over so many bytes, and multiplies: one JSON line
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -331,6 +332,15 @@ int timing(doge_device* device, const std::string& size, const std::string& dtyp
   return 1;
 }
 
+int rates(doge_device* device, int64_t bytes) {
+  double read, multiply, tiles;
+  // Little memory is a look whether it runs.
+  require(doge_device_rates(device, bytes, bytes < (1 << 20) ? 1 : 64, &read, &multiply, &tiles, &error), "doge_device_rates");
+  std::printf("{\"bytes\":%lld,\"bytesPerSecond\":%.4g,\"macsPerSecond\":%.4g,\"tensorMacsPerSecond\":%.4g}\n", static_cast<long long>(bytes), read, multiply,
+              tiles);
+  return 0;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -342,8 +352,10 @@ int main(int count, char** arguments) {
     status = checks(device);
   else if (command == "time" && count > 3)
     status = timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
+  else if (command == "rates")
+    status = rates(device, count > 2 ? std::max(0ll, std::atoll(arguments[2])) : 512ll << 20);
   else
-    std::fprintf(stderr, "Use: doge_runner check, or doge_runner time SIZE DTYPE [N].\n");
+    std::fprintf(stderr, "Use: doge_runner check, doge_runner time SIZE DTYPE [N], or doge_runner rates [BYTES].\n");
   doge_close(device);
   return status;
 }

@@ -1,13 +1,14 @@
 """The table of a GPU run: medians of doge_runner beside what the GPU's memory and tensor cores allow.
 
-    table.py MACHINE.csv TIMES.jsonl [GB/s]      GB/s: what the memory gives to a plain copy, when measured on that machine
+    table.py MACHINE.csv TIMES.jsonl [RATES.json]      RATES: what `doge_runner rates` measured on that machine
 
 The ceiling of decoding one row is bytes of weights read for a token over the memory's rate; that of a prompt its multiplications over
-the tensor cores' rate, counted once though they are done in two halves of each number. The driver's tool tells neither rate: without a
-third argument the vendor's figures for the name are taken, and where there are none, none. Decoding many rows is given as a rate alone:
-keys and values, which differ in length, are most of its bytes."""
+the tensor cores' rate, counted once though they are done in two halves of each number. Without measured rates the vendor's figures
+for the name are taken, and where there are none, none. Decoding many rows is given as a rate alone: keys and values, which differ in
+length, are most of its bytes."""
 
 import json
+import pathlib
 import sys
 
 # By the vendors' data sheets: GB/s of memory, TFLOP/s of dense bf16.
@@ -62,8 +63,14 @@ def main():
     machine = open(sys.argv[1]).read().strip().splitlines()
     name = machine[1].split(",")[0]
     memory, tensor = next((rates for key, rates in RATES.items() if key in name), (None, None))
-    memory = float(sys.argv[3]) if len(sys.argv) > 3 else memory
-    print(f"{machine[1]}\n")
+    whose = "the vendor's figures" if memory is not None else "none known"
+    measured = pathlib.Path(sys.argv[3]).read_text().strip() if len(sys.argv) > 3 else ""
+    if measured:
+        rates = json.loads(measured)
+        whose = "measured here"
+        memory, tensor = rates["bytesPerSecond"] / 1e9, 2 * rates["tensorMacsPerSecond"] / 1e12 or None
+    print(machine[1])
+    print(f"ceilings, {whose}: {memory or 0:.3g} GB/s, {tensor or 0:.3g} TFLOP/s of bf16 on tensor cores\n")
     print("| size | weights | what | ms, median | spread | tokens/s | rate | of the device's | result |")
     print("|---|---|---|---|---|---|---|---|---|")
     for line in open(sys.argv[2]):

@@ -55,12 +55,16 @@ export interface Binding {
   probe(device: number, driver?: string): NativeProbe;
   open(device: number): DeviceHandle;
   closeDevice(device: DeviceHandle): void;
-  /** Kernels launched, bytes held, allocations made. */
+  /** doge_counts of native/doge.h, in its order. */
   counts(device: DeviceHandle): Float64Array;
+  /** Most bytes read, and multiply-adds in f32 and on tensor cores, in a second: doge_device_rates. */
+  rates(device: DeviceHandle, bytes: number, effort: number): Float64Array;
   create(device: DeviceHandle, config: Float64Array): ModelHandle;
   write(model: ModelHandle, name: string, values: Floats): void;
   ready(model: ModelHandle): void;
   closeModel(model: ModelHandle): void;
+  /** What the weights take as held. */
+  bytes(model: ModelHandle): number;
   room(model: ModelHandle): number;
   abort(model: ModelHandle): void;
   sequence(model: ModelHandle): SequenceHandle;
@@ -130,7 +134,7 @@ export interface BindingWithKernels extends Binding {
 }
 
 /** The version of native/doge.h that this package speaks. */
-export const ABI = 1;
+export const ABI = 2;
 
 /** Loads a compiled binding. @throws what the system says when it cannot be loaded. */
 export function loadBinding(path: string): Binding {

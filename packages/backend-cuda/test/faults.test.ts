@@ -78,7 +78,7 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
 
 describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
   const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
-  const bytes = (raw: CudaBackend): number => binding.counts(raw.device)[1]!;
+  const bytes = (raw: CudaBackend): number => binding.counts(raw.device)[5]!;
 
   test("C2: memory refused at any point is out-of-memory, leaks nothing, and the device goes on", async () => {
     const { raw, backend } = opened();

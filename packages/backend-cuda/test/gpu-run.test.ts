@@ -49,7 +49,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
   }
   function run(...sizes: string[]) {
     const script = join(folder, "packages", "backend-cuda", "scripts", "gpu-run.sh");
-    const env = { ...process.env, PATH: `${tools}:${process.env.PATH}`, OUT: join(folder, "out") };
+    const env = { ...process.env, PATH: `${tools}:${process.env.PATH}`, OUT: join(folder, "out"), RATE_BYTES: "65536" };
     return spawnSync("bash", [script, ...sizes], { encoding: "utf8", env });
   }
 
@@ -59,16 +59,16 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(stdout).not.toContain("FAIL");
     expect(status).toBe(0);
     expect(stdout).toMatch(/\n0 failed\n$/);
-    for (const step of ["properties", "goldens", "conformance through Node", "times tiny f32", "times tiny bf16", "times tiny q8"])
+    for (const step of ["properties", "goldens", "conformance through Node", "ceilings", "times tiny f32", "times tiny bf16", "times tiny q8"])
       expect(stdout).toContain(`ok   ${step}\n`);
     for (const name of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
       expect(stdout).toContain(`--tool ${name} --error-exitcode 9 --print-limit 20`);
     }
     expect(stdout).toMatch(/conformance by .*conformance\.mjs .*doge_cuda\.node .*fixtures\n/);
     const table = readFileSync(join(folder, "out", "table.md"), "utf8");
-    expect(table).toMatch(/^NVIDIA H200 \(none\), 9\.0\n/);
+    expect(table).toMatch(/^NVIDIA H200 \(none\), 9\.0\nceilings, measured here: \S+ GB\/s, \S+ TFLOP\/s of bf16 on tensor cores\n\n/);
     // Three measurements and a nearness for each dtype, every row as wide as the head.
-    const rows = table.trim().split("\n").slice(2);
+    const rows = table.trim().split("\n").slice(3);
     expect(rows.length).toBe(2 + 3 * 4);
     for (const row of rows) expect(row.split("|").length).toBe(11);
     expect(table).toMatch(/\| tiny \| bf16 \| decode, 1 row, context 8 to 24 \| [\d.]+ \| [\d.]+ \| \d+ \| \S+ GB\/s \| [\d.]+ % \| \w{8} \|/);

@@ -38,7 +38,7 @@ struct alignas(16) AttentionTile {
  *  row, following each other. The sum is taken over value[j] - own as there, with own the value of the tile's first token: a text
  *  that begins with one token several times has no other yet. */
 template <int DIM>
-__global__ void __launch_bounds__(QUERY_THREADS)
+__global__ void __launch_bounds__(QUERY_THREADS, 2)
     attention_tiles_kernel(float* mixed, int mixed_stride, const float* qkv, const Run* tiles, const int* positions, const int* rows,
                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
 #if DOGE_TENSOR
@@ -80,8 +80,10 @@ __global__ void __launch_bounds__(QUERY_THREADS)
         split_pair(high[step][part + 2 * half], low[step][part + 2 * half], first, second);
       }
   }
-  const float* const own = qkv + static_cast<size_t>(run.first) * static_cast<size_t>(shape.qkv_stride) + shape.value_at + kv_head * dim;
-  for (int index = thread; index < DIM; index += QUERY_THREADS) tile.own[index] = index < dim ? own[index] : 0.0f;
+  for (int index = thread; index < DIM; index += QUERY_THREADS)
+    tile.own[index] =
+        index < dim ? qkv[static_cast<size_t>(run.first) * static_cast<size_t>(shape.qkv_stride) + static_cast<size_t>(shape.value_at + kv_head * dim + index)]
+                    : 0.0f;
 
   float best[2] = {-INFINITY, -INFINITY};
   float total[2] = {};
@@ -89,7 +91,7 @@ __global__ void __launch_bounds__(QUERY_THREADS)
   for (int base = 0; base < slots; base += KEYS) {
     __syncthreads();
     // Four slots of one number of the keys, then four numbers of one slot's value, at a time.
-#pragma unroll 4
+#pragma unroll 2
     for (int place = thread; place < KEYS / 4 * DIM; place += QUERY_THREADS) {
       const int slot = place % (KEYS / 4) * 4;
       const int index = place / (KEYS / 4);
@@ -101,7 +103,7 @@ __global__ void __launch_bounds__(QUERY_THREADS)
       split_pair(to[0], rest[0], four.x, four.y);
       split_pair(to[1], rest[1], four.z, four.w);
     }
-#pragma unroll 4
+#pragma unroll 2
     for (int place = thread; place < KEYS * DIM / 4; place += QUERY_THREADS) {
       const int index = place % (DIM / 4) * 4;
       const int slot = place / (DIM / 4);
@@ -111,10 +113,10 @@ __global__ void __launch_bounds__(QUERY_THREADS)
         // What stands in a free slot is nobody's, and may be no number.
         if (page.window == 0 || reinterpret_cast<const int*>(layer)[page.positions_at + kv_head * PAGE + slot % PAGE] != NOBODY) {
           four = *reinterpret_cast<const float4*>(layer + page.values_at + (kv_head * PAGE + slot % PAGE) * dim + index);
-          four.x -= own[index];
-          four.y -= own[index + 1];
-          four.z -= own[index + 2];
-          four.w -= own[index + 3];
+          four.x -= tile.own[index];
+          four.y -= tile.own[index + 1];
+          four.z -= tile.own[index + 2];
+          four.w -= tile.own[index + 3];
         }
       }
       unsigned* const to = reinterpret_cast<unsigned*>(&tile.values[0][slot * Tile::VALUE_ROW + index]);
