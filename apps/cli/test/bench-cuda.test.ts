@@ -4,7 +4,14 @@ import { expect, test } from "vitest";
 import { costsOf, Watch } from "../src/bench/gpu.ts";
 
 test("CUDA's launches, submissions and bytes become the costs of a token, its loops the ceilings", async () => {
-  let counts: DeviceCounts = { launches: 100, submissions: 10, bytesIn: 4000, bytesOut: 300, allocations: 7, bytesHeld: 1e6 };
+  let counts: DeviceCounts = {
+    launches: 100,
+    submissions: 10,
+    bytesIn: 4000,
+    bytesOut: 300,
+    allocations: 7,
+    bytesHeld: 1e6,
+  };
   const asked: number[] = [];
   const meter: Meter = {
     counts: () => counts,

@@ -167,7 +167,18 @@ function buildCuda({ arch, kind }) {
   const command = (output) => [
     [
       found,
-      ...["-O3", "-std=c++17", "--threads", "2", "-shared", "-cudart", "static", "--compress-mode=size", "-Xptxas", "-v"],
+      ...[
+        "-O3",
+        "-std=c++17",
+        "--threads",
+        "2",
+        "-shared",
+        "-cudart",
+        "static",
+        "--compress-mode=size",
+        "-Xptxas",
+        "-v",
+      ],
       ...["-Xcompiler", "-fPIC,-fvisibility=hidden,-fno-strict-aliasing"],
       ...generate,
       `-DDOGE_CODE="${code.join(",")}"`,

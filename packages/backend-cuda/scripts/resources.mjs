@@ -8,8 +8,9 @@ function nameOf(mangled) {
   const [, length, rest] = /^_ZN4doge(\d+)(.*)$/.exec(mangled) ?? [];
   if (length === undefined) return mangled;
   const name = rest.slice(0, Number(length));
-  const [, values] = /^I((?:L(?:NS_4TypeE|i)\d+E)+)E/.exec(rest.slice(Number(length))) ?? [];
-  const numbers = values === undefined ? [] : [...values.matchAll(/L(?:NS_4TypeE|i)(\d+)E/g)].map(([, number]) => number);
+  const [, values] = /^I((?:L(?:NS_4TypeE|i|b)\d+E)+)E/.exec(rest.slice(Number(length))) ?? [];
+  const numbers =
+    values === undefined ? [] : [...values.matchAll(/L(?:NS_4TypeE|i|b)(\d+)E/g)].map(([, number]) => number);
   return numbers.length === 0 ? name : `${name}<${numbers.join(", ")}>`;
 }
 

@@ -1,7 +1,19 @@
 // Model: the contract's verbs as calls of doge.h. Everything behind them, sequences and their keys included, is native.
 //
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
-import type { Config, Details, Drawn, DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor } from "@doge-lm/core";
+import type {
+  Config,
+  Details,
+  Drawn,
+  DType,
+  Floats,
+  Model,
+  Routing,
+  Row,
+  SampleRow,
+  Sequence,
+  Tensor,
+} from "@doge-lm/core";
 import { aborted, trace, tracing } from "@doge-lm/core";
 import {
   type Binding,

@@ -101,7 +101,7 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
   });
 
   test("C2: a call refused for memory leaves its sequences as they were", async () => {
-    const { raw, backend } = opened();
+    const { backend } = opened();
     const model = await backend.load(checkpoint);
     const [sequence, twin] = [model.sequence(), model.sequence()];
     for (const each of [sequence, twin]) await model.forward([{ sequence: each, tokens: prompt.slice(0, 9) }]);
@@ -139,7 +139,7 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     let expected: number[] | undefined;
     const made = binding.made();
     for (let operation = 0, survived = false; !survived; operation += 7) {
-      const { raw, backend } = opened();
+      const { backend } = opened();
       const other = operation % 2 === 0 ? await backend.load(checkpoint) : undefined;
       binding.fail(-1, operation);
       const outcome = await codeOf(everything(backend));

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { builder, withoutShim } from "./shim.ts";
 
 const own = fileURLToPath(new URL("..", import.meta.url));
+const linter = "shellcheck";
 const has = (name: string): boolean => spawnSync(name, ["--version"]).status === 0;
 const without =
   withoutShim ??
@@ -39,7 +40,10 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
       `import lzma; lzma.open(${JSON.stringify(join(folder, ".gpu", "node.xz"))}, "wb").write(b"#!/bin/sh\\necho conformance by $*\\n")`,
     ]);
     tool("nvidia-smi", 'echo "name, compute_cap"; echo "NVIDIA H200 (none), 9.0"');
-    tool("compute-sanitizer", 'while [ "$1" != build/doge_runner ]; do printf "%s " "$1"; shift; done; echo; exec "$@"');
+    tool(
+      "compute-sanitizer",
+      'while [ "$1" != build/doge_runner ]; do printf "%s " "$1"; shift; done; echo; exec "$@"',
+    );
   }, 600_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -59,23 +63,39 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(stdout).not.toContain("FAIL");
     expect(status).toBe(0);
     expect(stdout).toMatch(/\n0 failed\n$/);
-    for (const step of ["properties", "goldens", "conformance through Node", "ceilings", "times tiny f32", "times tiny bf16", "times tiny q8"])
+    for (const step of [
+      "properties",
+      "goldens",
+      "conformance through Node",
+      "ceilings",
+      "times tiny f32",
+      "times tiny bf16",
+      "times tiny q8",
+    ])
       expect(stdout).toContain(`ok   ${step}\n`);
     for (const name of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
       expect(stdout).toContain(`--tool ${name} --error-exitcode 9 --print-limit 20`);
     }
     expect(stdout).toMatch(/conformance by .*conformance\.mjs .*doge_cuda\.node .*fixtures\n/);
     const table = readFileSync(join(folder, "out", "table.md"), "utf8");
-    expect(table).toMatch(/^NVIDIA H200 \(none\), 9\.0\nceilings, measured here: \S+ GB\/s, \S+ TFLOP\/s of bf16 on tensor cores\n\n/);
+    expect(table).toMatch(
+      /^NVIDIA H200 \(none\), 9\.0\nceilings, measured here: \S+ GB\/s, \S+ TFLOP\/s of bf16 on tensor cores\n\n/,
+    );
     // Three measurements and a nearness for each dtype, every row as wide as the head.
     const rows = table.trim().split("\n").slice(3);
     expect(rows.length).toBe(2 + 3 * 4);
     for (const row of rows) expect(row.split("|").length).toBe(11);
-    expect(table).toMatch(/\| tiny \| bf16 \| decode, 1 row, context 8 to 24 \| [\d.]+ \| [\d.]+ \| \d+ \| \S+ GB\/s \| [\d.]+ % \| \w{8} \|/);
+    expect(table).toMatch(
+      /\| tiny \| bf16 \| decode, 1 row, context 8 to 24 \| [\d.]+ \| [\d.]+ \| \d+ \| \S+ GB\/s \| [\d.]+ % \| \w{8} \|/,
+    );
     expect(table).toMatch(/\| tiny \| q8 \| prefill, 1 prompt of 80 \| .* TFLOP\/s \| [\d.]+ % \|/);
     expect(table).toMatch(/\| tiny \| f32 \| nearness to f32 \| \| \| \| KL 0 \| 100 % same token \| \|/);
     // The same greedy text under f32 by every run of it.
-    expect(readFileSync(join(folder, "out", "times.jsonl"), "utf8").trim().split("\n").length).toBe(12);
+    expect(
+      readFileSync(join(folder, "out", "times.jsonl"), "utf8")
+        .trim()
+        .split("\n").length,
+    ).toBe(12);
   }, 600_000);
 
   test("a step that fails is counted, the others still run", () => {
@@ -94,8 +114,8 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(stdout).toMatch(/There is no NVIDIA GPU here: nothing to run\.\n$/);
   });
 
-  test.skipIf(!has("shellcheck"))(`shellcheck${has("shellcheck") ? "" : " (skipped: it is not here)"}`, () => {
-    const { stdout } = spawnSync("shellcheck", [join(own, "scripts", "gpu-run.sh")], { encoding: "utf8" });
+  test.skipIf(!has(linter))(`shellcheck${has(linter) ? "" : " (skipped: it is not here)"}`, () => {
+    const { stdout } = spawnSync(linter, [join(own, "scripts", "gpu-run.sh")], { encoding: "utf8" });
     expect(stdout).toBe("");
   });
 });

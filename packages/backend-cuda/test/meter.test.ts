@@ -49,37 +49,40 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
   const between = (from: DeviceCounts, to: DeviceCounts): Record<string, number> =>
     Object.fromEntries(Object.entries(to).map(([name, value]) => [name, value - from[name as keyof DeviceCounts]]));
 
-  test.each([1, 3, 20])("eight steps of %i rows are one launch of a graph, and bring back nothing but ids", async (rows) => {
-    const { backend, meter } = opened();
-    const model = await backend.load(checkpoint, { dtype: "bf16", room: 8192 });
-    const sequences = Array.from({ length: rows }, () => model.sequence());
-    await model.forward(sequences.map((sequence, row) => ({ sequence, tokens: Int32Array.of(row, 5, 9) })));
-    const draw = async (count: number): Promise<Record<string, number>> => {
-      const before = meter.counts();
-      const drawn = await model.sample(
-        sequences.map((sequence) => ({ sequence, tokens: new Int32Array(), count, sampling })),
-      );
-      expect(drawn.every(({ ids }) => ids.length === count)).toBe(true);
-      for (const sequence of sequences) sequence.rewind(3);
-      return between(before, meter.counts());
-    };
-    await draw(25); // memory is taken, the graph is captured
-    const [few, many] = [await draw(9), await draw(25)];
-    const steps = Object.fromEntries(Object.entries(many).map(([name, value]) => [name, value - few[name]!]));
-    // A layer: two norms, four matrices, rope with keys, values and biases stored, attention; for many rows swiglu apart, and the
-    // values of layer 0. A step: whose token is next, embedding, final norm, head, draw.
-    const tiles = rows >= 16;
-    const step = 5 + LAYERS * (tiles ? 9 : 8) + (tiles ? 1 : 0);
-    expect(steps).toEqual({
-      launches: 16 * step,
-      submissions: 2,
-      bytesIn: rows * 4, // the number of one page more
-      bytesOut: 16 * rows * 4,
-      allocations: 0,
-      bytesHeld: 0,
-    });
-    await backend.close();
-  });
+  test.each([1, 3, 20])(
+    "eight steps of %i rows are one launch of a graph, and bring back nothing but ids",
+    async (rows) => {
+      const { backend, meter } = opened();
+      const model = await backend.load(checkpoint, { dtype: "bf16", room: 8192 });
+      const sequences = Array.from({ length: rows }, () => model.sequence());
+      await model.forward(sequences.map((sequence, row) => ({ sequence, tokens: Int32Array.of(row, 5, 9) })));
+      const draw = async (count: number): Promise<Record<string, number>> => {
+        const before = meter.counts();
+        const drawn = await model.sample(
+          sequences.map((sequence) => ({ sequence, tokens: new Int32Array(), count, sampling })),
+        );
+        expect(drawn.every(({ ids }) => ids.length === count)).toBe(true);
+        for (const sequence of sequences) sequence.rewind(3);
+        return between(before, meter.counts());
+      };
+      await draw(25); // memory is taken, the graph is captured
+      const [few, many] = [await draw(9), await draw(25)];
+      const steps = Object.fromEntries(Object.entries(many).map(([name, value]) => [name, value - few[name]!]));
+      // A layer: two norms, four matrices, rope with keys, values and biases stored, attention; for many rows swiglu apart, and the
+      // values of layer 0. A step: whose token is next, embedding, final norm, head, draw.
+      const tiles = rows >= 16;
+      const step = 5 + LAYERS * (tiles ? 9 : 8) + (tiles ? 1 : 0);
+      expect(steps).toEqual({
+        launches: 16 * step,
+        submissions: 2,
+        bytesIn: rows * 4, // the number of one page more
+        bytesOut: 16 * rows * 4,
+        allocations: 0,
+        bytesHeld: 0,
+      });
+      await backend.close();
+    },
+  );
 
   test("a model tells what its weights take, and how keys and values are held", async () => {
     const { backend, meter } = opened();
@@ -102,7 +105,8 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
     const { backend, meter } = opened();
     const made = shimBinding().made();
     const rates = meter.rates(1 << 16);
-    for (const rate of [rates.bytes, rates.macs, rates.tensorMacs]) expect(Number.isFinite(rate) && rate > 0).toBe(true);
+    for (const rate of [rates.bytes, rates.macs, rates.tensorMacs])
+      expect(Number.isFinite(rate) && rate > 0).toBe(true);
     expect(shimBinding().made()).toBe(made);
     const without = shimBinding().open(1);
     expect(meterOf(shimBinding(), without, 1).rates(1 << 12).tensorMacs).toBe(0);

@@ -59,7 +59,12 @@ test.skipIf(!existsSync(built))(
     const rows = JSON.parse(readFileSync(built, "utf8")) as Row[];
     expect(faultsOf(rows)).toEqual([]);
     // The ones that every token goes through have been seen.
-    for (const kernel of ["matmul_kernel<1, 1>", "matmul_tiles_kernel<1, 4>", "attention_kernel", "attention_tiles_kernel<128>"]) {
+    for (const kernel of [
+      "matmul_kernel<1, 1, 0>",
+      "matmul_tiles_kernel<1, 4>",
+      "attention_kernel",
+      "attention_tiles_kernel<128>",
+    ]) {
       expect(rows.map((row) => row.kernel)).toContain(kernel);
     }
   },

@@ -28,7 +28,11 @@ export class Watch {
   };
 
   readonly onMeter = (meter: Meter): void => {
-    this.#watched = { counter: new MeterCounter(meter), clock: true, ceilings: async (dtype, _, bytes) => cudaCeilings(meter, dtype, bytes) };
+    this.#watched = {
+      counter: new MeterCounter(meter),
+      clock: true,
+      ceilings: async (dtype, _, bytes) => cudaCeilings(meter, dtype, bytes),
+    };
   };
 
   /** undefined until one was opened. */
@@ -154,11 +158,7 @@ fn main(@builtin(global_invocation_id) place: vec3u) {
 
 /** Over as many `bytes` as a token reads, where one binding takes them, so that caches help the loop as far as they help the
  *  model. null where the device has no clock. */
-export async function measureGpuCeilings(
-  device: GPUDevice,
-  software: boolean,
-  bytes: number,
-): Promise<Ceilings | null> {
+async function measureGpuCeilings(device: GPUDevice, software: boolean, bytes: number): Promise<Ceilings | null> {
   if (!hasClock(device)) return null;
   const { maxStorageBufferBindingSize: most } = device.limits;
   const size = Math.max(4096, Math.floor(Math.min(bytes, most) / 4096) * 4096);

@@ -2,8 +2,8 @@
 import type { Model, Sampling, Sequence, Tokens } from "@doge-lm/core";
 import { DogeError, defaultSampling } from "@doge-lm/core";
 import type { Counts } from "@doge-lm/webgpu/counter";
-import type { Watched } from "./gpu.ts";
 import { hashOf } from "../output.ts";
+import type { Watched } from "./gpu.ts";
 import { randomIds } from "./random-checkpoint.ts";
 
 export interface Plan {
