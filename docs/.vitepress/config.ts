@@ -55,6 +55,7 @@ export default defineConfig({
         items: [
           { text: "In Node", link: "/getting-started" },
           { text: "In a browser", link: "/browser" },
+          { text: "The playground", link: "/playground" },
           { text: "Examples for pages", link: "/examples" },
           { text: "With a bundler", link: "/bundlers" },
           { text: "Choosing a backend", link: "/choosing" },

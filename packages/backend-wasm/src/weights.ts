@@ -4,7 +4,8 @@ import { TensorReader } from "@doge-lm/core/backend-kit";
 import { MATRIX_BYTES } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import type { Exports } from "./instantiate.ts";
-import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan, writeMatrix } from "./layout.ts";
+import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan } from "./layout.ts";
+import { writeMatrix } from "./records.ts";
 
 /** Reads every tensor of `checkpoint`; errors are core's ("invalid-weights", "aborted", those of the files). */
 export async function loadWeights(

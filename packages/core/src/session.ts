@@ -2,10 +2,24 @@
 // again is the Doge's to find.
 import type { Message } from "./chat.ts";
 import { show } from "./checked-rows.ts";
-import type { Doge } from "./doge.ts";
+import type { Config } from "./config.ts";
 import { DogeError } from "./errors.ts";
 import { Generation, type GenerationResult, type Piece } from "./generation.ts";
 import { checkOptionNames, type GenerateOptions } from "./options.ts";
+
+/** Who answers: a Doge. */
+export interface Answerer {
+  readonly config: Pick<Config, "vocabSize">;
+  /** An answer to the whole conversation; `onDrop` is told at once how many messages behind the system message are left out. */
+  generateFor(
+    owner: object,
+    input: readonly Message[],
+    options: GenerateOptions,
+    onDrop: (messages: number) => void,
+  ): Generation;
+  /** The conversation is over. */
+  forget(owner: object): Promise<void>;
+}
 
 export interface SessionOptions extends GenerateOptions {
   /** The content of a system message at the beginning. */
@@ -22,21 +36,21 @@ export interface SavedSession {
 }
 
 export class Session {
-  readonly #doge: Doge;
+  readonly #doge: Answerer;
   readonly #options: GenerateOptions;
   #messages: readonly Message[];
   #ids: readonly number[] = [];
   /** An answer is being written. */
   #writing = false;
 
-  constructor(doge: Doge, { system, ...options }: SessionOptions = {}) {
+  constructor(doge: Answerer, { system, ...options }: SessionOptions = {}) {
     checkOptionNames(options);
     this.#doge = doge;
     this.#options = options;
     this.#messages = system === undefined ? [] : [{ role: "system", content: system }];
   }
 
-  static restore(doge: Doge, saved: SavedSession, options: GenerateOptions): Session {
+  static restore(doge: Answerer, saved: SavedSession, options: GenerateOptions): Session {
     const refuse = (what: string): never => {
       throw new DogeError("invalid-argument", `This is no saved session: ${what}.`);
     };

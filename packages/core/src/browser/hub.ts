@@ -250,8 +250,12 @@ async function browserStore(cache: string): Promise<HubStore> {
   try {
     const root = await navigator.storage.getDirectory();
     below = opfsCabinet(await root.getDirectoryHandle(cache, { create: true }));
-  } catch {
-    say("This browser gives no storage here (a private window, or no https): the model is kept in memory alone.");
+  } catch (error) {
+    say(
+      named(error, "QuotaExceededError")
+        ? "The browser's storage is full: the model is kept in memory and fetched again next time."
+        : "This browser gives no storage here (a private window, or no https): the model is kept in memory alone.",
+    );
   }
   return cabinetStore(cache, memoryCabinet(below, say), notices, navigator.locks);
 }

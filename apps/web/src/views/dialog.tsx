@@ -1,0 +1,47 @@
+// A dialog over the page: the browser's own element, which keeps the focus inside, closes on Escape and gives the focus back.
+import type { ComponentChildren } from "preact";
+import { useEffect, useId, useRef } from "preact/hooks";
+import { IconButton } from "./icons.tsx";
+
+export function Dialog({
+  title,
+  class: className = "",
+  onClose,
+  children,
+}: {
+  readonly title: string;
+  readonly class?: string;
+  readonly onClose: () => void;
+  readonly children: ComponentChildren;
+}) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const heading = useId();
+  useEffect(() => {
+    const { activeElement } = document;
+    dialog.current?.showModal();
+    return () => {
+      if (activeElement instanceof HTMLElement && activeElement.isConnected) activeElement.focus();
+    };
+  }, []);
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes it, by the element itself.
+    <dialog
+      ref={dialog}
+      class={`dialog ${className}`}
+      aria-labelledby={heading}
+      onClose={onClose}
+      onClick={({ target }) => {
+        // The element reaches behind its contents: what was clicked is the page behind it.
+        if (target === dialog.current) dialog.current?.close();
+      }}
+    >
+      <div class="dialog-body">
+        <header class="dialog-head">
+          <h2 id={heading}>{title}</h2>
+          <IconButton icon="close" label="Close" onClick={() => dialog.current?.close()} />
+        </header>
+        {children}
+      </div>
+    </dialog>
+  );
+}
