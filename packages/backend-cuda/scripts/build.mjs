@@ -21,6 +21,7 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -123,9 +124,14 @@ function make(output, commands, judge) {
   mkdirSync(build, { recursive: true });
   // Two test files may build at once: each makes its own file and puts it in place whole.
   const own = `${output}.${process.pid}`;
-  for (const [program, ...args] of commands(own)) {
-    const messages = run(program, args, judge !== undefined);
-    judge?.(messages);
+  try {
+    for (const [program, ...args] of commands(own)) {
+      const messages = run(program, args, judge !== undefined);
+      judge?.(messages);
+    }
+  } catch (error) {
+    rmSync(own, { force: true });
+    throw error;
   }
   renameSync(own, output);
   writeFileSync(stamp, wanted);

@@ -16,7 +16,7 @@ const formats = [
   },
 ];
 /** Rows from which bf16 and q8 go through tensor cores (TILES_LEAST). */
-const TILES = 16;
+const TILES = 9;
 
 describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
   const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
@@ -66,8 +66,8 @@ describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: $
     for (const counts of dtype === 0
       ? [[1, 2, 4, 5, 8, 9, 16, 40, 140]]
       : [
-          [1, 2, 4, 5, 8, 9, 15],
-          [16, 17, 40, 140],
+          [1, 2, 4, 5, 8],
+          [9, 16, 17, 40, 140],
         ]) {
       const all = product(counts.at(-1)!);
       for (const count of counts) expect(product(count)).toEqual(all.slice(0, count * outer));

@@ -198,8 +198,8 @@ __global__ void __launch_bounds__(TILES_THREADS)
 #endif
 }
 
-/** Fewest rows for which weights go through tensor cores: below, the kernel for few rows reads them no more often. */
-constexpr int TILES_LEAST = 16;
+/** Fewest rows for which weights go through tensor cores: the kernel for few rows would read them twice. */
+constexpr int TILES_LEAST = 9;
 
 /** Whether matmul takes a matrix this way. */
 inline bool by_tiles(const Device& device, const Matrix& weight, int rows) {
