@@ -126,9 +126,9 @@ writeFileSync(
 Made by \`tools/quality.ts\`, which explains how; do not edit the numbers.
 
 Weights as \`bf16\`, \`q8\` (8 bits and one f32 scale for each 32) and \`q4\` (4 bits) against the same model as \`f32\`, on
-\`@doge-lm/wasm\`. Under all three the cache of keys and values is bf16 and the biases of the dynamic mask stay f32. \`q8\` rounds the
-inputs of a matrix to 16 bits with a scale for each block of 32; \`q4\` to 8 bits in the relaxed binary, which multiplies bytes, and
-to 16 in the plain one.
+\`@doge-lm/wasm\`. Under all three the cache of keys and values is bf16 and the biases of the dynamic mask stay f32. The
+inputs of a matrix are rounded with a scale for each block of 32: in the relaxed binary, which multiplies bytes, to 7 bits under
+\`q8\` and to 8 under \`q4\`; in the plain one to 16.
 
 - **Mean KL**, **worst KL**: nats, from f32's distribution of the next token to this one's, over all tokens.
 - **Same choice**: tokens after which the most likely next one is the same as under f32.

@@ -179,6 +179,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "check.ts"), ...args]));
     break;
   }
+  case "release": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "tools", "release.ts"), ...args]));
+    break;
+  }
   case "bench": {
     ensureInstalled("all");
     ensureBuilt(node);
@@ -229,6 +235,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak, tokenizer, demo-html, web or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, release, bench, report, peers, soak, tokenizer, demo-html, web or exec.`,
     );
 }

@@ -67,6 +67,7 @@ export default defineConfig({
           { text: "How speed is measured", link: "/benchmarking" },
           ...(existsSync(join(docs, "performance.md")) ? [{ text: "Measured speed", link: "/performance" }] : []),
           { text: "Half an hour of work", link: "/soak" },
+          { text: "Errors", link: "/errors" },
           { text: "Environment", link: "/environment" },
         ],
       },
@@ -77,6 +78,7 @@ export default defineConfig({
           { text: "The forward pass", link: "/model" },
           { text: "The contract", link: "/contract" },
           { text: "Adding a backend", link: "/adding-a-backend" },
+          { text: "How a release is made", link: "/releasing" },
           {
             text: "Decisions",
             collapsed: true,

@@ -3,7 +3,8 @@ import { render } from "preact";
 import { EngineClient } from "./engine/client.ts";
 import type { BackendChoice, LoadRequest } from "./engine/protocol.ts";
 import { type Offline, startOffline } from "./offline.ts";
-import { App, type State } from "./state/app.ts";
+import { App } from "./state/app.ts";
+import type { State } from "./state/board.ts";
 import { keptSettings } from "./state/settings.ts";
 import { openConversations } from "./storage/database.ts";
 import { Shell } from "./views/shell.tsx";
@@ -75,9 +76,9 @@ if (handle !== null) {
     now: () => Date.now(),
   });
   draw();
-  addEventListener("pagehide", () => void app?.keepUnfinished());
-  void app.readConversations();
-  await app.load(firstRequest(new URL(location.href), app.state.get()));
-  void app.probe();
+  addEventListener("pagehide", () => void app?.answers.keepUnfinished());
+  void app.conversations.read();
+  await app.models.load(firstRequest(new URL(location.href), app.state.get()));
+  void app.models.probe();
   handle.keep();
 }

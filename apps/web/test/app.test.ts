@@ -79,7 +79,7 @@ beforeEach(() => {
 });
 
 async function loaded(): Promise<void> {
-  const loading = app.load(demo);
+  const loading = app.models.load(demo);
   worker().answer = ({ ticket, kind }) => {
     if (kind === "load") worker().done(ticket, model);
   };
@@ -103,7 +103,7 @@ describe("answers", () => {
       if (state().answering?.text) shown++;
     });
     answering(..."abcdefgh");
-    await app.send(" Hi ");
+    await app.answers.send(" Hi ");
     expect(frames.length).toBe(1); // eight pieces, one drawing
     frames[0]!();
     expect(shown).toBe(0); // the answer had ended before it
@@ -122,13 +122,28 @@ describe("answers", () => {
       if (kind === "ask") worker().say({ ticket, kind: "piece", text: "Once", tokens: 1 });
       if (kind === "cancel") worker().done(ticket, { ...facts, stopReason: "abort" });
     };
-    const sent = app.send("A story");
+    const sent = app.answers.send("A story");
     await settled();
     expect(state().answering).not.toBeNull();
-    app.stop();
+    app.answers.stop();
     await sent;
     expect(state().current.turns.at(-1)).toMatchObject({ content: "Once", facts: { stopReason: "abort" } });
     expect(state().announcement).toBe("Stopped.");
+  });
+
+  test("that are stopped before their first token leave the question alone, to be answered later", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "cancel") worker().done(ticket, { ...facts, ids: [], stopReason: "abort" });
+    };
+    const sent = app.answers.send("A story");
+    await settled();
+    app.answers.stop();
+    await sent;
+    expect(state().current.turns).toEqual([{ role: "user", content: "A story" }]);
+    answering("Once");
+    await app.answers.retry();
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["A story", "Once"]);
   });
 
   test("that fail leave what was said, what had come and a notice", async () => {
@@ -138,28 +153,28 @@ describe("answers", () => {
       worker().say({ ticket, kind: "piece", text: "On", tokens: 1 });
       worker().fail(ticket, "device-lost", "The device is gone.");
     };
-    await app.send("Hi");
+    await app.answers.send("Hi");
     expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "On"]);
     expect(state().notices[0]).toMatchObject({ title: "The GPU was lost", ways: ["try-again", "wasm"] });
     answering("Hello");
-    await app.retry();
+    await app.answers.retry();
     expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello"]);
   });
 
   test("again and the same at temperature 0 are explained", async () => {
     await loaded();
     answering("Hello");
-    await app.send("Hi");
-    await app.retry();
+    await app.answers.send("Hi");
+    await app.answers.retry();
     expect(state().notices[0]?.text).toContain("temperature 0");
   });
 
   test("to an earlier message said otherwise replace what came after", async () => {
     await loaded();
     answering("a");
-    await app.send("one");
-    await app.send("two");
-    await app.edit(0, "three");
+    await app.answers.send("one");
+    await app.answers.send("two");
+    await app.answers.edit(0, "three");
     expect(state().current.turns.map(({ content }) => content)).toEqual(["three", "a"]);
     expect(worker().asked.at(-1)).toMatchObject({ messages: [{ role: "user", content: "three" }] });
   });
@@ -170,18 +185,38 @@ describe("answers", () => {
       if (kind === "cancel") worker().done(ticket, { ...facts, stopReason: "abort" });
       if (kind === "ask") worker().say({ ticket, kind: "piece", text: "late", tokens: 1 });
     };
-    const sent = app.send("first");
+    const sent = app.answers.send("first");
     await settled();
     const { id } = state().current;
-    app.fresh();
+    app.conversations.fresh();
     expect(state().answering).toBeNull();
     await sent;
     expect(state().current.turns).toEqual([]);
     expect(state().conversations.find((one) => one.id === id)?.turns.length).toBe(2);
   });
 
+  test("keep the name that the conversation got meanwhile, and do not bring back one that was deleted", async () => {
+    await loaded();
+    const begin = async (text: string) => {
+      worker().answer = () => {};
+      const sent = app.answers.send(text);
+      await settled();
+      return { sent, ticket: worker().asked.at(-1)!.ticket, id: state().current.id };
+    };
+    const first = await begin("one");
+    await app.conversations.rename(first.id, "Mine");
+    worker().done(first.ticket, facts);
+    await first.sent;
+    expect(state().current).toMatchObject({ title: "Mine", named: true });
+    const second = await begin("two");
+    await app.conversations.remove(second.id);
+    worker().done(second.ticket, facts);
+    await second.sent;
+    expect([state().conversations, await store.list()]).toEqual([[], []]);
+  });
+
   test("without a model say what to do", async () => {
-    await app.send("Hi");
+    await app.answers.send("Hi");
     expect(state().notices[0]).toMatchObject({ title: "No model is loaded", ways: ["choose-model", "demo-model"] });
     expect(state().current.turns).toEqual([]);
   });
@@ -191,25 +226,25 @@ describe("models", () => {
   test("that fail to load leave the one before", async () => {
     await loaded();
     worker().answer = ({ ticket }) => worker().fail(ticket, "hub-not-found", "There is no model a/b.");
-    expect(await app.load({ ...demo, source: { kind: "hub", name: "a/b" } })).toBe(false);
+    expect(await app.models.load({ ...demo, source: { kind: "hub", name: "a/b" } })).toBe(false);
     expect(state().model).toBe(model);
     expect(state().notices[0]).toMatchObject({ title: "There is no such model", text: "There is no model a/b." });
   });
 
   test("are cancelled, and say so", async () => {
-    const loading = app.load(demo);
+    const loading = app.models.load(demo);
     worker().answer = ({ ticket, kind }) => {
       if (kind === "cancel") worker().fail(ticket, "aborted");
     };
     await settled();
-    app.cancelLoading();
+    app.models.cancelLoading();
     expect(await loading).toBe(false);
     expect([state().loading, state().notices]).toEqual([null, []]);
     expect(state().announcement).toContain("cancelled");
   });
 
   test("tell of their progress as often as the page is drawn", async () => {
-    const loading = app.load(demo);
+    const loading = app.models.load(demo);
     const { ticket } = worker().asked[0]!;
     for (let loaded = 1; loaded <= 100; loaded++)
       worker().say({ ticket, kind: "progress", progress: { phase: "fetching", file: "f", loaded, total: 100 } });
@@ -222,7 +257,7 @@ describe("models", () => {
 
   test("whose worker dies can be loaded again, in a new one", async () => {
     await loaded();
-    const sent = app.send("Hi");
+    const sent = app.answers.send("Hi");
     await settled();
     worker().onerror?.({ message: "out of memory" } as ErrorEvent);
     await sent;
@@ -239,14 +274,14 @@ describe("conversations", () => {
   test("are renamed, opened and deleted", async () => {
     await loaded();
     answering("a");
-    await app.send("one");
+    await app.answers.send("one");
     const { id } = state().current;
-    await app.rename(id, "Mine");
-    app.fresh();
+    await app.conversations.rename(id, "Mine");
+    app.conversations.fresh();
     expect(state().current.turns).toEqual([]);
-    app.open(id);
+    app.conversations.open(id);
     expect(state().current).toMatchObject({ title: "Mine", named: true });
-    await app.remove(id);
+    await app.conversations.remove(id);
     expect([state().conversations, await store.list()]).toEqual([[], []]);
     expect(state().current.id).not.toBe(id);
   });
@@ -255,8 +290,8 @@ describe("conversations", () => {
     await loaded();
     answering("a");
     store.put = () => Promise.reject(Object.assign(new Error("full"), { name: "QuotaExceededError" }));
-    await app.send("one");
-    await app.send("two");
+    await app.answers.send("one");
+    await app.answers.send("two");
     expect(state().current.turns.length).toBe(4);
     expect(state().notices.map(({ title }) => title)).toEqual(["The conversation is not kept"]);
     expect(state().notices[0]?.text).toContain("storage is full");
@@ -267,10 +302,10 @@ describe("conversations", () => {
     worker().answer = ({ ticket, kind }) => {
       if (kind === "ask") worker().say({ ticket, kind: "piece", text: "half of", tokens: 1 });
     };
-    void app.send("Hi");
+    void app.answers.send("Hi");
     await settled();
     for (const frame of frames) frame();
-    await app.keepUnfinished();
+    await app.answers.keepUnfinished();
     expect((await store.list())[0]!.turns.map(({ content }) => content)).toEqual(["Hi", "half of"]);
   });
 });

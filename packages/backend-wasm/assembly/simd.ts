@@ -8,6 +8,14 @@ export function madd(a: v128, b: v128, c: v128): v128 {
   return f32x4.add(f32x4.mul(a, b), c);
 }
 
+/** c - a · b, rounded as madd() rounds. */
+// @ts-ignore: decorator
+@inline
+function nmadd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_nmadd(a, b, c);
+  return f32x4.sub(c, f32x4.mul(a, b));
+}
+
 /** The four lanes added, in a fixed order. */
 // @ts-ignore: decorator
 @inline
@@ -35,8 +43,8 @@ export function exp(x: v128): v128 {
   const shifted = madd(clamped, v128.load32_splat(EXP, 8), magic);
   const n = f32x4.sub(shifted, magic);
   // ln 2 in two parts, the first exact in f32, so that r keeps its bits.
-  let r = f32x4.sub(clamped, f32x4.mul(n, v128.load32_splat(EXP, 16)));
-  r = f32x4.sub(r, f32x4.mul(n, v128.load32_splat(EXP, 20)));
+  let r = nmadd(n, v128.load32_splat(EXP, 16), clamped);
+  r = nmadd(n, v128.load32_splat(EXP, 20), r);
   const one = v128.load32_splat(EXP, 48);
   let p = madd(v128.load32_splat(EXP, 24), r, v128.load32_splat(EXP, 28));
   p = madd(p, r, v128.load32_splat(EXP, 32));

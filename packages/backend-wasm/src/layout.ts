@@ -132,6 +132,9 @@ interface Scratch {
 export const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
 /** Bytes of a row of f32, padded to a whole number of panels. */
 const rowBytes = (columns: number): number => roundUp(columns, D.PANEL) * 4;
+/** Bytes from a row of a tile to the next, never a multiple of 512: a panel of all rows is written together, and at such
+ *  distances they would take the same few lines of the caches. */
+const rowStride = (columns: number): number => rowBytes(columns) + (rowBytes(columns) % 512 === 0 ? 64 : 0);
 
 /** Slots that a sequence of `length` tokens takes. */
 const slotsOf = ({ window }: Config, length: number): number => slotsFor({ window, journal: D.JOURNAL }, length);
@@ -186,7 +189,7 @@ export function panelBytes(dtype: DType, inner: number): number {
   return {
     f32: D.PANEL * inner * 4,
     bf16: D.PANEL * Math.ceil(inner / 2) * 4,
-    q8: blocks * (D.PANEL * D.BLOCK + scales),
+    q8: blocks * (D.PANEL * D.BLOCK + scales + D.PANEL * 2),
     q4: blocks * ((D.PANEL * D.BLOCK) / 2 + scales),
   }[dtype];
 }
@@ -261,7 +264,7 @@ export function planMemory(
       pagesAt,
       pages,
     },
-    hiddenStride: rowBytes(hiddenSize),
+    hiddenStride: rowStride(hiddenSize),
     routerStride: experts === null ? 0 : rowBytes(2 * experts.side),
     heapAt: pagesAt + pages * page.bytes,
   };
@@ -296,10 +299,10 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
   const keys = keyValueWidth(config);
   const rows = Math.max(tile, D.HEAD_ROWS);
   const blocks = Math.ceil(Math.max(hiddenSize, intermediateSize, queries) / D.BLOCK);
-  const qkvStride = rowBytes(queries + 2 * keys);
+  const qkvStride = rowStride(queries + 2 * keys);
   const deltaStride = rowBytes(config.biasHeads);
-  const mixedStride = rowBytes(queries);
-  const gateUpStride = rowBytes(2 * intermediateSize);
+  const mixedStride = rowStride(queries);
+  const gateUpStride = rowStride(2 * intermediateSize);
   const logitsStride = rowBytes(config.vocabSize);
   const attentionRows = Math.max(D.ATTENTION_ROWS, config.heads / config.kvHeads);
   const own = {

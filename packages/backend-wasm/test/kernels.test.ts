@@ -20,7 +20,12 @@ describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (bin
   const kernels = await openKernels({ binary });
   // Rounding of the inputs, at most 2 here, with weights of at most 2: to 1 / 32767 of the largest of a block of 32 under q8,
   // to 1 / 127 under q4 where bytes are multiplied.
-  const step = { f32: 1e-6, bf16: 1e-6, q8: 1e-4, q4: binary === "relaxed" ? 2e-2 : 1e-4 };
+  const step = {
+    f32: 1e-6,
+    bf16: 1e-6,
+    q8: binary === "relaxed" ? 4e-2 : 1e-4,
+    q4: binary === "relaxed" ? 2e-2 : 1e-4,
+  };
 
   describe.each(dtypes)("%s", (dtype) => {
     test.each([1, 3, 4, 8, 31, 32, 33, 64, 100])("is the product with core's numbers, inner %i", (inner) => {
@@ -51,7 +56,7 @@ describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (bin
         weight[4 * inner + column] = 1e-45 * (column % 5);
       }
       const exact = held[dtype](weight, inner);
-      // A unit vector reads one column. Its input rounds to 127 or 32767 of its scale 1 / 127 or 1 / 32767: their product may
+      // A unit vector reads one column. Its input rounds to the largest code of its scale, 1 over that code: their product may
       // differ from 1 in the last bit, once for the plain binary's two roundings more.
       for (let column = 0; column < inner; column++) {
         const unit = new Float32Array(inner);
@@ -59,7 +64,7 @@ describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (bin
         const found = kernels.matmulAs(dtype, false)(unit, weight, null, 1, inner, outer);
         for (let row = 0; row < outer; row++) {
           const expected = exact[row * inner + column]!;
-          expect(Math.abs(found[row]! - expected)).toBeLessThanOrEqual(Math.abs(expected) * 2e-7);
+          expect(Math.abs(found[row]! - expected)).toBeLessThanOrEqual(Math.abs(expected) * 2.4e-7);
         }
       }
     });

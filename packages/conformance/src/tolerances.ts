@@ -44,8 +44,9 @@ export const tolerances = {
   klDemo: { bf16: 1e-3, q8: 1e-3, q4: 1e-1 },
   /** Logits in dtype X against f32 arithmetic on the same rounded weights, as mean KL on small random fixtures: only rounded
    *  activations and a bf16 cache may lie between. They cost about what rounding the weights costs, which is 3e-5 to 8e-5 in
-   *  bf16 and 3e-4 to 8e-4 in q8 there; f32 arithmetic stays below 2e-8. */
-  klActivations: { bf16: 2e-4, q8: 1e-3, q4: 1e-3 },
+   *  bf16 and 3e-4 to 8e-4 in q8 there, or four times that where inputs of q8 have 7 bits (docs/decisions/2026-11-26-cpu-kernels.md);
+   *  f32 arithmetic stays below 2e-8. */
+  klActivations: { bf16: 2e-4, q8: 4e-3, q4: 1e-3 },
   /** Logits of a model whose weights already are numbers of dtype X, loaded as X, against the one they came from: equal but for
    *  the last bit of a scale. Another rounding or block moves them by a tenth of a standard deviation and more. */
   sameWeights: 4e-3,

@@ -26,7 +26,7 @@ const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   "hub-unauthorized": { title: "The hub does not give this model out", ways: ["choose-model"] },
   "hub-unreachable": {
     title: "The hub cannot be reached",
-    more: "What was downloaded is kept: the next try goes on from there. Models downloaded before work without a connection.",
+    more: "The next try goes on from the last whole piece. Models that were downloaded before work without a connection.",
     ways: ["try-again", "demo-model"],
   },
   "hub-busy": { title: "The hub asks to wait", ways: ["try-again", "demo-model"] },

@@ -126,7 +126,9 @@ function Head({ look, all, row, position, chosen, onChoose }: HeadProps) {
       ? "It is kept."
       : how === "not yet"
         ? "At this point of the text it is still to come."
-        : `It was dropped when token ${dropped[chosen]! + 1} came.`;
+        : dropped[chosen] === chosen
+          ? "It was dropped as soon as it came."
+          : `It was dropped when token ${dropped[chosen]! + 1} came.`;
   return (
     <>
       <TokenStrip

@@ -30,7 +30,7 @@ export function BackendChooser() {
   };
   const choose = (choice: BackendChoice) => {
     app.set({ backend: choice });
-    void app.loadAgain({ backend: choice });
+    void app.models.loadAgain({ backend: choice });
   };
   return (
     <section class="group">
@@ -60,7 +60,7 @@ export function BackendChooser() {
           onChange={({ currentTarget: { value } }) => {
             const count = value === "" ? null : Number(value);
             app.set({ threads: count });
-            void app.loadAgain({ threads: count ?? undefined });
+            void app.models.loadAgain({ threads: count ?? undefined });
           }}
         >
           <option value="">What suits this machine</option>

@@ -20,10 +20,10 @@ export function Composer() {
 
   const submit = () => {
     if (answering) {
-      app.stop();
+      app.answers.stop();
     } else if (ready && text.trim() !== "") {
       setText("");
-      void app.send(text);
+      void app.answers.send(text);
     }
     field.current?.focus();
   };

@@ -2,7 +2,8 @@
 import { createContext } from "preact";
 import { useContext, useEffect, useReducer, useRef, useState } from "preact/hooks";
 import type { Offline } from "../offline.ts";
-import type { App, State } from "../state/app.ts";
+import type { App } from "../state/app.ts";
+import type { State } from "../state/board.ts";
 
 export type Opened = null | "model" | "parameters" | "conversations" | { readonly attention: number };
 

@@ -1,6 +1,6 @@
 // A dialog over the page: the browser's own element, which keeps the focus inside, closes on Escape and gives the focus back.
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { IconButton } from "./icons.tsx";
 
 export function Dialog({
@@ -16,11 +16,13 @@ export function Dialog({
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const heading = useId();
-  useEffect(() => {
-    const { activeElement } = document;
+  useLayoutEffect(() => {
+    const before = document.activeElement;
     dialog.current?.showModal();
     return () => {
-      if (activeElement instanceof HTMLElement && activeElement.isConnected) activeElement.focus();
+      // Closing gives the focus back by itself; being taken away does not.
+      const lost = document.activeElement === null || document.activeElement === document.body;
+      if (lost && before instanceof HTMLElement && before.isConnected) before.focus();
     };
   }, []);
   return (

@@ -16,7 +16,7 @@ export function Header() {
         pressed={opened === "parameters"}
         onClick={() => open(opened === "parameters" ? null : "parameters")}
       />
-      {!wide && <IconButton icon="plus" label="New conversation" onClick={() => app.fresh()} />}
+      {!wide && <IconButton icon="plus" label="New conversation" onClick={() => app.conversations.fresh()} />}
     </header>
   );
 }
@@ -50,7 +50,7 @@ function ModelButton() {
       {loading !== null && (
         <>
           <progress aria-label={`Loading ${loading.name}`} max={1} {...(share === null ? {} : { value: share })} />
-          <button type="button" class="button small" onClick={() => app.cancelLoading()}>
+          <button type="button" class="button small" onClick={() => app.models.cancelLoading()}>
             Cancel
           </button>
         </>

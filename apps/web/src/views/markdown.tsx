@@ -1,5 +1,5 @@
 // Markdown as elements. Text reaches the page as text alone, never as HTML.
-import { h, type VNode } from "preact";
+import { Component, h, type VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import { type Element, type Node, parse } from "../markdown/parse.ts";
 
@@ -7,14 +7,22 @@ export function Markdown({ text, writing = false }: { readonly text: string; rea
   const blocks = useMemo(() => parse(text), [text]);
   return (
     <div class={writing ? "markdown writing" : "markdown"}>
-      {blocks.map(({ node }, index) => (
-        <Block key={index} node={node} />
+      {blocks.map(({ source, node }, index) => (
+        <Block key={index} source={source} node={node} />
       ))}
     </div>
   );
 }
 
-const Block = ({ node }: { readonly node: Node }) => <>{draw(node, 0)}</>;
+/** A block whose text has not changed is not drawn again while the ones behind it grow. */
+class Block extends Component<{ readonly source: string; readonly node: Node }> {
+  override shouldComponentUpdate({ source }: { readonly source: string }): boolean {
+    return source !== this.props.source;
+  }
+  override render() {
+    return draw(this.props.node, 0);
+  }
+}
 
 function draw(node: Node, key: number): VNode | string {
   if (typeof node === "string") return node;

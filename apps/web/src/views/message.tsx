@@ -6,7 +6,15 @@ import { IconButton } from "./icons.tsx";
 import { Markdown } from "./markdown.tsx";
 import { TokenView } from "./token-view.tsx";
 
-export function Question({ turn, index }: { readonly turn: Turn; readonly index: number }) {
+export function Question({
+  turn,
+  index,
+  last,
+}: {
+  readonly turn: Turn;
+  readonly index: number;
+  readonly last: boolean;
+}) {
   const { app } = usePage();
   const busy = useApp(({ answering }) => answering !== null);
   const [editing, setEditing] = useState(false);
@@ -16,7 +24,7 @@ export function Question({ turn, index }: { readonly turn: Turn; readonly index:
     requestAnimationFrame(() => edit.current?.querySelector("button")?.focus());
   };
   return (
-    <li class="turn question">
+    <li class={last && !busy ? "turn question open" : "turn question"}>
       <h2 class="sr-only">You</h2>
       {editing ? (
         <EditForm
@@ -24,7 +32,7 @@ export function Question({ turn, index }: { readonly turn: Turn; readonly index:
           onCancel={leave}
           onSave={(text) => {
             setEditing(false);
-            void app.edit(index, text);
+            void app.answers.edit(index, text);
             document.getElementById("message")?.focus();
           }}
         />
@@ -32,6 +40,9 @@ export function Question({ turn, index }: { readonly turn: Turn; readonly index:
         <div class="said-row">
           <p class="said">{turn.content}</p>
           <div class="ways">
+            {last && !busy && (
+              <IconButton icon="retry" label="Answer this message" onClick={() => void app.answers.retry()} />
+            )}
             <Copy text={turn.content} what="message" />
             <span ref={edit}>
               <IconButton icon="edit" label="Edit this message" disabled={busy} onClick={() => setEditing(true)} />
@@ -105,7 +116,9 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
       {turn.content.trim() === "" ? <p class="quiet">(an empty answer)</p> : <Markdown text={turn.content} />}
       <div class="ways">
         <Copy text={turn.content} what="answer" />
-        {last && <IconButton icon="retry" label="Answer again" disabled={busy} onClick={() => void app.retry()} />}
+        {last && (
+          <IconButton icon="retry" label="Answer again" disabled={busy} onClick={() => void app.answers.retry()} />
+        )}
         {facts !== undefined && (
           <>
             <IconButton

@@ -6,6 +6,7 @@ import { useApp, usePage } from "./context.ts";
 import { Dialog } from "./dialog.tsx";
 import { LoadingProgress, ModelNow } from "./model-now.tsx";
 import { HubForm, LocalChooser } from "./model-sources.tsx";
+import { Notices } from "./notices.tsx";
 import { Stored } from "./stored.tsx";
 
 export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
@@ -16,11 +17,13 @@ export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
     setFault("");
     const { backend, threads } = app.state.get().settings;
     const request = { source, backend, dtype, threads: threads ?? undefined, ...change };
-    if (await app.load(request)) onClose();
+    if (!(await app.models.load(request))) return;
+    // Who downloads a model wants it to stay.
+    if (source.kind === "hub") void navigator.storage?.persist?.();
+    onClose();
   };
   return (
     <Dialog title="Model and backend" onClose={onClose}>
-      <LoadingProgress />
       <ModelNow />
       <BackendChooser />
       <section class="group" aria-labelledby="other-title">
@@ -55,6 +58,11 @@ export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
         </label>
       </section>
       <Stored onLoad={(name) => void load({ kind: "hub", name })} />
+      {/* In sight wherever the dialog is scrolled to. */}
+      <div class="dialog-foot">
+        <Notices />
+        <LoadingProgress />
+      </div>
     </Dialog>
   );
 }

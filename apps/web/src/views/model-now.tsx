@@ -12,7 +12,7 @@ export function LoadingProgress() {
     <section class="group loading" aria-label="Loading">
       <div class="row between">
         <strong>{name}</strong>
-        <button type="button" class="button small" onClick={() => app.cancelLoading()}>
+        <button type="button" class="button small" onClick={() => app.models.cancelLoading()}>
           Cancel
         </button>
       </div>

@@ -29,11 +29,11 @@ function NoticeCard({ notice }: { readonly notice: Notice }) {
     app.dismiss(notice.id);
     if (way === "choose-model" || way === "storage") open("model");
     else if (way === "demo-model")
-      void app.load({ source: { kind: "demo" }, backend: app.state.get().settings.backend, dtype: "f32" });
-    else if (way === "try-again") void app.loadAgain();
+      void app.models.load({ source: { kind: "demo" }, backend: app.state.get().settings.backend, dtype: "f32" });
+    else if (way === "try-again") void app.models.loadAgain();
     else if (way === "wasm") {
       app.set({ backend: "wasm" });
-      void app.loadAgain({ backend: "wasm" });
+      void app.models.loadAgain({ backend: "wasm" });
     } else reload();
   };
   return (

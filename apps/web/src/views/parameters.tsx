@@ -39,7 +39,7 @@ export function ParametersDialog({ onClose }: { readonly onClose: () => void }) 
             rows={3}
             value={system}
             placeholder="You are a helpful assistant."
-            onInput={({ currentTarget }) => void app.setSystem(currentTarget.value)}
+            onInput={({ currentTarget }) => void app.conversations.setSystem(currentTarget.value)}
           />
         </label>
         <div class="row wrap">

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Offline } from "../offline.ts";
 import type { App } from "../state/app.ts";
+import { UNTITLED } from "../state/conversation.ts";
 import { droppedFiles } from "../storage/local-files.ts";
 import { AttentionDialog } from "./attention-view.tsx";
 import { Composer } from "./composer.tsx";
@@ -37,6 +38,7 @@ function Layout() {
   const theme = useApp(({ settings }) => settings.theme);
   const announcement = useApp(({ announcement }) => announcement);
   const turns = useApp(({ current }) => current.turns);
+  const title = useApp(({ current }) => current.title);
   const [dragging, setDragging] = useState(false);
 
   useEffect(() => {
@@ -44,10 +46,13 @@ function Layout() {
     else document.documentElement.dataset.theme = theme;
   }, [theme]);
   useEffect(() => {
+    document.title = title === UNTITLED ? "Doge" : `${title} – Doge`;
+  }, [title]);
+  useEffect(() => {
     const stop = (event: KeyboardEvent) => {
       // A dialog's own Escape closes it first.
       if (event.key === "Escape" && !event.defaultPrevented && document.querySelector("dialog[open]") === null)
-        app.stop();
+        app.answers.stop();
     };
     addEventListener("keydown", stop);
     return () => removeEventListener("keydown", stop);
@@ -58,7 +63,7 @@ function Layout() {
       const files = await droppedFiles(items);
       const { backend, threads, dtype } = app.state.get().settings;
       const source = { kind: "files", name: "Local files", files } as const;
-      await app.load({ source, backend, dtype, threads: threads ?? undefined });
+      await app.models.load({ source, backend, dtype, threads: threads ?? undefined });
     } catch (error) {
       app.tell({ tone: "error", title: "This is no model", text: (error as Error).message, ways: [] });
     }
@@ -94,7 +99,8 @@ function Layout() {
         <main class="stage">
           <Thread />
           <div class="column foot">
-            <Notices />
+            {/* An open dialog makes the page behind it inert: the one about models shows them itself. */}
+            {opened !== "model" && <Notices />}
             <Composer />
           </div>
         </main>

@@ -15,7 +15,7 @@ export function Sidebar() {
   const bring = async (files: FileList | null) => {
     for (const file of files ?? []) {
       try {
-        await app.add(await importSession(file, Date.now()));
+        await app.conversations.add(await importSession(file, Date.now()));
         open(null);
       } catch (error) {
         app.tell({ tone: "error", title: "Nothing was imported", text: (error as Error).message, ways: [] });
@@ -32,7 +32,7 @@ export function Sidebar() {
         type="button"
         class="button tinted"
         onClick={() => {
-          app.fresh();
+          app.conversations.fresh();
           open(null);
         }}
       >
@@ -103,7 +103,7 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
   if (naming) {
     const done = (name: string) => {
       setNaming(false);
-      void app.rename(id, name);
+      void app.conversations.rename(id, name);
     };
     return (
       <li class="entry">
@@ -141,7 +141,7 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
         class="entry-title"
         aria-current={current ? "true" : undefined}
         onClick={() => {
-          app.open(id);
+          app.conversations.open(id);
           open(null);
         }}
       >
@@ -153,7 +153,7 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
             type="button"
             class="button small danger"
             ref={(own) => own?.focus()}
-            onClick={() => void app.remove(id)}
+            onClick={() => void app.conversations.remove(id)}
           >
             Delete
           </button>

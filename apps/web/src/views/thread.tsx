@@ -53,7 +53,7 @@ export function Thread() {
             <ol class="turns">
               {current.turns.map((turn, index) =>
                 turn.role === "user" ? (
-                  <Question key={index} turn={turn} index={index} />
+                  <Question key={index} turn={turn} index={index} last={index === current.turns.length - 1} />
                 ) : (
                   <Answer key={index} turn={turn} index={index} last={index === current.turns.length - 1} />
                 ),

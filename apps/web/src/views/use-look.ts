@@ -29,7 +29,7 @@ export function useLook(index: number, facts: TurnFacts | undefined): Looked {
     }
     const abort = new AbortController();
     set(null);
-    app.look(index, abort.signal).then(
+    app.answers.look(index, abort.signal).then(
       (look) => {
         if (facts !== undefined) kept.set(facts, look);
         set({ look });

@@ -33,7 +33,12 @@ export function Welcome() {
       <ul class="examples" aria-label="Examples">
         {EXAMPLES.map((question) => (
           <li key={question}>
-            <button type="button" class="example" disabled={model === null} onClick={() => void app.send(question)}>
+            <button
+              type="button"
+              class="example"
+              disabled={model === null}
+              onClick={() => void app.answers.send(question)}
+            >
               {question}
             </button>
           </li>

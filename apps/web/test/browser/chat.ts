@@ -178,7 +178,7 @@ export function chatTests(playground: () => Playground): void {
       await page.locator(".answer .ways").waitFor();
     }));
 
-  test("refuses files that are no model, with the way out", () =>
+  test("refuses files that are no model, with the way out, and takes a folder that is dropped", () =>
     visit({}, async ({ page }) => {
       await page.locator(".model-button").click();
       await page.locator("#local-files").setInputFiles({ name: "a.gguf", mimeType: "", buffer: Buffer.from("GGUF") });
@@ -189,11 +189,6 @@ export function chatTests(playground: () => Playground): void {
       ]);
       await page.locator(".notice.error").waitFor();
       await page.keyboard.press("Escape");
-      expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
-    }));
-
-  test("takes a folder that is dropped", () =>
-    visit({}, async ({ page }) => {
       const files = await demoFiles();
       const items = Object.entries(files).map(([name, content]) => [name, Buffer.from(content).toString("base64")]);
       const transfer = await page.evaluateHandle((all) => {
@@ -300,6 +295,32 @@ export function chatTests(playground: () => Playground): void {
       const { width, height } = (await picture.boundingBox())!;
       await picture.click({ position: { x: width - 4, y: height - 4 } });
       await dialog.getByText(/“<\|end_of_text\|>”, token \d+ of \d+, has the bias .* in layer 4, head 3/).waitFor();
+    }));
+
+  test("shows which keys are dropped once there are more than a head keeps", () =>
+    visit({}, async ({ page }) => {
+      await page.getByRole("button", { name: "Parameters" }).click();
+      await page
+        .getByLabel("System message of this conversation")
+        .fill("The fox lost a red ball in a deep forest. ".repeat(26));
+      await page.keyboard.press("Escape");
+      await ask(page, "What is 7 plus 8?");
+      await page.getByRole("button", { name: "What the model attends to" }).click();
+      const dialog = page.getByRole("dialog");
+      const picture = dialog.getByRole("img");
+      await picture.waitFor();
+      const [, tokens, dropped] = /over (\d+) tokens.* (\d+) keys are dropped/.exec(
+        (await picture.getAttribute("aria-label")) ?? "",
+      )!;
+      // Of what comes behind the 256th key each of the twelve heads drops one for one.
+      expect(Number(dropped)).toBe(12 * (Number(tokens) - 256));
+      expect(await dialog.locator(".token.dropped").count()).toBe(Number(tokens) - 256);
+      await dialog.locator(".token.dropped").first().click();
+      await dialog.getByText(/It was dropped when token \d+ came\./).waitFor();
+      // Earlier in the text nothing was dropped yet, and what follows was still to come.
+      await dialog.getByRole("slider").fill("255");
+      expect(await dialog.locator(".token.dropped").count()).toBe(0);
+      expect(await dialog.locator(".token.coming").count()).toBe(Number(tokens) - 256);
     }));
 
   test("never makes a program of what a model writes", () =>

@@ -1,4 +1,6 @@
 // The site without its host: the service worker keeps it, brings the headers for threads, and is done without where there is none.
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { ask, type Playground, ready } from "./playground.ts";
 
@@ -12,6 +14,28 @@ export function offlineTests(playground: () => Playground): void {
     await page.locator(".model-button").click();
     await page.getByText("This page is not isolated from others, so browsers give it one thread").waitFor();
     expect(faults).toEqual([]);
+    await context.close();
+  });
+
+  test("offers a newer version of itself, and reloads with it when asked to", async () => {
+    const { page, context } = await playground().visit({ plain: true });
+    await page.getByText("the page works without a network").waitFor();
+    const before = await page.evaluate(() => caches.keys());
+    // As a build with another page would be.
+    const script = join(playground().folder, "service-worker.js");
+    const text = await readFile(script, "utf8");
+    const version = /doge-site-\W+([0-9a-f]{12})/.exec(text)?.[1] ?? before[0]!.replace("doge-site-", "");
+    try {
+      await writeFile(script, text.replaceAll(version, "0123456789ab"));
+      await page.reload();
+      await page.getByText("A newer version of this page is here").waitFor();
+      await Promise.all([page.waitForEvent("load"), page.getByRole("button", { name: "Reload the page" }).click()]);
+      await ready(page);
+      await page.waitForFunction(async () => (await caches.keys()).join() === "doge-site-0123456789ab");
+      expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    } finally {
+      await writeFile(script, text);
+    }
     await context.close();
   });
 

@@ -6,11 +6,14 @@ import { modelTests } from "./models.ts";
 import { offlineTests } from "./offline.ts";
 import { openPlayground, type Playground } from "./playground.ts";
 
-describe.skipIf(browserPath === undefined)(`the playground in a browser${absence}`, () => {
+/** Milliseconds: each takes seconds, and many times that on a machine that is busy with others. */
+const timeout = 180_000;
+
+describe.skipIf(browserPath === undefined)(`the playground in a browser${absence}`, { timeout }, () => {
   let playground: Playground;
   beforeAll(async () => {
     playground = await openPlayground();
-  });
+  }, timeout);
   afterAll(() => playground?.close());
 
   describe.concurrent("as a person uses it", () => chatTests(() => playground));

@@ -11,7 +11,7 @@ import { type Site, serveSite } from "../../scripts/serve.ts";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Milliseconds for a step on a busy machine. */
-const PATIENCE = 20_000;
+const PATIENCE = 40_000;
 
 /** With a GPU that computes on the CPU, for WebGPU without hardware. */
 const FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
@@ -22,6 +22,8 @@ export interface Playground {
   /** Sends none, as most static hosts. */
   readonly plain: Site;
   readonly browser: Browser;
+  /** Where the built site lies. */
+  readonly folder: string;
   /** A person who was never here before. */
   visit(options?: VisitOptions): Promise<Visit>;
   close(): Promise<void>;
@@ -53,6 +55,7 @@ export async function openPlayground(): Promise<Playground> {
     site,
     plain,
     browser,
+    folder,
     async visit({ query = "", unready = false, plain: bare = false, ...rest } = {}) {
       const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
       context.setDefaultTimeout(PATIENCE);

@@ -21,14 +21,14 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import {
-  ATTENTION_ROWS, JOURNAL, MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
+  ATTENTION_ROWS, JOURNAL, MATRIX_WIDE, MODEL_BIAS_HEADS, MODEL_HEAD, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_KV_HEADS, MODEL_PAGE_BIASES,
   MODEL_PAGE_EVICTED, MODEL_PAGE_HEAD, MODEL_PAGE_LAYER, MODEL_PAGE_POSITIONS, MODEL_PAGE_VALUES, MODEL_CACHE_BF16, MODEL_PARTS,
   MODEL_SCORES, MODEL_WINDOW, NOBODY, PAGE_SLOTS, PANEL,
 } from "../../src/descriptor";
 import { exp, madd, sum } from "../simd";
 import { panelBf16 } from "./matmul-bf16";
 import { panelF32 } from "./matmul-f32";
-import { narrowed } from "./pack";
+import { narrowed, narrowedFour } from "./pack";
 import { evictLeast, freeSlot } from "./window";
 
 /** Bytes of one number for each slot of a page. */
@@ -60,6 +60,19 @@ export function biases(delta: usize, A: usize, biasHeads: i32): void {
 @inline
 function bf16(value: f32): u16 {
   return isNaN<f32>(value) ? 0x7fc0 : narrowed(value);
+}
+
+/** The same for eight numbers. */
+// @ts-ignore: decorator
+@inline
+function eightBf16(x: usize): v128 {
+  return i16x8.narrow_i32x4_u(fourBf16(v128.load(x)), fourBf16(v128.load(x, 16)));
+}
+
+// @ts-ignore: decorator
+@inline
+function fourBf16(v: v128): v128 {
+  return v128.bitselect(narrowedFour(v), i32x4.splat(0x7fc0), f32x4.eq(v, v));
 }
 
 /** Bytes of 16 keys of a head. */
@@ -107,7 +120,28 @@ export function keep(
     const place = <usize>(slot % PAGE_SLOTS);
     const keysTo = page + <usize>head * headBytes + place / PANEL * keyBytes + ((place % PANEL) << 2);
     const valuesTo = page + <usize>head * headBytes + values;
-    for (let index: usize = 0; index < <usize>headDim; index++) {
+    let index: usize = 0;
+    if (half) {
+      for (; index + 8 <= <usize>headDim; index += 8) {
+        const keyTo = keysTo + (index >> 1) * PANEL_BYTES;
+        const k = eightBf16(key + (index << 2));
+        v128.store_lane<i32>(keyTo, k, 0);
+        v128.store_lane<i32>(keyTo, k, 1, 64);
+        v128.store_lane<i32>(keyTo, k, 2, 128);
+        v128.store_lane<i32>(keyTo, k, 3, 192);
+        const valueTo = valuesTo + (index / PANEL * PAGE_SLOTS + place) / 2 * PANEL_BYTES + ((index % PANEL) << 2) + ((place & 1) << 1);
+        const v = eightBf16(value + (index << 2));
+        v128.store_lane<i16>(valueTo, v, 0);
+        v128.store_lane<i16>(valueTo, v, 1, 4);
+        v128.store_lane<i16>(valueTo, v, 2, 8);
+        v128.store_lane<i16>(valueTo, v, 3, 12);
+        v128.store_lane<i16>(valueTo, v, 4, 16);
+        v128.store_lane<i16>(valueTo, v, 5, 20);
+        v128.store_lane<i16>(valueTo, v, 6, 24);
+        v128.store_lane<i16>(valueTo, v, 7, 28);
+      }
+    }
+    for (; index < <usize>headDim; index++) {
       const k = load<f32>(key + (index << 2));
       const v = load<f32>(value + (index << 2));
       const panel = index / PANEL;
@@ -283,6 +317,7 @@ function readPage(
   const headDim = load<i32>(model, MODEL_HEAD_DIM);
   const width = padded(headDim);
   const half = load<i32>(model, MODEL_CACHE_BF16) != 0;
+  const wide = load<i32>(model, MODEL_HEAD + MATRIX_WIDE) != 0;
   const keyBytes = keyPanel(headDim, half);
   const at = load<usize>(pages + (<usize>page << 2)) + <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
   const first = page * PAGE_SLOTS;
@@ -293,16 +328,16 @@ function readPage(
   const values = keys + load<usize>(model, MODEL_PAGE_VALUES);
   for (let panel = 0; panel < panels; panel++) {
     const to = scores + <usize>panel * PANEL_BYTES;
-    if (half) panelBf16(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows);
-    else panelF32(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows);
+    if (half) panelBf16(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows, wide);
+    else panelF32(to, PAGE_ROW, queries, width, keys, PANEL_BYTES, headDim, rows, wide);
     keys += keyBytes;
   }
   weigh(part + width, width + STATE_TAIL, scores, panels, model, at, first, head, group, position, rows, isMasked(model, last));
   const panelBytes: usize = half ? (PAGE_ROW * PANEL) / 2 : PAGE_ROW * PANEL;
   let from = values;
   for (let column: usize = 0; column < width; column += PANEL_BYTES) {
-    if (half) panelBf16(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows);
-    else panelF32(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows);
+    if (half) panelBf16(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows, wide);
+    else panelF32(part + column, width + STATE_TAIL, scores, PAGE_ROW, from, PANEL_BYTES, panels * PANEL, rows, wide);
     from += panelBytes;
   }
 }
@@ -326,11 +361,16 @@ function weigh(
     const self = i32x4.splat(own);
     let highest = f32x4.splat(LOWEST);
     if (!masked && slot + panels * PANEL <= own + 1) {
-      for (let at: usize = 0; at < bytes; at += 16) {
-        const value = madd(v128.load(scores + at), scale, v128.load(bias + at));
-        highest = f32x4.pmax(highest, value);
-        v128.store(scores + at, value);
+      let other = highest;
+      for (let at: usize = 0; at < bytes; at += 32) {
+        const low = madd(v128.load(scores + at), scale, v128.load(bias + at));
+        const high = madd(v128.load(scores + at, 16), scale, v128.load(bias + at, 16));
+        v128.store(scores + at, low);
+        v128.store(scores + at, high, 16);
+        highest = f32x4.pmax(highest, low);
+        other = f32x4.pmax(other, high);
       }
+      highest = f32x4.pmax(highest, other);
     } else {
       for (let at: usize = 0; at < bytes; at += 16) {
         const value = madd(v128.load(scores + at), scale, v128.load(bias + at));
@@ -346,14 +386,19 @@ function weigh(
     }
     highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 2, 3, 0, 1));
     highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 1, 0, 3, 2));
-    let total = f32x4.splat(0);
-    for (let at: usize = 0; at < bytes; at += 16) {
-      const weight = exp(f32x4.sub(v128.load(scores + at), highest));
-      v128.store(scores + at, weight);
-      total = f32x4.add(total, weight);
+    let even = f32x4.splat(0);
+    let odd = f32x4.splat(0);
+    // Two vectors at once: they share the constants of exp, or become one of 256 bits.
+    for (let at: usize = 0; at < bytes; at += 32) {
+      const low = exp(f32x4.sub(v128.load(scores + at), highest));
+      const high = exp(f32x4.sub(v128.load(scores + at, 16), highest));
+      v128.store(scores + at, low);
+      v128.store(scores + at, high, 16);
+      even = f32x4.add(even, low);
+      odd = f32x4.add(odd, high);
     }
     store<f32>(tail, f32x4.extract_lane(highest, 0));
-    store<f32>(tail, sum(total), 4);
+    store<f32>(tail, sum(f32x4.add(even, odd)), 4);
     scores += PAGE_ROW;
     tail += tailStride;
   }

@@ -8,6 +8,9 @@ import { panelBytes } from "./matmul";
 import { Q4_BLOCK_BYTES } from "./matmul-q4";
 import { Q8_BLOCK_BYTES } from "./matmul-q8";
 
+/** Inputs that stand side by side in a panel of q8, as a power of two. */
+const AT_ONCE = ASC_FEATURE_RELAXED_SIMD ? 2 : 1;
+
 /** out: f32 (hidden). table: matrix (vocabulary, hidden). */
 export function embed(out: usize, table: usize, id: i32): void {
   const inner = load<i32>(table, MATRIX_INNER);
@@ -32,7 +35,7 @@ export function embed(out: usize, table: usize, id: i32): void {
     if (dtype == DTYPE_Q8) {
       const scale = load<f32>(panel + BLOCK * PANEL + (lane << 2));
       for (let k = 0; k < count; k++) {
-        const code = load<i8>(panel + (<usize>(k >> 1) * PANEL + lane) * 2 + (k & 1));
+        const code = load<i8>(panel + ((<usize>(k >> AT_ONCE) * PANEL + lane) << AT_ONCE) + (k & ((1 << AT_ONCE) - 1)));
         store<f32>(out + (<usize>(first + k) << 2), <f32>code * scale);
       }
       panel += Q8_BLOCK_BYTES;

@@ -3,8 +3,8 @@ import {
   BLOCK, DTYPE_Q4, DTYPE_Q8, MATRIX_DTYPE, MATRIX_INNER,
 } from "../../src/descriptor";
 
-/** A block of inputs for q8: i16 (32), f32 scale. */
-const Q8_BYTES: usize = BLOCK * 2 + 4;
+/** A block of inputs for q8. Relaxed: 64 plus 7 bits (32), f32 scale. Plain: i16 (32), f32 scale. */
+const Q8_BYTES: usize = ASC_FEATURE_RELAXED_SIMD ? BLOCK + 4 : BLOCK * 2 + 4;
 /** A block of inputs for q4. Relaxed: i8 (32), -8 times the sums of inputs 0 1 4 5 ... and of 2 3 6 7 ... (2 i16), f32 scale.
  *  Plain: i16 (32), in the order 0 2 1 3 4 6 5 7 of each 8, -8 times their sum (i32), f32 scale. */
 const Q4_BYTES: usize = ASC_FEATURE_RELAXED_SIMD ? BLOCK + 8 : BLOCK * 2 + 8;
@@ -74,19 +74,39 @@ function code(x: usize, index: i32, count: i32, factor: f32): i32 {
 }
 
 function inputQ8(out: usize, x: usize, count: i32): void {
+  const most: f32 = ASC_FEATURE_RELAXED_SIMD ? 63 : 32767;
   const largest = largestOf(x, count);
   // A NaN or infinite input must reach the output: its scale carries it there.
-  store<f32>(out, largest / 32767, BLOCK * 2);
-  const factor: f32 = largest > 0 ? <f32>32767 / largest : 0;
+  store<f32>(out, largest / most, Q8_BYTES - 4);
+  const factor: f32 = largest > 0 ? most / largest : 0;
+  const factors = f32x4.splat(factor);
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    if (count < BLOCK) {
+      for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>(code(x, index, count, factor) + 64));
+      return;
+    }
+    const middle = i8x16.splat(64);
+    for (let at: usize = 0; at < <usize>BLOCK; at += 16) v128.store(out + at, i8x16.add(sixteen(x + (at << 2), factors), middle));
+    return;
+  }
   if (count < BLOCK) {
     for (let index = 0; index < BLOCK; index++) store<i16>(out + (<usize>index << 1), <i16>code(x, index, count, factor));
     return;
   }
-  const factors = f32x4.splat(factor);
   for (const end = x + BLOCK * 4; x < end; x += 32) {
     v128.store(out, i16x8.narrow_i32x4_s(rounded(x, factors), rounded(x + 16, factors)));
     out += 16;
   }
+}
+
+/** x f32 (16) · factor, rounded to bytes. */
+// @ts-ignore: decorator
+@inline
+function sixteen(x: usize, factor: v128): v128 {
+  return i8x16.narrow_i16x8_s(
+    i16x8.narrow_i32x4_s(rounded(x, factor), rounded(x + 16, factor)),
+    i16x8.narrow_i32x4_s(rounded(x + 32, factor), rounded(x + 48, factor)),
+  );
 }
 
 function inputQ4(out: usize, x: usize, count: i32): void {
@@ -100,11 +120,7 @@ function inputQ4(out: usize, x: usize, count: i32): void {
     if (count < BLOCK) {
       for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
     } else {
-      for (let at: usize = 0; at < <usize>BLOCK; at += 16) {
-        const low = i16x8.narrow_i32x4_s(rounded(x + (at << 2), factors), rounded(x + (at << 2) + 16, factors));
-        const high = i16x8.narrow_i32x4_s(rounded(x + (at << 2) + 32, factors), rounded(x + (at << 2) + 48, factors));
-        v128.store(out + at, i8x16.narrow_i16x8_s(low, high));
-      }
+      for (let at: usize = 0; at < <usize>BLOCK; at += 16) v128.store(out + at, sixteen(x + (at << 2), factors));
     }
     sums = i16x8.add(i16x8.extadd_pairwise_i8x16_s(v128.load(out)), i16x8.extadd_pairwise_i8x16_s(v128.load(out, 16)));
     sums = i16x8.add(sums, v128.shuffle<i32>(sums, sums, 2, 3, 0, 1));

@@ -12,10 +12,16 @@ const PANEL_BYTES = PANEL * 4;
  * out (rows, 16) += x (rows, inner) · w (inner, 16).
  *
  * @param w rows of 16 outputs, `step` bytes apart
+ * @param wide where the engine joins neighbouring vectors to 256 bits
  */
 export function panelF32(
-  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32,
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32, wide: bool,
 ): void {
+  if (wide) for (; rows >= 4; rows -= 4) {
+    f32Tile4x16(out, outStride, x, xStride, w, step, inner);
+    out += 4 * outStride;
+    x += 4 * xStride;
+  }
   for (; rows >= 6; rows -= 6) {
     f32Tile6x8(out, outStride, x, xStride, w, step, inner);
     f32Tile6x8(out + 32, outStride, x, xStride, w + 32, step, inner);
@@ -136,6 +142,79 @@ function f32Tile6x8(out: usize, outStride: usize, x: usize, xStride: usize, w: u
   v128.store(out4, s41, 16);
   v128.store(out5, s50);
   v128.store(out5, s51, 16);
+}
+
+/** Four rows, a panel, for an engine that joins neighbouring vectors: 8 sums of 256 bits, so that none waits for itself. */
+function f32Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
+  let x1 = x + xStride;
+  let x2 = x1 + xStride;
+  let x3 = x2 + xStride;
+  const out1 = out + outStride;
+  const out2 = out1 + outStride;
+  const out3 = out2 + outStride;
+  let s00 = v128.load(out);
+  let s01 = v128.load(out, 16);
+  let s02 = v128.load(out, 32);
+  let s03 = v128.load(out, 48);
+  let s10 = v128.load(out1);
+  let s11 = v128.load(out1, 16);
+  let s12 = v128.load(out1, 32);
+  let s13 = v128.load(out1, 48);
+  let s20 = v128.load(out2);
+  let s21 = v128.load(out2, 16);
+  let s22 = v128.load(out2, 32);
+  let s23 = v128.load(out2, 48);
+  let s30 = v128.load(out3);
+  let s31 = v128.load(out3, 16);
+  let s32 = v128.load(out3, 32);
+  let s33 = v128.load(out3, 48);
+  do {
+    const w0 = v128.load(w);
+    const w1 = v128.load(w, 16);
+    const w2 = v128.load(w, 32);
+    const w3 = v128.load(w, 48);
+    let a = v128.load32_splat(x);
+    s00 = madd(a, w0, s00);
+    s01 = madd(a, w1, s01);
+    s02 = madd(a, w2, s02);
+    s03 = madd(a, w3, s03);
+    a = v128.load32_splat(x1);
+    s10 = madd(a, w0, s10);
+    s11 = madd(a, w1, s11);
+    s12 = madd(a, w2, s12);
+    s13 = madd(a, w3, s13);
+    a = v128.load32_splat(x2);
+    s20 = madd(a, w0, s20);
+    s21 = madd(a, w1, s21);
+    s22 = madd(a, w2, s22);
+    s23 = madd(a, w3, s23);
+    a = v128.load32_splat(x3);
+    s30 = madd(a, w0, s30);
+    s31 = madd(a, w1, s31);
+    s32 = madd(a, w2, s32);
+    s33 = madd(a, w3, s33);
+    x += 4;
+    x1 += 4;
+    x2 += 4;
+    x3 += 4;
+    w += step;
+  } while (--inner);
+  v128.store(out, s00);
+  v128.store(out, s01, 16);
+  v128.store(out, s02, 32);
+  v128.store(out, s03, 48);
+  v128.store(out1, s10);
+  v128.store(out1, s11, 16);
+  v128.store(out1, s12, 32);
+  v128.store(out1, s13, 48);
+  v128.store(out2, s20);
+  v128.store(out2, s21, 16);
+  v128.store(out2, s22, 32);
+  v128.store(out2, s23, 48);
+  v128.store(out3, s30);
+  v128.store(out3, s31, 16);
+  v128.store(out3, s32, 32);
+  v128.store(out3, s33, 48);
 }
 
 function f32Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {

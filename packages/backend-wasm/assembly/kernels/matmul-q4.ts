@@ -9,6 +9,7 @@
 import { BLOCK, PANEL } from "../../src/descriptor";
 import { madd } from "../simd";
 import { q4Plain1x16, q4Plain4x8 } from "./matmul-q4-plain";
+import { start } from "./start";
 
 const PANEL_BYTES = PANEL * 4;
 /** A block of a panel. */
@@ -18,11 +19,12 @@ export const Q4_BLOCK_BYTES: usize = (BLOCK * PANEL) / 2 + PANEL_BYTES;
 const MASK = memory.data<u32>([0x0f0f0f0f]);
 const ONES = memory.data<u32>([0x00010001]);
 
-/** out (rows, 16) += x (rows, blocks) · w (blocks, 16). `wide`: where the engine joins neighbouring vectors to 256 bits. */
+/** out (rows, 16) = bias (16), or 0, + x (rows, blocks) · w (blocks, 16). `wide`: where the engine joins neighbouring vectors to 256 bits. */
 export function panelQ4(
-  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, wide: bool,
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, wide: bool, bias: usize,
 ): void {
   for (; rows >= 4; rows -= 4) {
+    start(out, outStride, 4, bias);
     if (!ASC_FEATURE_RELAXED_SIMD) {
       q4Plain4x8(out, outStride, x, xStride, w, blocks);
       q4Plain4x8(out + 32, outStride, x, xStride, w + 32, blocks);
@@ -36,6 +38,7 @@ export function panelQ4(
     x += 4 * xStride;
   }
   for (; rows > 0; rows--) {
+    start(out, outStride, 1, bias);
     if (ASC_FEATURE_RELAXED_SIMD) q4Tile1x16(out, outStride, x, xStride, w, blocks);
     else q4Plain1x16(out, outStride, x, xStride, w, blocks);
     out += outStride;

@@ -1,271 +1,158 @@
-// matmul of q8 weights: a panel is blocks of 32 inputs, each i8 (16 pairs of inputs, 16 outputs, 2), then f32 scales (16).
+// matmul of q8 weights: a panel is blocks of 32 inputs, each i8 (8 times 4 inputs, 16 outputs, 4), then f32 scales (16), then -1
+// times the sums of its weights, i16 (16).
 //
-// Inputs are rounded to 16 bits with a scale for each block of 32, so that a block is an exact integer dot. A product takes 16
-// bits here anyway: 8 would save nothing and cost a hundred times the error. (Multiplying bytes with relaxed_dot takes inputs
-// of 7 bits; it is a quarter faster at 128 bits and costs four times the error of rounding to 8.)
+// Relaxed build: inputs are rounded to 7 bits with a scale for each block of 32, plus 64, since relaxed_dot multiplies signed bytes by
+// bytes of 0 to 127. A pair of products fits 16 bits, so a block is an exact integer dot, whichever instructions compute it; 64
+// times the sums of weights are taken off again. Plain build: matmul-q8-plain.ts.
 //
 // Every tile adds to what stands in `out`, one multiply-add for each block in the order of the blocks.
 import { BLOCK, PANEL } from "../../src/descriptor";
 import { madd } from "../simd";
+import { q8Plain1x16, q8Plain4x8 } from "./matmul-q8-plain";
+import { start } from "./start";
 
 const PANEL_BYTES = PANEL * 4;
 /** A block of a panel. */
-export const Q8_BLOCK_BYTES: usize = BLOCK * PANEL + PANEL_BYTES;
+export const Q8_BLOCK_BYTES: usize = BLOCK * PANEL + PANEL_BYTES + PANEL * 2;
 
-/** out (rows, 16) += x (rows, blocks) · w (blocks, 16). `wide`: where the engine joins neighbouring vectors to 256 bits. */
+// In memory, since V8 would rebuild a constant at each use.
+const ONES = memory.data<u32>([0x00010001]);
+
+/** out (rows, 16) = bias (16), or 0, + x (rows, blocks) · w (blocks, 16). */
 export function panelQ8(
-  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, wide: bool,
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, bias: usize,
 ): void {
-  for (; rows >= 4; rows -= 4) {
-    if (wide) {
-      q8Tile4x16(out, outStride, x, xStride, w, blocks);
-    } else {
-      q8Tile4x8(out, outStride, x, xStride, w, blocks, 16);
-      q8Tile4x8(out + 32, outStride, x, xStride, w + 16, blocks, 32);
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    for (; rows >= 2; rows -= 2) {
+      start(out, outStride, 2, bias);
+      q8Tile2x16(out, outStride, x, xStride, w, blocks);
+      out += 2 * outStride;
+      x += 2 * xStride;
     }
+    if (rows == 0) return;
+    start(out, outStride, 1, bias);
+    q8Tile1x16(out, x, w, blocks);
+    return;
+  }
+  for (; rows >= 4; rows -= 4) {
+    start(out, outStride, 4, bias);
+    q8Plain4x8(out, outStride, x, xStride, w, blocks, 16);
+    q8Plain4x8(out + 32, outStride, x, xStride, w + 16, blocks, 32);
     out += 4 * outStride;
     x += 4 * xStride;
   }
   for (; rows > 0; rows--) {
-    q8Tile1x16(out, outStride, x, xStride, w, blocks);
+    start(out, outStride, 1, bias);
+    q8Plain1x16(out, outStride, x, xStride, w, blocks);
     out += outStride;
     x += xStride;
   }
 }
 
-/** Four rows, half a panel. `half`: 16 for the first, 32 for the second, whose scales stand 16 bytes farther on. */
-function q8Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, half: usize): void {
-  let x1 = x + xStride;
-  let x2 = x1 + xStride;
-  let x3 = x2 + xStride;
-  const out1 = out + outStride;
-  const out2 = out1 + outStride;
-  const out3 = out2 + outStride;
-  do {
-    let s00 = i32x4.splat(0);
-    let s01 = s00;
-    let s10 = s00;
-    let s11 = s00;
-    let s20 = s00;
-    let s21 = s00;
-    let s30 = s00;
-    let s31 = s00;
-    let count = 8;
-    do {
-      let w0 = v128.load_ext<i8>(w);
-      let w1 = v128.load_ext<i8>(w, 8);
-      let a = v128.load32_splat(x);
-      s00 = i32x4.add(s00, i32x4.dot_i16x8_s(a, w0));
-      s01 = i32x4.add(s01, i32x4.dot_i16x8_s(a, w1));
-      a = v128.load32_splat(x1);
-      s10 = i32x4.add(s10, i32x4.dot_i16x8_s(a, w0));
-      s11 = i32x4.add(s11, i32x4.dot_i16x8_s(a, w1));
-      a = v128.load32_splat(x2);
-      s20 = i32x4.add(s20, i32x4.dot_i16x8_s(a, w0));
-      s21 = i32x4.add(s21, i32x4.dot_i16x8_s(a, w1));
-      a = v128.load32_splat(x3);
-      s30 = i32x4.add(s30, i32x4.dot_i16x8_s(a, w0));
-      s31 = i32x4.add(s31, i32x4.dot_i16x8_s(a, w1));
-      w0 = v128.load_ext<i8>(w, 32);
-      w1 = v128.load_ext<i8>(w, 40);
-      a = v128.load32_splat(x, 4);
-      s00 = i32x4.add(s00, i32x4.dot_i16x8_s(a, w0));
-      s01 = i32x4.add(s01, i32x4.dot_i16x8_s(a, w1));
-      a = v128.load32_splat(x1, 4);
-      s10 = i32x4.add(s10, i32x4.dot_i16x8_s(a, w0));
-      s11 = i32x4.add(s11, i32x4.dot_i16x8_s(a, w1));
-      a = v128.load32_splat(x2, 4);
-      s20 = i32x4.add(s20, i32x4.dot_i16x8_s(a, w0));
-      s21 = i32x4.add(s21, i32x4.dot_i16x8_s(a, w1));
-      a = v128.load32_splat(x3, 4);
-      s30 = i32x4.add(s30, i32x4.dot_i16x8_s(a, w0));
-      s31 = i32x4.add(s31, i32x4.dot_i16x8_s(a, w1));
-      x += 8;
-      x1 += 8;
-      x2 += 8;
-      x3 += 8;
-      w += 64;
-    } while (--count);
-    w += half - 16;
-    const scale0 = v128.load(w);
-    const scale1 = v128.load(w, 16);
-    let factor = v128.load32_splat(x);
-    const o00 = madd(f32x4.convert_i32x4_s(s00), f32x4.mul(factor, scale0), v128.load(out));
-    const o01 = madd(f32x4.convert_i32x4_s(s01), f32x4.mul(factor, scale1), v128.load(out, 16));
-    v128.store(out, o00);
-    v128.store(out, o01, 16);
-    factor = v128.load32_splat(x1);
-    const o10 = madd(f32x4.convert_i32x4_s(s10), f32x4.mul(factor, scale0), v128.load(out1));
-    const o11 = madd(f32x4.convert_i32x4_s(s11), f32x4.mul(factor, scale1), v128.load(out1, 16));
-    v128.store(out1, o10);
-    v128.store(out1, o11, 16);
-    factor = v128.load32_splat(x2);
-    const o20 = madd(f32x4.convert_i32x4_s(s20), f32x4.mul(factor, scale0), v128.load(out2));
-    const o21 = madd(f32x4.convert_i32x4_s(s21), f32x4.mul(factor, scale1), v128.load(out2, 16));
-    v128.store(out2, o20);
-    v128.store(out2, o21, 16);
-    factor = v128.load32_splat(x3);
-    const o30 = madd(f32x4.convert_i32x4_s(s30), f32x4.mul(factor, scale0), v128.load(out3));
-    const o31 = madd(f32x4.convert_i32x4_s(s31), f32x4.mul(factor, scale1), v128.load(out3, 16));
-    v128.store(out3, o30);
-    v128.store(out3, o31, 16);
-    x += 4;
-    x1 += 4;
-    x2 += 4;
-    x3 += 4;
-    w += <usize>PANEL_BYTES - (half - 16);
-  } while (--blocks);
+/** sum + the dots of four weights with four inputs, in four lanes. */
+// @ts-ignore: decorator
+@inline
+function dot(sum: v128, w: v128, x: v128, ones: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(w, x), ones));
 }
 
-/** Four rows, a panel: 8 sums of 256 bits. */
-function q8Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
-  let x1 = x + xStride;
-  let x2 = x1 + xStride;
-  let x3 = x2 + xStride;
-  const out1 = out + outStride;
-  const out2 = out1 + outStride;
-  const out3 = out2 + outStride;
+/** Two rows, a panel: 8 sums, 4 of 256 bits where the engine joins neighbouring vectors. */
+function q8Tile2x16(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32,
+): void {
+  const ones = v128.load32_splat(ONES);
+  let y = x + xStride;
+  const next = out + outStride;
   do {
-    let s00 = i32x4.splat(0);
-    let s01 = s00;
-    let s02 = s00;
-    let s03 = s00;
-    let s10 = s00;
-    let s11 = s00;
-    let s12 = s00;
-    let s13 = s00;
-    let s20 = s00;
-    let s21 = s00;
-    let s22 = s00;
-    let s23 = s00;
-    let s30 = s00;
-    let s31 = s00;
-    let s32 = s00;
-    let s33 = s00;
-    let count = 16;
+    let s0 = i32x4.shl(v128.load_ext<i16>(w, 576), 6);
+    let s1 = i32x4.shl(v128.load_ext<i16>(w, 584), 6);
+    let s2 = i32x4.shl(v128.load_ext<i16>(w, 592), 6);
+    let s3 = i32x4.shl(v128.load_ext<i16>(w, 600), 6);
+    let t0 = s0;
+    let t1 = s1;
+    let t2 = s2;
+    let t3 = s3;
+    let count = 8;
     do {
-      const w0 = v128.load_ext<i8>(w);
-      const w1 = v128.load_ext<i8>(w, 8);
-      const w2 = v128.load_ext<i8>(w, 16);
-      const w3 = v128.load_ext<i8>(w, 24);
+      const w0 = v128.load(w);
+      const w1 = v128.load(w, 16);
+      const w2 = v128.load(w, 32);
+      const w3 = v128.load(w, 48);
       let a = v128.load32_splat(x);
-      s00 = i32x4.add(s00, i32x4.dot_i16x8_s(a, w0));
-      s01 = i32x4.add(s01, i32x4.dot_i16x8_s(a, w1));
-      s02 = i32x4.add(s02, i32x4.dot_i16x8_s(a, w2));
-      s03 = i32x4.add(s03, i32x4.dot_i16x8_s(a, w3));
-      a = v128.load32_splat(x1);
-      s10 = i32x4.add(s10, i32x4.dot_i16x8_s(a, w0));
-      s11 = i32x4.add(s11, i32x4.dot_i16x8_s(a, w1));
-      s12 = i32x4.add(s12, i32x4.dot_i16x8_s(a, w2));
-      s13 = i32x4.add(s13, i32x4.dot_i16x8_s(a, w3));
-      a = v128.load32_splat(x2);
-      s20 = i32x4.add(s20, i32x4.dot_i16x8_s(a, w0));
-      s21 = i32x4.add(s21, i32x4.dot_i16x8_s(a, w1));
-      s22 = i32x4.add(s22, i32x4.dot_i16x8_s(a, w2));
-      s23 = i32x4.add(s23, i32x4.dot_i16x8_s(a, w3));
-      a = v128.load32_splat(x3);
-      s30 = i32x4.add(s30, i32x4.dot_i16x8_s(a, w0));
-      s31 = i32x4.add(s31, i32x4.dot_i16x8_s(a, w1));
-      s32 = i32x4.add(s32, i32x4.dot_i16x8_s(a, w2));
-      s33 = i32x4.add(s33, i32x4.dot_i16x8_s(a, w3));
+      s0 = dot(s0, w0, a, ones);
+      s1 = dot(s1, w1, a, ones);
+      s2 = dot(s2, w2, a, ones);
+      s3 = dot(s3, w3, a, ones);
+      a = v128.load32_splat(y);
+      t0 = dot(t0, w0, a, ones);
+      t1 = dot(t1, w1, a, ones);
+      t2 = dot(t2, w2, a, ones);
+      t3 = dot(t3, w3, a, ones);
       x += 4;
-      x1 += 4;
-      x2 += 4;
-      x3 += 4;
-      w += 32;
+      y += 4;
+      w += PANEL_BYTES;
     } while (--count);
     const scale0 = v128.load(w);
     const scale1 = v128.load(w, 16);
     const scale2 = v128.load(w, 32);
     const scale3 = v128.load(w, 48);
     let factor = v128.load32_splat(x);
-    const o00 = madd(f32x4.convert_i32x4_s(s00), f32x4.mul(factor, scale0), v128.load(out));
-    const o01 = madd(f32x4.convert_i32x4_s(s01), f32x4.mul(factor, scale1), v128.load(out, 16));
-    const o02 = madd(f32x4.convert_i32x4_s(s02), f32x4.mul(factor, scale2), v128.load(out, 32));
-    const o03 = madd(f32x4.convert_i32x4_s(s03), f32x4.mul(factor, scale3), v128.load(out, 48));
-    v128.store(out, o00);
-    v128.store(out, o01, 16);
-    v128.store(out, o02, 32);
-    v128.store(out, o03, 48);
-    factor = v128.load32_splat(x1);
-    const o10 = madd(f32x4.convert_i32x4_s(s10), f32x4.mul(factor, scale0), v128.load(out1));
-    const o11 = madd(f32x4.convert_i32x4_s(s11), f32x4.mul(factor, scale1), v128.load(out1, 16));
-    const o12 = madd(f32x4.convert_i32x4_s(s12), f32x4.mul(factor, scale2), v128.load(out1, 32));
-    const o13 = madd(f32x4.convert_i32x4_s(s13), f32x4.mul(factor, scale3), v128.load(out1, 48));
-    v128.store(out1, o10);
-    v128.store(out1, o11, 16);
-    v128.store(out1, o12, 32);
-    v128.store(out1, o13, 48);
-    factor = v128.load32_splat(x2);
-    const o20 = madd(f32x4.convert_i32x4_s(s20), f32x4.mul(factor, scale0), v128.load(out2));
-    const o21 = madd(f32x4.convert_i32x4_s(s21), f32x4.mul(factor, scale1), v128.load(out2, 16));
-    const o22 = madd(f32x4.convert_i32x4_s(s22), f32x4.mul(factor, scale2), v128.load(out2, 32));
-    const o23 = madd(f32x4.convert_i32x4_s(s23), f32x4.mul(factor, scale3), v128.load(out2, 48));
-    v128.store(out2, o20);
-    v128.store(out2, o21, 16);
-    v128.store(out2, o22, 32);
-    v128.store(out2, o23, 48);
-    factor = v128.load32_splat(x3);
-    const o30 = madd(f32x4.convert_i32x4_s(s30), f32x4.mul(factor, scale0), v128.load(out3));
-    const o31 = madd(f32x4.convert_i32x4_s(s31), f32x4.mul(factor, scale1), v128.load(out3, 16));
-    const o32 = madd(f32x4.convert_i32x4_s(s32), f32x4.mul(factor, scale2), v128.load(out3, 32));
-    const o33 = madd(f32x4.convert_i32x4_s(s33), f32x4.mul(factor, scale3), v128.load(out3, 48));
-    v128.store(out3, o30);
-    v128.store(out3, o31, 16);
-    v128.store(out3, o32, 32);
-    v128.store(out3, o33, 48);
+    const o0 = madd(f32x4.convert_i32x4_s(s0), f32x4.mul(factor, scale0), v128.load(out));
+    const o1 = madd(f32x4.convert_i32x4_s(s1), f32x4.mul(factor, scale1), v128.load(out, 16));
+    const o2 = madd(f32x4.convert_i32x4_s(s2), f32x4.mul(factor, scale2), v128.load(out, 32));
+    const o3 = madd(f32x4.convert_i32x4_s(s3), f32x4.mul(factor, scale3), v128.load(out, 48));
+    v128.store(out, o0);
+    v128.store(out, o1, 16);
+    v128.store(out, o2, 32);
+    v128.store(out, o3, 48);
+    factor = v128.load32_splat(y);
+    const p0 = madd(f32x4.convert_i32x4_s(t0), f32x4.mul(factor, scale0), v128.load(next));
+    const p1 = madd(f32x4.convert_i32x4_s(t1), f32x4.mul(factor, scale1), v128.load(next, 16));
+    const p2 = madd(f32x4.convert_i32x4_s(t2), f32x4.mul(factor, scale2), v128.load(next, 32));
+    const p3 = madd(f32x4.convert_i32x4_s(t3), f32x4.mul(factor, scale3), v128.load(next, 48));
+    v128.store(next, p0);
+    v128.store(next, p1, 16);
+    v128.store(next, p2, 32);
+    v128.store(next, p3, 48);
     x += 4;
-    x1 += 4;
-    x2 += 4;
-    x3 += 4;
-    w += PANEL_BYTES;
+    y += 4;
+    w += PANEL_BYTES + PANEL * 2;
   } while (--blocks);
 }
 
-function q8Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
+function q8Tile1x16(out: usize, x: usize, w: usize, blocks: i32): void {
+  const ones = v128.load32_splat(ONES);
   let f0 = v128.load(out);
   let f1 = v128.load(out, 16);
   let f2 = v128.load(out, 32);
   let f3 = v128.load(out, 48);
   do {
-    let s00 = i32x4.splat(0);
-    let s01 = s00;
-    let s02 = s00;
-    let s03 = s00;
-    let count = 8;
+    let s0 = i32x4.shl(v128.load_ext<i16>(w, 576), 6);
+    let s1 = i32x4.shl(v128.load_ext<i16>(w, 584), 6);
+    let s2 = i32x4.shl(v128.load_ext<i16>(w, 592), 6);
+    let s3 = i32x4.shl(v128.load_ext<i16>(w, 600), 6);
+    let count = 4;
     do {
-      let w0 = v128.load_ext<i8>(w);
-      let w1 = v128.load_ext<i8>(w, 8);
-      let w2 = v128.load_ext<i8>(w, 16);
-      let w3 = v128.load_ext<i8>(w, 24);
       let a = v128.load32_splat(x);
-      s00 = i32x4.add(s00, i32x4.dot_i16x8_s(a, w0));
-      s01 = i32x4.add(s01, i32x4.dot_i16x8_s(a, w1));
-      s02 = i32x4.add(s02, i32x4.dot_i16x8_s(a, w2));
-      s03 = i32x4.add(s03, i32x4.dot_i16x8_s(a, w3));
-      w0 = v128.load_ext<i8>(w, 32);
-      w1 = v128.load_ext<i8>(w, 40);
-      w2 = v128.load_ext<i8>(w, 48);
-      w3 = v128.load_ext<i8>(w, 56);
+      s0 = dot(s0, v128.load(w), a, ones);
+      s1 = dot(s1, v128.load(w, 16), a, ones);
+      s2 = dot(s2, v128.load(w, 32), a, ones);
+      s3 = dot(s3, v128.load(w, 48), a, ones);
       a = v128.load32_splat(x, 4);
-      s00 = i32x4.add(s00, i32x4.dot_i16x8_s(a, w0));
-      s01 = i32x4.add(s01, i32x4.dot_i16x8_s(a, w1));
-      s02 = i32x4.add(s02, i32x4.dot_i16x8_s(a, w2));
-      s03 = i32x4.add(s03, i32x4.dot_i16x8_s(a, w3));
+      s0 = dot(s0, v128.load(w, 64), a, ones);
+      s1 = dot(s1, v128.load(w, 80), a, ones);
+      s2 = dot(s2, v128.load(w, 96), a, ones);
+      s3 = dot(s3, v128.load(w, 112), a, ones);
       x += 8;
-      w += 64;
+      w += 2 * PANEL_BYTES;
     } while (--count);
-    const scale0 = v128.load(w);
-    const scale1 = v128.load(w, 16);
-    const scale2 = v128.load(w, 32);
-    const scale3 = v128.load(w, 48);
     const factor = v128.load32_splat(x);
-    f0 = madd(f32x4.convert_i32x4_s(s00), f32x4.mul(factor, scale0), f0);
-    f1 = madd(f32x4.convert_i32x4_s(s01), f32x4.mul(factor, scale1), f1);
-    f2 = madd(f32x4.convert_i32x4_s(s02), f32x4.mul(factor, scale2), f2);
-    f3 = madd(f32x4.convert_i32x4_s(s03), f32x4.mul(factor, scale3), f3);
+    f0 = madd(f32x4.convert_i32x4_s(s0), f32x4.mul(factor, v128.load(w)), f0);
+    f1 = madd(f32x4.convert_i32x4_s(s1), f32x4.mul(factor, v128.load(w, 16)), f1);
+    f2 = madd(f32x4.convert_i32x4_s(s2), f32x4.mul(factor, v128.load(w, 32)), f2);
+    f3 = madd(f32x4.convert_i32x4_s(s3), f32x4.mul(factor, v128.load(w, 48)), f3);
     x += 4;
-    w += PANEL_BYTES;
+    w += PANEL_BYTES + PANEL * 2;
   } while (--blocks);
   v128.store(out, f0);
   v128.store(out, f1, 16);

@@ -13,6 +13,7 @@ import { panelBf16 } from "./matmul-bf16";
 import { panelF32, twoPanelsF32 } from "./matmul-f32";
 import { panelQ4, Q4_BLOCK_BYTES } from "./matmul-q4";
 import { panelQ8, Q8_BLOCK_BYTES } from "./matmul-q8";
+import { start } from "./start";
 
 const PANEL_BYTES = PANEL * 4;
 
@@ -44,8 +45,9 @@ export function matmulPanels(
   let weights = load<usize>(matrix, MATRIX_WEIGHTS) + <usize>from * size;
   out += <usize>from * PANEL_BYTES;
   for (let panel = from; panel < to; panel++) {
-    start(out, outStride, rows, bias ? bias + <usize>panel * PANEL_BYTES : 0);
+    const origin = bias ? bias + <usize>panel * PANEL_BYTES : 0;
     if (dtype == DTYPE_F32) {
+      start(out, outStride, rows, origin);
       if (rows == 1 && panel + 1 < to) {
         panel++;
         start(out + PANEL_BYTES, outStride, rows, bias ? bias + <usize>panel * PANEL_BYTES : 0);
@@ -53,14 +55,15 @@ export function matmulPanels(
         weights += size;
         out += PANEL_BYTES;
       } else {
-        panelF32(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows);
+        panelF32(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
       }
     } else if (dtype == DTYPE_BF16) {
-      panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows);
+      start(out, outStride, rows, origin);
+      panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
     } else if (dtype == DTYPE_Q8) {
-      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide);
+      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, origin);
     } else {
-      panelQ4(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide);
+      panelQ4(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide, origin);
     }
     weights += size;
     out += PANEL_BYTES;
@@ -72,19 +75,4 @@ export function panelBytes(dtype: i32, inner: i32): usize {
   if (dtype == DTYPE_F32) return <usize>inner * PANEL_BYTES;
   if (dtype == DTYPE_BF16) return <usize>((inner + 1) >> 1) * PANEL_BYTES;
   return <usize>((inner + BLOCK - 1) / BLOCK) * (dtype == DTYPE_Q8 ? Q8_BLOCK_BYTES : Q4_BLOCK_BYTES);
-}
-
-/** A panel of each row starts at its bias, or at zero. */
-function start(out: usize, outStride: usize, rows: i32, bias: usize): void {
-  for (; rows > 0; rows--) {
-    if (bias) {
-      memory.copy(out, bias, PANEL_BYTES);
-    } else {
-      v128.store(out, f32x4.splat(0));
-      v128.store(out, f32x4.splat(0), 16);
-      v128.store(out, f32x4.splat(0), 32);
-      v128.store(out, f32x4.splat(0), 48);
-    }
-    out += outStride;
-  }
 }

@@ -61,8 +61,8 @@ function packFour(to: usize, data: usize, inner: i32, half: bool): void {
     const k2 = v128.shuffle<i64>(ef, gh, 0, 2);
     const k3 = v128.shuffle<i64>(ef, gh, 1, 3);
     if (half) {
-      v128.store(to, v128.or(bf16(k0), i32x4.shl(bf16(k1), 16)));
-      v128.store(to, v128.or(bf16(k2), i32x4.shl(bf16(k3), 16)), 64);
+      v128.store(to, v128.or(narrowedFour(k0), i32x4.shl(narrowedFour(k1), 16)));
+      v128.store(to, v128.or(narrowedFour(k2), i32x4.shl(narrowedFour(k3), 16)), 64);
       to += 2 * PANEL_BYTES;
     } else {
       v128.store(to, k0);
@@ -95,7 +95,7 @@ function packOne(to: usize, data: usize, inner: i32, half: bool): void {
 /** f32 to the bits of bf16 in the low halves: to nearest, ties to even. */
 // @ts-ignore: decorator
 @inline
-function bf16(v: v128): v128 {
+export function narrowedFour(v: v128): v128 {
   const even = v128.and(i32x4.shr_u(v, 16), i32x4.splat(1));
   return i32x4.shr_u(i32x4.add(v, i32x4.add(even, i32x4.splat(0x7fff))), 16);
 }
@@ -110,25 +110,36 @@ export function narrowed(value: f32): u16 {
 
 /** A row of q8 into a lane of its panel. */
 function packQ8(to: usize, lane: i32, data: usize, inner: i32, spare: usize): void {
-  to += <usize>lane << 1;
   for (let left = inner; left > 0; left -= BLOCK) {
     const x = block(data, left, spare);
     const scale = scaleQ8(x);
-    store<f32>(to + BLOCK * PANEL + (<usize>lane << 1), scale); // lane · 2 has been added already
+    store<f32>(to + BLOCK * PANEL + (<usize>lane << 2), scale);
     if (scale != 0) {
-      let pair = to;
+      let total = i16x8.splat(0);
+      let group = to + (<usize>lane << (ASC_FEATURE_RELAXED_SIMD ? 2 : 1));
       for (let at: usize = 0; at < <usize>BLOCK * 4; at += 64) {
         const codes = sixteen(x + at, scale, -127, 127);
-        v128.store_lane<i16>(pair, codes, 0);
-        v128.store_lane<i16>(pair, codes, 1, 32);
-        v128.store_lane<i16>(pair, codes, 2, 64);
-        v128.store_lane<i16>(pair, codes, 3, 96);
-        v128.store_lane<i16>(pair, codes, 4, 128);
-        v128.store_lane<i16>(pair, codes, 5, 160);
-        v128.store_lane<i16>(pair, codes, 6, 192);
-        v128.store_lane<i16>(pair, codes, 7, 224);
-        pair += 256;
+        if (ASC_FEATURE_RELAXED_SIMD) {
+          total = i16x8.add(total, i16x8.extadd_pairwise_i8x16_s(codes));
+          v128.store_lane<i32>(group, codes, 0);
+          v128.store_lane<i32>(group, codes, 1, 64);
+          v128.store_lane<i32>(group, codes, 2, 128);
+          v128.store_lane<i32>(group, codes, 3, 192);
+        } else {
+          v128.store_lane<i16>(group, codes, 0);
+          v128.store_lane<i16>(group, codes, 1, 32);
+          v128.store_lane<i16>(group, codes, 2, 64);
+          v128.store_lane<i16>(group, codes, 3, 96);
+          v128.store_lane<i16>(group, codes, 4, 128);
+          v128.store_lane<i16>(group, codes, 5, 160);
+          v128.store_lane<i16>(group, codes, 6, 192);
+          v128.store_lane<i16>(group, codes, 7, 224);
+        }
+        group += 256;
       }
+      const pairs = i32x4.extadd_pairwise_i16x8_s(total);
+      const halves = i32x4.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1));
+      store<i16>(to + BLOCK * PANEL + PANEL_BYTES + (<usize>lane << 1), <i16>-(i32x4.extract_lane(halves, 0) + i32x4.extract_lane(halves, 1)));
     }
     data += BLOCK * 4;
     to += Q8_BLOCK_BYTES;

@@ -11,10 +11,16 @@ export function silu(z: v128): v128 {
 /** out = silu(gate) ⊙ up, (rows, width) with rows `stride` bytes apart; out may be gate. */
 export function swiglu(out: usize, gate: usize, up: usize, rows: i32, width: i32, stride: usize): void {
   const bytes = <usize>width << 2;
-  const whole = bytes & ~15;
+  const pairs = bytes & ~31;
   for (let row = 0; row < rows; row++) {
     let at: usize = 0;
-    for (; at < whole; at += 16) v128.store(out + at, f32x4.mul(silu(v128.load(gate + at)), v128.load(up + at)));
+    // Two vectors at once: they share the constants of exp, or become one of 256 bits.
+    for (; at < pairs; at += 32) {
+      const low = f32x4.mul(silu(v128.load(gate + at)), v128.load(up + at));
+      const high = f32x4.mul(silu(v128.load(gate + at, 16)), v128.load(up + at, 16));
+      v128.store(out + at, low);
+      v128.store(out + at, high, 16);
+    }
     for (; at < bytes; at += 4) {
       const value = silu(f32x4.splat(load<f32>(gate + at)));
       store<f32>(out + at, f32x4.extract_lane(value, 0) * load<f32>(up + at));
