@@ -1,6 +1,11 @@
 // How the site is built: a page, the engine's worker, and a service worker that knows every file of the build by name.
 import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin } from "vite";
+
+const publicFolder = fileURLToPath(new URL("public", import.meta.url));
 
 /** Gives the service worker the list of what it is to keep, and a version that changes with any of it. */
 function precache(): Plugin {
@@ -19,8 +24,11 @@ function precache(): Plugin {
         const worker = bundle["service-worker.js"];
         if (worker?.type !== "chunk") return;
         outputs.delete("service-worker.js");
-        const files = ["./", "icon.svg", "theme.js", "manifest.webmanifest"];
+        // What is copied as it stands is no part of the bundle.
+        const copied = readdirSync(publicFolder);
+        const files = ["./", ...copied];
         const hash = createHash("sha256").update(worker.code);
+        for (const name of copied) hash.update(name).update(readFileSync(join(publicFolder, name)));
         for (const [name, content] of [...outputs].sort(([a], [b]) => (a < b ? -1 : 1))) {
           hash.update(name).update(content);
           if (name !== "index.html") files.push(name);

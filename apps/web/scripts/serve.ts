@@ -32,11 +32,15 @@ export interface SiteOptions {
 export async function serveSite(folder: string, { port = 0, isolated = false }: SiteOptions = {}): Promise<Site> {
   const requests: string[] = [];
   const server = createServer((request, response) => {
-    const { pathname } = new URL(request.url ?? "/", "http://localhost");
+    let pathname: string;
+    try {
+      pathname = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
+    } catch {
+      response.writeHead(400).end(); // no address at all
+      return;
+    }
     requests.push(pathname);
-    const path = normalize(
-      join(folder, decodeURIComponent(pathname.endsWith("/") ? `${pathname}index.html` : pathname)),
-    );
+    const path = normalize(join(folder, pathname.endsWith("/") ? `${pathname}index.html` : pathname));
     if (!path.startsWith(folder + sep)) {
       response.writeHead(404).end();
       return;

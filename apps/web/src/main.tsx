@@ -42,6 +42,30 @@ function firstRequest(address: URL, { settings }: State): LoadRequest {
   };
 }
 
+let updated = false;
+/** Now, or once there is somebody to tell. */
+function tellOfUpdate(): void {
+  if (!updated) return;
+  app?.tell({
+    tone: "fact",
+    title: "A newer version of this page is here",
+    text: "It is used from the next time on; reloading the page uses it now.",
+    ways: ["reload"],
+  });
+}
+
+/** Where this tab was before it was loaded again; and remember where it is. */
+async function goOn({ state, conversations }: App): Promise<void> {
+  const key = "doge-current";
+  await conversations.read();
+  try {
+    conversations.open(sessionStorage.getItem(key) ?? "");
+    state.subscribe(() => sessionStorage.setItem(key, state.get().current.id));
+  } catch {
+    // A browser that keeps nothing: a new conversation it is.
+  }
+}
+
 const handle = await startOffline({
   onState: (state) => {
     offline = state;
@@ -49,12 +73,8 @@ const handle = await startOffline({
   },
   onUpdate: (newer) => {
     reload = newer;
-    app?.tell({
-      tone: "fact",
-      title: "A newer version of this page is here",
-      text: "It is used from the next time on; reloading the page uses it now.",
-      ways: ["reload"],
-    });
+    updated = true;
+    tellOfUpdate();
   },
 });
 
@@ -76,8 +96,9 @@ if (handle !== null) {
     now: () => Date.now(),
   });
   draw();
+  tellOfUpdate();
   addEventListener("pagehide", () => void app?.answers.keepUnfinished());
-  void app.conversations.read();
+  await goOn(app);
   await app.models.load(firstRequest(new URL(location.href), app.state.get()));
   void app.models.probe();
   handle.keep();

@@ -80,13 +80,15 @@ function watchUpdates(
       container.addEventListener("controllerchange", () => location.reload(), { once: true });
       worker.postMessage("take-over");
     });
-  if (registration.waiting !== null) offer(registration.waiting);
-  registration.addEventListener("updatefound", () => {
+  const watch = () => {
     const worker = registration.installing;
     // The first one of all is no news.
     if (worker === null || registration.active === null) return;
     worker.addEventListener("statechange", () => {
       if (worker.state === "installed") offer(worker);
     });
-  });
+  };
+  if (registration.waiting !== null) offer(registration.waiting);
+  watch(); // it may have been found before anybody listened
+  registration.addEventListener("updatefound", watch);
 }

@@ -148,6 +148,8 @@ class Engine {
 function factsOf(doge: Doge, name: string): ModelFacts {
   const { backend, device, dtype, threads, context, loadMs, warnings, tried } = doge.info();
   const { layers, biasHeads, window } = doge.config;
+  // What a backend says of itself stands beside it; the rest a person should be told of.
+  const own = tried.flatMap(({ availability }) => (availability.available ? (availability.warnings ?? []) : []));
   const shapes = [...tensorShapes(doge.config)];
   const count = shapes.reduce((sum, [, shape]) => sum + shape.reduce((a, b) => a * b, 1), 0);
   const bytes = shapes.reduce((sum, [tensor, shape]) => sum + weightBytes(tensor, shape, dtype), 0);
@@ -156,7 +158,7 @@ function factsOf(doge: Doge, name: string): ModelFacts {
     weightBytes: Number(doge.model.details?.weightBytes ?? bytes),
     parameters: count,
     chats: doge.chatTemplate !== null && doge.tokenizer !== null,
-    warnings,
+    warnings: warnings.filter((warning) => !own.includes(warning)),
     tried: tried.map(({ name: one, state, reason }) => ({ name: one, chosen: state === "chosen", reason })),
   };
 }

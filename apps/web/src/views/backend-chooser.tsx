@@ -64,7 +64,7 @@ export function BackendChooser() {
           }}
         >
           <option value="">What suits this machine</option>
-          {[1, 2, 4, 8].map((count) => (
+          {[...new Set([1, 2, 4, 8, ...(threads === null ? [] : [threads])])].map((count) => (
             <option key={count} value={count}>
               {count}
             </option>

@@ -138,7 +138,6 @@ export function modelTests(playground: () => Playground): void {
   test("that the browser has no room for are kept in memory, and the page says so", async () => {
     const visit = await playground().visit();
     const { page, context } = visit;
-    await page.getByText("the page works without a network").waitFor(); // all is kept that is to be kept
     const debug = await context.newCDPSession(page);
     // Less than there is already.
     await debug.send("Storage.overrideQuotaForOrigin", {

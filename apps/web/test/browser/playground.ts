@@ -57,7 +57,12 @@ export async function openPlayground(): Promise<Playground> {
     browser,
     folder,
     async visit({ query = "", unready = false, plain: bare = false, ...rest } = {}) {
-      const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...rest });
+      const context = await browser.newContext({
+        viewport: { width: 1280, height: 800 },
+        // Where the host sends the headers, it would only keep what no such test comes back for.
+        serviceWorkers: bare ? "allow" : "block",
+        ...rest,
+      });
       context.setDefaultTimeout(PATIENCE);
       const page = await context.newPage();
       const faults: string[] = [];

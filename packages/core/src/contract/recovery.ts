@@ -90,6 +90,8 @@ class RecoveringBackend implements Backend, Survivor {
   #inner: Backend;
   #loaded = false;
   #replacing: Promise<void> | undefined;
+  /** What there is to say when nothing more is to be survived. */
+  #dead: unknown;
   /** Those that have not been tried. */
   #successors: readonly Successor[];
   /** What was said of the one that failed before the present one took over. */
@@ -124,17 +126,23 @@ class RecoveringBackend implements Backend, Survivor {
   /** `work`, and again on what takes the place of a device or a backend that fails meanwhile. Errors: those of `work`; "device-lost"
    *  when it is not to be survived. */
   async surviving<T>(work: () => Promise<T>, survivable = (error: unknown) => this.isFault(error)): Promise<T> {
-    for (let attempt = 0; ; attempt++) {
+    let met = false;
+    for (;;) {
+      await this.#replacing?.catch(() => {}); // told to those who met the fault
+      if (this.#dead !== undefined) throw this.#dead;
       const { generation } = this;
       try {
         return await work();
       } catch (error) {
+        const isGone = (): boolean => this.generation !== generation || this.#replacing !== undefined;
+        // Another model of this backend met the fault before, or meets it now: what this one ran on may have been closed under it.
+        if (isGone() && (survivable(error) || isDogeError(error, "closed") || isDogeError(error, "superseded")))
+          continue;
         if (!survivable(error)) throw error;
-        // Another model of this backend may have met the same fault, before or now.
-        if (this.generation !== generation) continue;
-        this.#replacing ??= this.#replace(error, attempt > 0).finally(() => {
+        this.#replacing = this.#replace(error, met).finally(() => {
           this.#replacing = undefined;
         });
+        met = true;
         await this.#replacing;
       }
     }
@@ -157,9 +165,14 @@ class RecoveringBackend implements Backend, Survivor {
   }
 
   async #replace(error: unknown, again: boolean): Promise<void> {
-    if (wasDestroyed(error)) throw error;
-    if (isDogeError(error, "device-lost") && !again && (await this.#reopen(error))) return;
-    await this.#handOver(error);
+    try {
+      if (wasDestroyed(error)) throw error;
+      if (isDogeError(error, "device-lost") && !again && (await this.#reopen(error))) return;
+      await this.#handOver(error);
+    } catch (last) {
+      if (isDogeError(last, "device-lost")) this.#dead = last;
+      throw last;
+    }
   }
 
   /** The same backend on another device, if that is to be had and not too many were lost. */
