@@ -60,7 +60,7 @@ export function benchCommand(): Command {
       `
 Weights are seeded and random, of the published shape in the layout of the published files (bf16), and made in memory: nothing is
 fetched or written. Every rate is given beside its ceiling: a WebAssembly loop that only loads as many bytes as a token reads, and
-one that only multiplies and adds, on as many threads; on a GPU, two such loops of WGSL by its own timestamps, where it has them, and
+one that only multiplies and adds, on as many threads; on a GPU, two such loops of WGSL, by its own timestamps where it has them, or of CUDA, and
 the dispatches, submits and bytes that a token takes. The hash is of the logits: two runs with the same hash computed the same.
 
 Examples:
@@ -81,7 +81,7 @@ Examples:
       try {
         const watch = new Watch();
         const own = threads === undefined ? {} : { threads };
-        const from = await backends({ backend, ...own, onDevice: watch.onDevice });
+        const from = await backends({ backend, ...own, onDevice: watch.onDevice, onMeter: watch.onMeter });
         const result = await bench({ ...rest, ...from, moe, routing, watch, tell: show });
         show("");
         process.stdout.write(json ? `${JSON.stringify(result)}\n` : table(result));

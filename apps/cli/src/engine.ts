@@ -13,7 +13,7 @@ import {
   type Provider,
   type Tried,
 } from "@doge-lm/core";
-import { cuda } from "@doge-lm/cuda";
+import { type CudaOptions, cuda } from "@doge-lm/cuda";
 import { demoModel } from "@doge-lm/demo-model";
 import { reference } from "@doge-lm/reference";
 import { wasm } from "@doge-lm/wasm";
@@ -41,9 +41,11 @@ export async function backends({
   backend,
   threads,
   onDevice,
-}: Pick<ModelOptions, "backend" | "threads"> & Pick<WebgpuOptions, "onDevice">): Promise<Backends> {
+  onMeter,
+}: Pick<ModelOptions, "backend" | "threads"> &
+  Pick<WebgpuOptions, "onDevice"> & { readonly onMeter?: CudaOptions["onDevice"] }): Promise<Backends> {
   const providers = [
-    cuda(),
+    cuda({ onDevice: onMeter }),
     webgpu({ software: backend === "webgpu", onDevice }),
     wasm(threads === undefined ? {} : { threads }),
   ];

@@ -34,10 +34,12 @@ class Array {
   size_t count_ = 0;
 };
 
-/** Logits at a time. */
-constexpr int HEAD_ROWS = 32;
+/** Logits at a time: as many as decoding steps have rows, so that the head's weights are read once for them. */
+constexpr int HEAD_ROWS = 256;
 /** Tokens that go through the layers together, unless a span that is routed together is longer. */
 constexpr int TILE = 256;
+/** The same where tensor cores make them short work. */
+constexpr int PROMPT = 2048;
 
 struct Buffers {
   explicit Buffers(Device& device) : device(device) {}

@@ -24,8 +24,8 @@ struct GroupPlan {
   int from;   // the first of its tokens
   int count;
   int span;   // tokens routed together, or 0
-  size_t runs;
-  int run_count;
+  size_t runs, tiles;
+  std::vector<Part> parts;
   std::vector<int> wanted;  // tokens whose logits are wanted
   size_t wanted_tokens, wanted_next, wanted_rows;
 };
@@ -146,7 +146,9 @@ class Call {
                         words(positions_ + from),
                         words(rows_ + from),
                         reinterpret_cast<const Run*>(words(plan.runs)),
-                        plan.run_count,
+                        reinterpret_cast<const Run*>(words(plan.tiles)),
+                        plan.parts.data(),
+                        static_cast<int>(plan.parts.size()),
                         plan.count,
                         plan.span};
       model.layers(group, model.buffers.states, model.buffers.pages, [&](int layer) { inside(plan, layer); });
@@ -217,50 +219,57 @@ class Call {
 
   void plan_row(int index) {
     const Timeline& timeline = tasks[static_cast<size_t>(index)].sequence->timeline;
+    const int most = model.by_tiles() ? PROMPT : TILE;
     for (const Span& span : timeline.pending()) {
       const bool together = config.routes_spans() && span.to - span.from > 1;
-      // What the window may evict must stay readable while its run attends.
-      const int most = model.pages->shape.window > 0 && span.to > model.pages->shape.window ? JOURNAL : TILE;
-      int of_row = 0;
       for (int position = span.from; position < span.to; position++) {
         tokens.push_back({timeline.ids()[static_cast<size_t>(position)], position, index});
         GroupPlan* const last = groups.empty() ? nullptr : &groups.back();
         const bool fits = last != nullptr &&
-                          (together ? position > span.from : last->span == 0 && last->count < TILE && of_row < most);
-        if (fits) {
+                          (together ? position > span.from : last->span == 0 && last->count < most);
+        if (fits)
           last->count++;
-          of_row++;
-        } else {
-          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, {}, 0, 0, 0});
-          of_row = 1;
-        }
+        else
+          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, {}, {}, 0, 0, 0});
         if (together) groups.back().span = span.to - span.from;
       }
     }
   }
 
-  /** Tokens of one row that follow each other; of a long span under a window, pieces of the journal's length that each count from
-   *  their own first token. */
+  /** Runs are tokens of one row that follow each other; where the window evicts, at most as many as its journal holds, for what is
+   *  evicted must stay readable while its run attends. A part has one run of each row at most. */
   void plan_runs(GroupPlan& group) {
-    std::vector<int> runs;
-    if (group.span > JOURNAL && model.pages->shape.window > 0) {
-      for (int first = 0; first < group.count; first += JOURNAL) {
-        runs.push_back(0);
-        runs.push_back(std::min(JOURNAL, group.count - first));
-      }
-    } else {
-      for (int index = 0; index < group.count; index++) {
-        const size_t at = static_cast<size_t>(group.from + index);
-        if (index > 0 && tokens[at].task == tokens[at - 1].task) {
-          runs.back()++;
-          continue;
-        }
-        runs.push_back(index);
-        runs.push_back(1);
+    const int window = model.pages->shape.window;
+    std::vector<int> runs, tiles;
+    for (int first = 0; first < group.count;) {
+      const Token& token = token_of(group, static_cast<size_t>(first));
+      int end = first + 1;
+      while (end < group.count && token_of(group, static_cast<size_t>(end)).task == token.task) end++;
+      const int longest = window > 0 && token.position + end - first > window ? JOURNAL : end - first;
+      for (bool again = false; first < end; again = true) {
+        const int count = std::min(longest, end - first);
+        if (again || group.parts.empty()) group.parts.push_back({first, 0, static_cast<int>(runs.size() / 2), 0, 0, 0});
+        group.parts.back().count += count;
+        group.parts.back().run_count++;
+        runs.push_back(first);
+        runs.push_back(count);
+        first += count;
       }
     }
-    group.run_count = static_cast<int>(runs.size() / 2);
+    for (Part& part : group.parts) {
+      part.tiles = static_cast<int>(tiles.size() / 2);
+      int most = 0;
+      for (int run = part.runs; run < part.runs + part.run_count; run++) most = std::max(most, runs[static_cast<size_t>(2 * run + 1)]);
+      if (most < QUERIES_LEAST || !model.attends_by_tiles()) continue;
+      for (int run = part.runs; run < part.runs + part.run_count; run++)
+        for (int done = 0; done < runs[static_cast<size_t>(2 * run + 1)]; done += QUERIES) {
+          tiles.push_back(runs[static_cast<size_t>(2 * run)] + done);
+          tiles.push_back(std::min(QUERIES, runs[static_cast<size_t>(2 * run + 1)] - done));
+          part.tile_count++;
+        }
+    }
     group.runs = put(runs);
+    group.tiles = put(tiles);
   }
 
   void plan_states() {

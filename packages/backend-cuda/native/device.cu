@@ -1,99 +1,72 @@
-// The device (platform.h) by CUDA's runtime, or under DOGE_SHIM by the host. The runtime is linked statically; the driver is
-// only ever opened by name.
+// The device (platform.h) by CUDA's runtime, or under DOGE_SHIM by its double. The runtime is linked statically; the driver is only
+// ever opened by name.
 #include <dlfcn.h>
 #include <cstdio>
-#include <cstdlib>
+#include <mutex>
 #include "doge.h"
 #include "platform.h"
 
 namespace doge {
 
-#if defined(DOGE_SHIM)
+namespace {
 
-Context::Context(int device) : index(device), name("host shim, no GPU") {
-  if (index != 0) throw Fault{"unavailable", "Device " + std::to_string(index) + " was asked for; the host shim has device 0 only."};
-}
-void Context::require() const {
-  if (lost) throw Fault{"device-lost", "The device was lost: close the backend and open another."};
-}
-
-Device::Device(Context& context) : context_(context) { require(); }
-Device::~Device() = default;
-/** Every copy: where a test may lose the device. */
-void Device::operation() {
-  require();
-  if (context_.fail_operation >= 0 && context_.fail_operation-- == 0) {
-    context_.lost = true;
-    throw Fault{"device-lost", "The device was lost (an illegal memory access was encountered): close the backend and open another."};
-  }
-}
-void* Device::allocate(size_t bytes) {
-  require();
-  context_.allocations++;
-  if (context_.fail_allocation >= 0 && context_.fail_allocation-- == 0) throw_out_of_memory(bytes, 0);
-  char* const block = static_cast<char*>(std::aligned_alloc(256, (bytes + 256) / 256 * 256));
-  if (block == nullptr) throw_out_of_memory(bytes, 0);
-  std::memset(block, 0xff, bytes);  // what is read before it is written is not 0
-  sizes_[block] = bytes;
-  context_.allocated += bytes;
-  return block;
-}
-void Device::release(void* pointer) noexcept {
-  const auto found = sizes_.find(pointer);
-  if (found == sizes_.end()) return;
-  context_.allocated -= found->second;
-  sizes_.erase(found);
-  std::free(pointer);
-}
-void* Device::allocate_mapped(size_t bytes) { return allocate(bytes); }
-void Device::release_mapped(void* pointer) noexcept { release(pointer); }
-void Device::upload(void* to, const void* from, size_t bytes) {
-  operation();
-  std::memcpy(to, from, bytes);
-}
-void Device::download(void* to, const void* from, size_t bytes) {
-  operation();
-  std::memcpy(to, from, bytes);
-}
-void Device::copy(void* to, const void* from, size_t bytes) {
-  operation();
-  std::memcpy(to, from, bytes);
-}
-void Device::fill(void* to, int value, size_t bytes) {
-  operation();
-  std::memset(to, value, bytes);
-}
-void Device::finish() { require(); }
-
-Graph::~Graph() = default;
-bool Device::begin(Graph& graph) {
-  require();
-  if (!graph.launches_.empty()) return false;
-  capturing_ = &graph;
-  return true;
-}
-void Device::end(Graph&) { capturing_ = nullptr; }
-void Device::cancel(Graph& graph) noexcept {
-  capturing_ = nullptr;
-  graph.launches_.clear();
-}
-void Device::submit(Graph& graph) {
-  operation();
-  for (const auto& launch : graph.launches_) launch();
+/** The runtime has one context for a device and a process, which every Context shares: how many there are, and whether it died. */
+struct Shared {
+  std::mutex lock;
+  std::map<int, int> open;
+  std::map<int, bool> dead;
+};
+Shared& shared() {
+  static Shared all;
+  return all;
 }
 
-#else
+[[noreturn]] void lose(const char* what, cudaError_t status) {
+  throw Fault{"device-lost", std::string(what) + " (" + cudaGetErrorName(status) + ": " + cudaGetErrorString(status) +
+                                 "): close every backend on this device and open another, in another process where the driver asks for it."};
+}
+
+}  // namespace
 
 Context::Context(int device) : index(device) {
+#if defined(DOGE_SHIM)
+  if (index < 0 || index >= shim::DEVICES)
+    throw Fault{"unavailable", "Device " + std::to_string(index) + " was asked for; the host shim has devices 0 and 1."};
+  name = "host shim, no GPU";
+  capability = shim::CAPABILITIES[index];
+#else
   doge_probe_result found;
   doge_probe(device, nullptr, &found);
   if (!found.available) throw Fault{"unavailable", found.why};
   name = found.name;
+  capability = found.capability;
+#endif
+  // The first real call makes the context, or says that the one of this process is dead.
+  cudaSetDevice(index);
+  cudaError_t status = cudaFree(nullptr);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw_out_of_memory(0, 0);
+  }
+  if (status != cudaSuccess) lose("The device cannot be opened", status);
+  const std::lock_guard<std::mutex> guard(shared().lock);
+  shared().open[index]++;
+}
+/** Whoever leaves a dead device last clears it, so that it may be opened again. */
+Context::~Context() {
+  const std::lock_guard<std::mutex> guard(shared().lock);
+  if (lost) shared().dead[index] = true;
+  if (--shared().open[index] > 0 || !shared().dead[index]) return;
+  cudaSetDevice(index);
+  cudaDeviceReset();
+  cudaGetLastError();
+  shared().dead[index] = false;
 }
 void Context::require() const {
   if (lost) {
     throw Fault{"device-lost",
-                "The device was lost: close the backend and open another, in another process where the driver asks for it."};
+                "The device was lost: close every backend on it and open another, in another process where the driver asks for it."};
   }
   cudaSetDevice(index);  // a call may come on any thread
 }
@@ -117,10 +90,8 @@ void Device::check(cudaError_t status, const char* what) {
     throw_out_of_memory(0, free);
   }
   context_.lost = true;
-  throw Fault{"device-lost", std::string(what) + " (" + cudaGetErrorName(status) + ": " + cudaGetErrorString(status) +
-                                 "): close the backend and open another, in another process where the driver asks for it."};
+  lose(what, status);
 }
-void Device::operation() { require(); }
 void* Device::allocate(size_t bytes) {
   require();
   context_.allocations++;
@@ -134,13 +105,13 @@ void* Device::allocate(size_t bytes) {
   }
   check(status, "Memory could not be taken");
   sizes_[pointer] = bytes;
-  context_.allocated += bytes;
+  context_.allocated += static_cast<int64_t>(bytes);
   return pointer;
 }
 void Device::release(void* pointer) noexcept {
   const auto found = sizes_.find(pointer);
   if (found == sizes_.end()) return;
-  context_.allocated -= found->second;
+  context_.allocated -= static_cast<int64_t>(found->second);
   sizes_.erase(found);
   cudaSetDevice(context_.index);
   cudaFree(pointer);
@@ -160,10 +131,12 @@ void Device::release_mapped(void* pointer) noexcept {
 }
 void Device::upload(void* to, const void* from, size_t bytes) {
   require();
+  context_.bytes_in += static_cast<int64_t>(bytes);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "Numbers could not be sent");
 }
 void Device::download(void* to, const void* from, size_t bytes) {
   require();
+  context_.bytes_out += static_cast<int64_t>(bytes);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "Numbers could not be read back");
   finish();
 }
@@ -184,9 +157,12 @@ bool Device::begin(Graph& graph) {
   require();
   if (graph.executable_ != nullptr) return false;
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "A graph could not be begun");
+  graph.launches_ = 0;
+  capturing_ = &graph;
   return true;
 }
 void Device::end(Graph& graph) {
+  capturing_ = nullptr;
   cudaGraph_t captured = nullptr;
   check(cudaStreamEndCapture(stream_, &captured), "A graph could not be captured");
   const cudaError_t status = cudaGraphInstantiate(&graph.executable_, captured, 0);
@@ -194,13 +170,16 @@ void Device::end(Graph& graph) {
   check(status, "A graph could not be made ready");
 }
 void Device::cancel(Graph&) noexcept {
+  capturing_ = nullptr;
   cudaGraph_t captured = nullptr;
   cudaStreamEndCapture(stream_, &captured);
   if (captured != nullptr) cudaGraphDestroy(captured);
   cudaGetLastError();
 }
-void Device::submit(Graph& graph) { check(cudaGraphLaunch(graph.executable_, stream_), "A graph could not be launched"); }
-
-#endif
+void Device::submit(Graph& graph) {
+  check(cudaGraphLaunch(graph.executable_, stream_), "A graph could not be launched");
+  context_.launches += graph.launches_;
+  context_.submissions++;
+}
 
 }  // namespace doge

@@ -2,7 +2,7 @@
 #include "doge.h"
 #include <cstdio>
 #include <new>
-#include "single.h"
+#include "rates.h"
 
 namespace {
 
@@ -135,11 +135,18 @@ void doge_model_close(doge_model* model) { delete reinterpret_cast<Model*>(model
 int64_t doge_model_room(const doge_model* model) { return reinterpret_cast<const Model*>(model)->room(); }
 void doge_model_abort(doge_model* model, int on) { model_of(model).control->abort = on; }
 
-void doge_device_counts(const doge_device* device, int64_t* launches, int64_t* bytes, int64_t* allocations) {
+int64_t doge_model_bytes(const doge_model* model) { return static_cast<int64_t>(reinterpret_cast<const Model*>(model)->weights.bytes()); }
+
+void doge_device_counts(const doge_device* device, doge_counts* counts) {
   const Context& its = *reinterpret_cast<const Context*>(device);
-  *launches = static_cast<int64_t>(its.launches);
-  *bytes = static_cast<int64_t>(its.allocated);
-  *allocations = static_cast<int64_t>(its.allocations);
+  *counts = {its.launches, its.submissions, its.bytes_in, its.bytes_out, its.allocations, its.allocated};
+}
+int doge_device_rates(doge_device* device, int64_t bytes, int32_t effort, double* read, double* multiply, double* multiply_tiles, doge_error* error) {
+  return guarded(error, [&] {
+    if (bytes < 0 || effort < 1) throw Fault{"invalid-argument", "Rates need bytes of 0 or more and an effort of 1 or more."};
+    device_of(device).require();
+    measure_rates(device_of(device), static_cast<size_t>(bytes), effort, read, multiply, multiply_tiles);
+  });
 }
 
 int doge_sequence_create(doge_model* model, doge_sequence** result, doge_error* error) {
@@ -201,16 +208,27 @@ int doge_kernel_attention(doge_device* device, float* out, const float* query, c
                           int32_t head_dim, doge_error* error) {
   return guarded(error, [&] {
     if (head_dim > WARP * HELD) throw Fault{"invalid-argument", "A head of " + std::to_string(head_dim) + " numbers is too large."};
-    single_attention(device_of(device), out, query, keys, values, bias, count, head_dim);
+    single_attention(device_of(device), out, query, keys, values, bias, count, head_dim, 1, Type::F32);
   });
+}
+int doge_kernel_attention_text(doge_device* device, float* out, const float* queries, const float* keys, const float* values, const float* bias,
+                               int32_t count, int32_t head_dim, doge_dtype dtype, doge_error* error) {
+  return guarded(error, [&] {
+    if (head_dim > WARP * HELD) throw Fault{"invalid-argument", "A head of " + std::to_string(head_dim) + " numbers is too large."};
+    single_attention(device_of(device), out, queries, keys, values, bias, count, head_dim, count, static_cast<Type>(dtype));
+  });
+}
+int doge_kernel_fragments(doge_device* device, float* d, uint32_t* registers, const float* a, const float* b, doge_error* error) {
+  return guarded(error, [&] { single_fragments(device_of(device), d, registers, a, b); });
 }
 int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int32_t vocabulary, int32_t position, const doge_row* row, doge_error* error) {
   return guarded(error, [&] { *id = single_draw(device_of(device), logits, vocabulary, position, *row); });
 }
 
 #if defined(DOGE_SHIM)
-void doge_shim_fail(doge_device* device, int allocation, int operation) {
-  device_of(device).fail_allocation = allocation;
-  device_of(device).fail_operation = operation;
+void doge_shim_fail(int allocation, int operation) {
+  shim::runtime().refuse = allocation;
+  shim::runtime().end = operation;
 }
+int doge_shim_made(void) { return shim::runtime().made; }
 #endif

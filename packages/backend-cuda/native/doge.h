@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define DOGE_ABI 1
+#define DOGE_ABI 2
 
 typedef struct doge_device doge_device;
 typedef struct doge_model doge_model;
@@ -100,12 +100,25 @@ DOGE_API int doge_model_write(doge_model* model, const char* name, const float* 
 DOGE_API int doge_model_ready(doge_model* model, doge_error* error);
 /** Closes its sequences too. No call may be running. */
 DOGE_API void doge_model_close(doge_model* model);
+/** What the weights take as held. */
+DOGE_API int64_t doge_model_bytes(const doge_model* model);
 /** Tokens that still fit. */
 DOGE_API int64_t doge_model_room(const doge_model* model);
 /** From any thread. 1: the call that is running, or else the next one, fails with "aborted" soon. 0: takes that back. */
 DOGE_API void doge_model_abort(doge_model* model, int on);
-/** Kernels launched and bytes of device memory held since the device was opened; for tests and traces. */
-DOGE_API void doge_device_counts(const doge_device* device, int64_t* launches, int64_t* bytes, int64_t* allocations);
+/** What driving a device took since it was opened, and the bytes of its memory that are held: for tests and reports. */
+typedef struct {
+  int64_t launches;    /* kernels that ran, those of graphs included */
+  int64_t submissions; /* launches and graphs that the host handed over */
+  int64_t bytes_in, bytes_out;
+  int64_t allocations;
+  int64_t bytes_held;
+} doge_counts;
+DOGE_API void doge_device_counts(const doge_device* device, doge_counts* counts);
+/** The most it reads and multiplies in a second, by loops that do nothing else: bytes per second over `bytes` of memory, f32
+ *  multiply-adds, and bf16 ones on tensor cores (0: none). `effort` scales the work: 64 on a GPU, 1 to see that it runs. */
+DOGE_API int doge_device_rates(doge_device* device, int64_t bytes, int32_t effort, double* read, double* multiply, double* multiply_tiles,
+                               doge_error* error);
 
 DOGE_API int doge_sequence_create(doge_model* model, doge_sequence** result, doge_error* error);
 DOGE_API int doge_sequence_fork(doge_sequence* sequence, doge_sequence** result, doge_error* error);
@@ -134,13 +147,22 @@ DOGE_API int doge_kernel_swiglu(doge_device* device, float* out, const float* ga
 /** One query head over keys and values (count, head_dim) with a bias (count). */
 DOGE_API int doge_kernel_attention(doge_device* device, float* out, const float* query, const float* keys, const float* values, const float* bias,
                                    int32_t count, int32_t head_dim, doge_error* error);
+/** The same for a text: each of `count` tokens over itself and those before it, as a model of `dtype` does it. out, queries
+ *  (count, head_dim). */
+DOGE_API int doge_kernel_attention_text(doge_device* device, float* out, const float* queries, const float* keys, const float* values, const float* bias,
+                                        int32_t count, int32_t head_dim, doge_dtype dtype, doge_error* error);
+/** d (16, 8) = a (16, 16) . b (8, 16) by one instruction of the tensor cores, and the registers of each of the 32 lanes: a[4], b[2],
+ *  and b[2] as loaded turned. */
+DOGE_API int doge_kernel_fragments(doge_device* device, float* d, uint32_t* registers, const float* a, const float* b, doge_error* error);
 /** The id drawn for `position` behind `tokens`, as `row` says; -1: nothing is allowed. */
 DOGE_API int doge_kernel_draw(doge_device* device, int32_t* id, const float* logits, int32_t vocabulary, int32_t position, const doge_row* row,
                               doge_error* error);
 
 #if defined(DOGE_SHIM)
-/** Tests: the n-th allocation from now on (0: the next) is refused; the n-th copy loses the device. -1: never. */
-DOGE_API void doge_shim_fail(doge_device* device, int allocation, int operation);
+/** Tests: the n-th memory from now on (0: the next) is refused; the n-th piece of work ends the device's context. -1: never. */
+DOGE_API void doge_shim_fail(int allocation, int operation);
+/** Blocks of memory, streams and graphs that the process has. */
+DOGE_API int doge_shim_made(void);
 #endif
 
 #ifdef __cplusplus

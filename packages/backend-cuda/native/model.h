@@ -2,10 +2,12 @@
 #pragma once
 #include <atomic>
 #include "buffers.h"
+#include "kernels/attention_tiles.cuh"
 #include "kernels/draw.cuh"
 #include "kernels/experts.cuh"
-#include "kernels/matmul.cuh"
+#include "kernels/matmul_tiles.cuh"
 #include "kernels/rmsnorm.cuh"
+#include "kernels/rope.cuh"
 #include "pages.h"
 #include "timeline.h"
 
@@ -71,13 +73,23 @@ class Sequence {
   }
 };
 
-/** The tokens of a group: where each stands and whose it is; arrays on the device. */
+/** Tokens of a group that are kept and attended to together: `count` from `first` on, some of the group's runs, and the tiles of
+ *  queries they make, or none. */
+struct Part {
+  int first, count;
+  int runs, run_count;
+  int tiles, tile_count;
+};
+
+/** The tokens of a group: where each stands and whose it is; arrays on the device, and parts on the host. */
 struct Group {
   const int* ids;
   const int* positions;
   const int* rows;
   const Run* runs;
-  int run_count;
+  const Run* tiles;
+  const Part* parts;
+  int part_count;
   int count;
   /** Tokens routed together, all of this group, or 0. */
   int span;
@@ -112,6 +124,11 @@ class Model {
       control = static_cast<Control*>(device.allocate_mapped(sizeof(Control)));
       control->abort = 0;
       pages = std::make_unique<Pages>(device, shape, heads, static_cast<int>(count), config.layers, layer_bytes);
+      // Slices are more than one only while all of them are no more than there are processors.
+      const size_t most = static_cast<size_t>(device.processors());
+      slices_ = static_cast<float*>(device.allocate(most * static_cast<size_t>(config.head_dim + 2) * 4));
+      come_ = static_cast<int*>(device.allocate(most * 4));
+      device.fill(come_, 0, most * 4);
       write_angles();
     } catch (...) {
       release();
@@ -137,6 +154,9 @@ class Model {
   bool ready = false;
   std::map<Sequence*, std::unique_ptr<Sequence>> sequences;
   int64_t room() const { return config.room - used; }
+  /** Whether tensor cores take the matrices, and the attention, of many tokens. */
+  bool by_tiles() const { return device.tensor_cores() && config.dtype != Type::F32; }
+  bool attends_by_tiles() const { return doge::attends_by_tiles(device, config.dtype, config.head_dim); }
 
   /** The graph of some decoding steps of that many rows; a new one where arrays have moved since. */
   Graph& graph(int rows, int steps) {
@@ -157,11 +177,13 @@ class Model {
     for (int number = 0; number < config.layers; number++) {
       const Layer& layer = weights.layers[static_cast<size_t>(number)];
       norm(buffers.normed, gate, layer.input_norm, group.count);
-      matmul(device, buffers.qkv, heads.qkv_stride, buffers.normed, stride, layer.qkv, group.count, wanted);
-      matmul(device, buffers.delta, heads.delta_stride, buffers.qkv + heads.value_at, heads.qkv_stride, layer.delta, group.count, wanted);
-      device.launch(rope_kernel, dim3(tokens.x, static_cast<unsigned>(config.heads + config.kv_heads + 1)), ROPE_THREADS, buffers.qkv.get(),
-                    buffers.delta.get(), layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, wanted, heads, config.epsilon);
-      attend(group, number, states, call_pages);
+      project(layer.qkv, number, group);
+      PageShape shape = pages->shape;
+      shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
+      const RopeWeights rope{layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, layer.delta, config.epsilon};
+      device.launch(rope_kernel, dim3(tokens.x, static_cast<unsigned>(config.heads + 2 * config.kv_heads + 1)), ROPE_THREADS, buffers.qkv.get(),
+                    buffers.delta.get(), rope, wanted, group.rows, states, call_pages, shape, heads);
+      attend(group, shape, states, call_pages);
       inside(number);
       matmul(device, buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
       norm(buffers.normed, layer.input_gate, layer.post_norm, group.count);
@@ -185,34 +207,46 @@ class Model {
                   config.hidden, padded(config.hidden), config.epsilon, nullptr);
   }
 
-  void attend(const Group& group, int number, const RowState* states, const int* call_pages) {
-    PageShape shape = pages->shape;
-    shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
-    const auto part = [&](int first, int count, const Run* runs, int run_count) {
-      const dim3 grid(static_cast<unsigned>(count), static_cast<unsigned>(config.kv_heads));
+  /** Queries, keys and values. Equal tokens get bit-equal values in layer 0, whatever the call's length (docs/contract.md, S4): the
+   *  tensor cores, which sum in an order of their own, leave them out there. */
+  void project(const Matrix& qkv, int number, const Group& group) {
+    const auto part = [&](int first, int count, auto how) {
+      how(device, buffers.qkv + first, heads.qkv_stride, buffers.normed, padded(config.hidden), outputs(qkv, first, count), group.count, group.positions);
+    };
+    if (number > 0 || !doge::by_tiles(device, qkv, group.count)) return part(0, qkv.outer, matmul);
+    part(0, heads.value_at, matmul);
+    part(heads.value_at, qkv.outer - heads.value_at, [](auto&&... all) { matmul_rows(all...); });
+  }
+
+  void attend(const Group& group, const PageShape& shape, const RowState* states, const int* call_pages) {
+    for (int index = 0; index < group.part_count; index++) {
+      const Part& part = group.parts[index];
+      const size_t first = static_cast<size_t>(part.first);
+      const dim3 grid(static_cast<unsigned>(part.count), static_cast<unsigned>(config.kv_heads));
       const int* const positions = group.positions + first;
       const int* const rows = group.rows + first;
-      const float* const qkv = buffers.qkv + static_cast<size_t>(first) * static_cast<size_t>(heads.qkv_stride);
-      const float* const bias = buffers.delta + static_cast<size_t>(first) * static_cast<size_t>(heads.delta_stride);
-      int* slots = nullptr;
+      const float* const qkv = buffers.qkv + first * static_cast<size_t>(heads.qkv_stride);
+      const int mixed_stride = padded(config.queries());
       if (shape.window > 0) {
-        slots = buffers.slots;
-        device.launch(keep_kernel, dim3(static_cast<unsigned>(run_count), grid.y), KEEP_THREADS, slots, bias, runs, positions, rows, states,
-                      call_pages, shape, heads);
+        device.launch(keep_kernel, dim3(static_cast<unsigned>(part.run_count), grid.y), KEEP_THREADS, buffers.slots.get(), buffers.delta.get(),
+                      group.runs + part.runs, group.positions, group.rows, states, call_pages, shape, heads);
+        device.launch(store_kernel, grid, STORE_THREADS, qkv, buffers.delta + first * static_cast<size_t>(heads.delta_stride),
+                      buffers.slots + first * static_cast<size_t>(config.kv_heads), positions, rows, states, call_pages, shape, heads);
       }
-      device.launch(store_kernel, grid, STORE_THREADS, qkv, bias, slots, positions, rows, states, call_pages, shape, heads);
-      device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads)), ATTENTION_THREADS,
-                    buffers.mixed + static_cast<size_t>(first) * static_cast<size_t>(padded(config.queries())), padded(config.queries()), qkv,
-                    positions, rows, states, call_pages, shape, heads);
-    };
-    // A span routed together may be longer than the journal: its runs are kept and attended to one after the other. Each run of
-    // such a group begins at token 0 of its part.
-    if (shape.window > 0 && group.span > JOURNAL) {
-      for (int run = 0; run < group.run_count; run++)
-        part(run * JOURNAL, std::min(JOURNAL, group.count - run * JOURNAL), group.runs + run, 1);
-    } else {
-      part(0, group.count, group.runs, group.run_count);
+      if (part.tile_count > 0)
+        attention_tiles(device, part.tile_count, buffers.mixed, mixed_stride, buffers.qkv, group.tiles + part.tiles, group.positions,
+                        group.rows, states, call_pages, shape, heads);
+      else
+        device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS,
+                      buffers.mixed + first * static_cast<size_t>(mixed_stride), mixed_stride, qkv, positions, rows, states, call_pages, shape, heads,
+                      Slices{slices_, come_});
     }
+  }
+
+  /** Slices of the attention of so many tokens: by what their slots could be, for a captured step is launched again. */
+  unsigned slices(int tokens) const {
+    const int slots = pages->shape.window > 0 ? pages->shape.window + JOURNAL : config.context;
+    return static_cast<unsigned>(slices_of(device.processors(), tokens, config.heads, slots));
   }
 
   void feed_forward(const Layer& layer, const Group& group) {
@@ -220,9 +254,13 @@ class Model {
     const int inner = padded(config.intermediate);
     const int* const wanted = group.positions;
     const unsigned tokens = static_cast<unsigned>(group.count);
-    matmul(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
-    device.launch(swiglu_kernel, dim3(static_cast<unsigned>((config.intermediate + SWIGLU_THREADS - 1) / SWIGLU_THREADS), tokens), SWIGLU_THREADS,
-                  buffers.gate_up.get(), 2 * inner, config.intermediate, inner);
+    if (!doge::by_tiles(device, layer.gate_up, group.count)) {
+      matmul_rows<true>(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted, config.intermediate);
+    } else {
+      matmul(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
+      device.launch(swiglu_kernel, dim3(static_cast<unsigned>((config.intermediate + SWIGLU_THREADS - 1) / SWIGLU_THREADS), tokens), SWIGLU_THREADS,
+                    buffers.gate_up.get(), 2 * inner, config.intermediate, inner);
+    }
     matmul(device, buffers.update, stride, buffers.gate_up, 2 * inner, layer.down, group.count, wanted);
     if (config.experts == 0) return;
     const ExpertShape shape{config.side, config.per_token, config.normalize ? 1 : 0, config.sorted ? 1 : 0, padded(2 * config.side), config.hidden, stride};
@@ -254,6 +292,8 @@ class Model {
     device.release(memory_);
     device.release(cosine_);
     device.release(sine_);
+    device.release(slices_);
+    device.release(come_);
     device.release_mapped(control);
   }
 
@@ -263,6 +303,8 @@ class Model {
   char* memory_ = nullptr;
   float* cosine_ = nullptr;
   float* sine_ = nullptr;
+  float* slices_ = nullptr;
+  int* come_ = nullptr;
 };
 
 }  // namespace doge

@@ -1,4 +1,4 @@
-// The device, as the rest of the core sees it: memory, copies, launches, graphs. CUDA's runtime, or under DOGE_SHIM the host.
+// The device, as the rest of the core sees it: memory, copies, launches, graphs; by CUDA's runtime, or under DOGE_SHIM its double.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -11,6 +11,7 @@
 #include <vector>
 #if defined(DOGE_SHIM)
 #include "shim.h"
+#include "shim_runtime.h"
 #else
 #include <cuda_runtime.h>
 #endif
@@ -34,8 +35,7 @@ struct Fault {
   throw Fault{"out-of-memory", text};
 }
 
-/** Launches that are submitted again and again as one: a CUDA graph. The shim keeps the launches with their arguments and runs
- *  them again, so that an argument which should not have been captured shows there too. */
+/** Launches that are submitted again and again as one: a CUDA graph. */
 class Graph {
  public:
   Graph() = default;
@@ -45,31 +45,26 @@ class Graph {
 
  private:
   friend class Device;
-#if defined(DOGE_SHIM)
-  std::vector<std::function<void()>> launches_;
-#else
   cudaGraphExec_t executable_ = nullptr;
-#endif
+  int launches_ = 0;
 };
 
 /** What the models of one opened device share: whether it is lost, once and for all of them, and counts. */
 struct Context {
-  /** Throws "unavailable" when there is no such device. */
+  /** Throws "unavailable" when there is no such device, "device-lost" when this process has lost it and not closed it everywhere. */
   explicit Context(int index);
+  ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
   const int index;
   std::string name;
+  /** Of the device: compute capability (90 for 9.0) and multiprocessors. */
+  int capability = 0, processors = 1;
   std::atomic<bool> lost{false};
-  std::atomic<size_t> allocated{0}, allocations{0}, launches{0};
+  std::atomic<int64_t> allocated{0}, allocations{0}, launches{0}, submissions{0}, bytes_in{0}, bytes_out{0};
   /** Throws "device-lost" once the device is gone. Every call begins with it. */
   void require() const;
-#if defined(DOGE_SHIM)
-  /** Fault injection, for tests: the n-th allocation from now on fails; the n-th copy loses the device. */
-  int fail_allocation = -1;
-  int fail_operation = -1;
-#endif
 };
 
 /** A model's own stream of work on a device. Used by one thread at a time; those of several models by several. */
@@ -81,6 +76,9 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   void require() const { context_.require(); }
+  /** Whether it has bf16 tensor cores and asynchronous copies. */
+  bool tensor_cores() const { return context_.capability >= 80; }
+  int processors() const { return context_.processors; }
   void* allocate(size_t bytes);
   void release(void* pointer) noexcept;
   /** Memory that host and device both see. */
@@ -95,17 +93,18 @@ class Device {
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    context_.launches++;
+    if (capturing_ != nullptr) {
+      capturing_->launches_++;
+    } else {
+      context_.launches++;
+      context_.submissions++;
+    }
 #if defined(DOGE_SHIM)
-    const auto work = [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); };
-    if (capturing_ == nullptr)
-      work();
-    else
-      capturing_->launches_.push_back(work);
+    shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); });
 #else
     kernel<<<grid, static_cast<unsigned>(threads), 0, stream_>>>(static_cast<Parameters>(arguments)...);
-    check(cudaGetLastError(), "A kernel could not be launched");
 #endif
+    check(cudaGetLastError(), "A kernel could not be launched");
   }
   /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. */
   template <class Body>
@@ -123,7 +122,6 @@ class Device {
   }
 
  private:
-  void operation();
   /** Whether the graph is new, and now being captured. */
   bool begin(Graph& graph);
   void end(Graph& graph);
@@ -131,12 +129,9 @@ class Device {
   void submit(Graph& graph);
   Context& context_;
   std::map<void*, size_t> sizes_;
-#if defined(DOGE_SHIM)
   Graph* capturing_ = nullptr;
-#else
   void check(cudaError_t status, const char* what);
   cudaStream_t stream_ = nullptr;
-#endif
 };
 
 }  // namespace doge

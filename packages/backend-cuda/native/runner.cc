@@ -1,7 +1,9 @@
 // The C test runner: checks and times the core through doge.h alone, with random weights of the published shapes made on the spot.
 //
 //   doge_runner check                    properties that need no golden: one line each
-//   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement
+//   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement, and
+//                                        one for how near the logits are to those of f32. SIZE tiny: the same in a moment, anywhere
+//   doge_runner rates [BYTES]            the most that the device reads, over so many bytes, and multiplies: one JSON line
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -205,15 +207,58 @@ uint32_t hash_of(const std::vector<int32_t>& found) {
   return hash;
 }
 
+/** What is timed: a model's shape, and how much of it. */
+struct Size {
+  const char* name;
+  int vocabulary;
+  double hidden, inner, layers, heads, dim;
+  int prompt, before, draws, rows, row_draws;
+};
+const Size SIZES[] = {{"20M", 32768, 256, 512, 8, 2, 128, 2048, 128, 256, 256, 32},
+                      {"60M", 32768, 512, 1024, 16, 4, 128, 2048, 128, 256, 256, 32},
+                      {"160M", 32768, 768, 1536, 24, 6, 128, 2048, 128, 256, 256, 32},
+                      {"320M", 32768, 1024, 2048, 32, 8, 128, 2048, 128, 256, 256, 32},
+                      {"tiny", 512, 64, 96, 2, 2, 32, 80, 8, 16, 18, 3}};
+
+/** Mean KL divergence of the logits behind several texts from those of f32, and the share of texts with the same likeliest token. */
+std::pair<double, double> nearness(doge_device* device, doge_config config, doge_model* model, const Size& size) {
+  config.dtype = DOGE_F32;
+  doge_model* const exact = loaded(device, config, 11);
+  constexpr int TEXTS = 32;
+  double divergence = 0;
+  int agreed = 0;
+  for (int text = 0; text < TEXTS; text++) {
+    std::vector<float> both[2];
+    size_t best[2];
+    double normalizer[2];
+    for (int which = 0; which < 2; which++) {
+      doge_model* const its = which == 0 ? exact : model;
+      doge_sequence* const sequence = fresh(its);
+      both[which] = logits(its, sequence, ids(size.before / 2 + text, size.vocabulary, text), size.vocabulary);
+      doge_sequence_close(sequence);
+      const auto top = std::max_element(both[which].begin(), both[which].end());
+      best[which] = static_cast<size_t>(top - both[which].begin());
+      double sum = 0;
+      for (const float each : both[which]) sum += std::exp(static_cast<double>(each) - static_cast<double>(*top));
+      normalizer[which] = static_cast<double>(*top) + std::log(sum);
+    }
+    agreed += best[0] == best[1] ? 1 : 0;
+    for (size_t id = 0; id < both[0].size(); id++) {
+      const double log_p = static_cast<double>(both[0][id]) - normalizer[0];
+      divergence += std::exp(log_p) * (log_p - (static_cast<double>(both[1][id]) - normalizer[1]));
+    }
+  }
+  doge_model_close(exact);
+  return {divergence / TEXTS, static_cast<double>(agreed) / TEXTS};
+}
+
 int timing(doge_device* device, const std::string& size, const std::string& dtype, int times) {
-  const struct {
-    const char* name;
-    double hidden, inner, layers, heads;
-  } shapes[] = {{"20M", 256, 512, 8, 2}, {"60M", 512, 1024, 16, 4}, {"160M", 768, 1536, 24, 6}, {"320M", 1024, 2048, 32, 8}};
-  for (const auto& shape : shapes) {
+  for (const Size& shape : SIZES) {
     if (size != shape.name) continue;
-    const int vocabulary = 32768;
-    doge_config config = config_of(vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, 128, 2304, 256 * 320);
+    const int vocabulary = shape.vocabulary;
+    const double context = std::max(shape.prompt, shape.before + shape.draws) + 256;
+    doge_config config = config_of(vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, shape.dim, context,
+                                   std::max<double>(context, shape.rows * (shape.before + shape.row_draws + 32)));
     config.dtype = dtype == "q8" ? DOGE_Q8 : dtype == "bf16" ? DOGE_BF16 : DOGE_F32;
     doge_model* const model = loaded(device, config, 11);
     const auto median = [times](const auto& once) {
@@ -232,19 +277,19 @@ int timing(doge_device* device, const std::string& size, const std::string& dtyp
                   size.c_str(), dtype.c_str(), what, time.first, time.second, 1000 * tokens / time.first, times, hash);
       std::fflush(stdout);
     };
-    const std::vector<int32_t> prompt = ids(128, vocabulary);
+    const std::vector<int32_t> prompt = ids(shape.before, vocabulary);
     std::vector<int32_t> found;
     doge_sequence* const one = fresh(model);
     logits(model, one, prompt, vocabulary);
-    const int draws = 256;
     const auto decode = median([&] {
-      require(doge_sequence_rewind(one, 128, &error), "doge_sequence_rewind");
-      found = drawn(model, one, {}, draws, 0);
+      require(doge_sequence_rewind(one, shape.before, &error), "doge_sequence_rewind");
+      found = drawn(model, one, {}, shape.draws, 0);
     });
-    tell("decode, 1 row, context 128 to 384", draws, decode, hash_of(found));
+    const auto range = [&](int draws) { return ", context " + std::to_string(shape.before) + " to " + std::to_string(shape.before + draws); };
+    tell(("decode, 1 row" + range(shape.draws)).c_str(), shape.draws, decode, hash_of(found));
     doge_sequence_close(one);
 
-    const std::vector<int32_t> text = ids(2048, vocabulary);
+    const std::vector<int32_t> text = ids(shape.prompt, vocabulary);
     std::vector<float> last;
     const auto prefill = median([&] {
       doge_sequence* const sequence = fresh(model);
@@ -252,14 +297,14 @@ int timing(doge_device* device, const std::string& size, const std::string& dtyp
       doge_sequence_close(sequence);
     });
     const int best = static_cast<int>(std::max_element(last.begin(), last.end()) - last.begin());
-    tell("prefill, 1 prompt of 2048", 2048, prefill, static_cast<uint32_t>(best));
+    tell(("prefill, 1 prompt of " + std::to_string(shape.prompt)).c_str(), shape.prompt, prefill, static_cast<uint32_t>(best));
 
-    const int rows = 256;
+    const int rows = shape.rows;
     std::vector<doge_sequence*> sequences;
     std::vector<doge_row> all;
-    std::vector<std::vector<int32_t>> lists(rows, std::vector<int32_t>(32)), prompts;
+    std::vector<std::vector<int32_t>> lists(static_cast<size_t>(rows), std::vector<int32_t>(static_cast<size_t>(shape.row_draws))), prompts;
     std::vector<doge_drawn> out;
-    for (int row = 0; row < rows; row++) prompts.push_back(ids(128, vocabulary, row));
+    for (int row = 0; row < rows; row++) prompts.push_back(ids(shape.before, vocabulary, row));
     for (int row = 0; row < rows; row++) {
       sequences.push_back(fresh(model));
       all.push_back(row_of(sequences.back(), prompts[static_cast<size_t>(row)], 0));
@@ -268,18 +313,32 @@ int timing(doge_device* device, const std::string& size, const std::string& dtyp
     require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
     for (doge_row& row : all) {
       row.token_count = 0;
-      row.count = 32;
+      row.count = shape.row_draws;
     }
     const auto batch = median([&] {
-      for (doge_sequence* sequence : sequences) require(doge_sequence_rewind(sequence, 128, &error), "doge_sequence_rewind");
+      for (doge_sequence* sequence : sequences) require(doge_sequence_rewind(sequence, shape.before, &error), "doge_sequence_rewind");
       require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
     });
-    tell("decode, 256 rows, context 128 to 160", 32.0 * rows, batch, hash_of(lists[0]));
+    tell(("decode, " + std::to_string(rows) + " rows" + range(shape.row_draws)).c_str(), static_cast<double>(shape.row_draws) * rows, batch,
+         hash_of(lists[0]));
+    for (doge_sequence* sequence : sequences) doge_sequence_close(sequence);
+    const auto [divergence, agreement] = nearness(device, config, model, shape);
+    std::printf("{\"size\":\"%s\",\"dtype\":\"%s\",\"what\":\"nearness to f32\",\"kl\":%.3g,\"agreement\":%.4f}\n", size.c_str(), dtype.c_str(), divergence,
+                agreement);
     doge_model_close(model);
     return 0;
   }
-  std::fprintf(stderr, "There is no size %s: use 20M, 60M, 160M or 320M.\n", size.c_str());
+  std::fprintf(stderr, "There is no size %s: use 20M, 60M, 160M, 320M or tiny.\n", size.c_str());
   return 1;
+}
+
+int rates(doge_device* device, int64_t bytes) {
+  double read, multiply, tiles;
+  // Little memory is a look whether it runs.
+  require(doge_device_rates(device, bytes, bytes < (1 << 20) ? 1 : 64, &read, &multiply, &tiles, &error), "doge_device_rates");
+  std::printf("{\"bytes\":%lld,\"bytesPerSecond\":%.4g,\"macsPerSecond\":%.4g,\"tensorMacsPerSecond\":%.4g}\n", static_cast<long long>(bytes), read, multiply,
+              tiles);
+  return 0;
 }
 
 }  // namespace
@@ -289,8 +348,14 @@ int main(int count, char** arguments) {
   doge_device* device = nullptr;
   require(doge_open(0, &device, &error), "doge_open");
   int status = 1;
-  if (command == "check") status = checks(device);
-  if (command == "time" && count > 3) status = timing(device, arguments[2], arguments[3], count > 4 ? std::atoi(arguments[4]) : 5);
+  if (command == "check")
+    status = checks(device);
+  else if (command == "time" && count > 3)
+    status = timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
+  else if (command == "rates")
+    status = rates(device, count > 2 ? std::max(0ll, std::atoll(arguments[2])) : 512ll << 20);
+  else
+    std::fprintf(stderr, "Use: doge_runner check, doge_runner time SIZE DTYPE [N], or doge_runner rates [BYTES].\n");
   doge_close(device);
   return status;
 }

@@ -68,6 +68,12 @@ struct Index {
   unsigned x, y, z;
 };
 
+struct Copy {
+  void* to;
+  const void* from;  // null: zeros
+  int group;
+};
+
 /** The block that this OS thread is running. */
 struct Block {
   void (*entry)(void*) = nullptr;
@@ -84,6 +90,8 @@ struct Block {
   unsigned turn[MOST_THREADS];
   /** What the lanes of a warp hand to each other, in two buffers used in turn. */
   alignas(16) unsigned char mail[MOST_THREADS / WARP][2][WARP][128];
+  std::vector<Copy> copies[MOST_THREADS];
+  int committed[MOST_THREADS] = {};
   void* home = nullptr;
   char* stacks = nullptr;
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -140,6 +148,7 @@ inline void body() {
   Block& b = block();
   b.entry(b.context);
   const int self = b.current;
+  if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
   b.done[self] = true;
   if (--b.running > 0) {
     if (b.barrier_waiting > 0) broken("a thread returned while others wait at __syncthreads.");
@@ -235,6 +244,46 @@ inline auto exchange(T value, Pick pick) {
   return pick(buffer, self % WARP);
 }
 
+/** Every lane gives a value; `work` runs once over the 32 and changes them, and each lane takes its own back. */
+template <class T, class Work>
+inline T together(T value, Work work) {
+  static_assert(sizeof(T) <= 128, "a mail slot has 128 bytes");
+  Block& b = block();
+  const int self = b.current;
+  unsigned char(&buffer)[WARP][128] = b.mail[self / WARP][b.turn[self]++ & 1];
+  std::memcpy(buffer[self % WARP], &value, sizeof(T));
+  warp_barrier(b, [&] {
+    T all[WARP];
+    for (int lane = 0; lane < WARP; lane++) std::memcpy(&all[lane], buffer[lane], sizeof(T));
+    work(all);
+    for (int lane = 0; lane < WARP; lane++) std::memcpy(buffer[lane], &all[lane], sizeof(T));
+  });
+  std::memcpy(&value, buffer[self % WARP], sizeof(T));
+  return value;
+}
+
+/** A copy of 16 bytes that is under way: made when it is waited for, as late as a device may. Until then NaN stands there. */
+inline void copy_async(void* to, const void* from, bool valid) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
+    broken("cp.async: an address is not a multiple of 16 bytes.");
+  Block& b = block();
+  std::memset(to, 0xff, 16);
+  b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current]});
+}
+inline void copy_commit() { block().committed[block().current]++; }
+inline void copy_wait(int pending) {
+  Block& b = block();
+  std::vector<Copy>& copies = b.copies[b.current];
+  size_t done = 0;
+  for (; done < copies.size() && copies[done].group < b.committed[b.current] - pending; done++) {
+    if (copies[done].from == nullptr)
+      std::memset(copies[done].to, 0, 16);
+    else
+      std::memcpy(copies[done].to, copies[done].from, 16);
+  }
+  copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
 /** Every lane gives a value; all get the one that `reduce` makes of the 32, computed once. */
 template <class T, class Reduce>
 inline T reduced(T value, Reduce reduce) {
@@ -278,6 +327,7 @@ inline void __syncthreads() {
   }
 }
 
+inline void __threadfence() {}
 inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
 
 template <class T>

@@ -87,8 +87,13 @@ inline void single_rope(Context& context, float* x, int heads, int head_dim, int
   const int width = heads * head_dim;
   const Heads shape{heads, 0, 0, head_dim, padded(width), padded(width), padded(width), 0};
   float* const rows = bench.put(x, 1, width, padded(width));
-  bench.device.launch(rope_kernel, dim3(1, static_cast<unsigned>(heads)), ROPE_THREADS, rows, nullptr, nullptr, nullptr, nullptr, bench.array(cosine),
-                      bench.array(sine), bench.array(std::vector<int>{0}), shape, 0.0f);
+  PageShape nowhere{};
+  nowhere.window = 1;  // nothing is stored
+  RopeWeights weights{};
+  weights.cosine = bench.array(cosine);
+  weights.sine = bench.array(sine);
+  bench.device.launch(rope_kernel, dim3(1, static_cast<unsigned>(heads)), ROPE_THREADS, rows, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
+                      nullptr, nullptr, nowhere, shape);
   bench.get(x, rows, 1, width, width);
 }
 
@@ -104,20 +109,28 @@ inline void single_swiglu(Context& context, float* out, const float* gate, const
   bench.get(out, rows, 1, width, width);
 }
 
-inline void single_attention(Context& context, float* out, const float* query, const float* keys, const float* values, const float* bias, int count,
-                             int head_dim) {
+/** One head over the tokens of a text: each of the last `queried` of `count` tokens attends to itself and all before it. `dtype`
+ *  decides how, as in a model. queries, out (queried, head_dim). */
+inline void single_attention(Context& context, float* out, const float* queries, const float* keys, const float* values, const float* bias, int count,
+                             int head_dim, int queried, Type dtype) {
   Bench bench(context);
   const int part = padded(head_dim);
   const Heads shape{1, 1, 1, head_dim, part, 2 * part, 3 * part, PADDING};
   const size_t dim = static_cast<size_t>(head_dim);
-  std::vector<float> qkv(static_cast<size_t>(count) * static_cast<size_t>(shape.qkv_stride), 0.0f);
-  std::vector<int> positions, pages;
-  for (int token = 0; token < count; token++) {
-    float* const row = &qkv[static_cast<size_t>(token) * static_cast<size_t>(shape.qkv_stride)];
-    std::copy(query, query + head_dim, row);
-    std::copy(keys + static_cast<size_t>(token) * dim, keys + static_cast<size_t>(token + 1) * dim, row + shape.key_at);
-    std::copy(values + static_cast<size_t>(token) * dim, values + static_cast<size_t>(token + 1) * dim, row + shape.value_at);
-    positions.push_back(token);
+  const size_t stride = static_cast<size_t>(shape.qkv_stride);
+  const size_t first = static_cast<size_t>(count - queried);
+  std::vector<float> qkv(static_cast<size_t>(count) * stride, 0.0f);
+  std::vector<int> positions, pages, tiles;
+  for (size_t token = 0; token < static_cast<size_t>(count); token++) {
+    float* const row = &qkv[token * stride];
+    if (token >= first) std::copy(queries + (token - first) * dim, queries + (token - first + 1) * dim, row);
+    std::copy(keys + token * dim, keys + (token + 1) * dim, row + shape.key_at);
+    std::copy(values + token * dim, values + (token + 1) * dim, row + shape.value_at);
+    positions.push_back(static_cast<int>(token));
+  }
+  for (int done = 0; done < queried; done += QUERIES) {
+    tiles.push_back(done);
+    tiles.push_back(std::min(QUERIES, queried - done));
   }
   // Pages in reverse: a kernel that takes slots for addresses shows.
   for (int page = pages_for(count) - 1; page >= 0; page--) pages.push_back(page);
@@ -133,10 +146,67 @@ inline void single_attention(Context& context, float* out, const float* query, c
   const RowState* const states = bench.array(std::vector<RowState>(1));
   const int* const list = bench.array(pages);
   bench.device.launch(store_kernel, dim3(static_cast<unsigned>(count), 1), STORE_THREADS, rows, biases, nullptr, at, row_of, states, list, page, shape);
-  float* const to = bench.put(nullptr, 1, head_dim, part);
-  bench.device.launch(attention_kernel, dim3(1, 1), ATTENTION_THREADS, to, part, rows + static_cast<size_t>(count - 1) * static_cast<size_t>(shape.qkv_stride),
-                      at + count - 1, row_of, states, list, page, shape);
-  bench.get(out, to, 1, head_dim, part);
+  float* const to = bench.put(nullptr, queried, head_dim, part);
+  if (attends_by_tiles(bench.device, dtype, head_dim)) {
+    attention_tiles(bench.device, static_cast<int>(tiles.size() / 2), to, part, rows + first * stride, reinterpret_cast<const Run*>(bench.array(tiles)),
+                    at + first, row_of, states, list, page, shape);
+  } else {
+    const int slices = slices_of(bench.device.processors(), queried, 1, count);
+    const Slices meeting{bench.put(nullptr, queried * slices, head_dim + 2, head_dim + 2), bench.array(std::vector<int>(static_cast<size_t>(queried), 0))};
+    bench.device.launch(attention_kernel, dim3(static_cast<unsigned>(queried), 1, static_cast<unsigned>(slices)), ATTENTION_THREADS, to, part,
+                        rows + first * stride, at + first, row_of, states, list, page, shape, meeting);
+  }
+  bench.get(out, to, queried, head_dim, part);
+}
+
+/** What the instructions of tensor.cuh do, laid bare: a (16, 16) and b (8, 16) come to shared memory by asynchronous copies; what a
+ *  lane then holds of each (registers: 32 lanes of a[4], b[2], and b[2] again from b turned), and d (16, 8) = a . b. */
+__global__ void fragments_kernel(float* d, unsigned* registers, const float* a, const float* b) {
+#if DOGE_TENSOR
+  struct alignas(16) Operands {
+    unsigned short a[16 * 16], b[8 * 16], turned[16 * 8];
+    unsigned zeros[128];
+  };
+  __shared__ Operands of;
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int index = lane; index < 128; index += WARP) reinterpret_cast<unsigned*>(of.a)[index] = bf16_pair(a[2 * index], a[2 * index + 1]);
+  for (int index = lane; index < 64; index += WARP) registers[index] = bf16_pair(b[2 * index], b[2 * index + 1]);
+  for (int index = lane; index < 64; index += WARP) {
+    const int inner = index / 4, column = index % 4 * 2;
+    reinterpret_cast<unsigned*>(of.turned)[index] = bf16_pair(b[column * 16 + inner], b[(column + 1) * 16 + inner]);
+  }
+  __syncthreads();
+  if (lane < 16) copy_async(&of.b[lane * 8], registers + lane * 4, true);
+  copy_async(&of.zeros[lane * 4], a, false);
+  copy_commit();
+  copy_wait<0>();
+  __syncthreads();
+  unsigned left[4], right[4], turned[4];
+  load_matrices<false>(left, &of.a[lane % 16 * 16 + lane / 16 * 8]);
+  load_matrices<false>(right, &of.b[lane % 8 * 16 + lane / 8 % 2 * 8]);
+  load_matrices<true>(turned, &of.turned[lane % 16 * 8]);
+  float sum[4] = {};
+  const unsigned column[2] = {right[0], right[1]};
+  mma(sum, left, column);
+  __syncthreads();
+  for (int part = 0; part < 4; part++) {
+    registers[lane * 8 + part] = left[part] | of.zeros[lane * 4 + part];
+    d[(lane / 4 + part / 2 * 8) * 8 + lane % 4 * 2 + part % 2] = sum[part];
+  }
+  for (int part = 0; part < 2; part++) {
+    registers[lane * 8 + 4 + part] = right[part];
+    registers[lane * 8 + 6 + part] = turned[part];
+  }
+#endif
+}
+inline void single_fragments(Context& context, float* d, uint32_t* registers, const float* a, const float* b) {
+  Bench bench(context);
+  if (!bench.device.tensor_cores()) throw Fault{"unsupported", "This device has no bf16 tensor cores."};
+  unsigned* const held = bench.array(std::vector<unsigned>(WARP * 8, 0));
+  float* const to = bench.put(nullptr, 16, 8, 8);
+  bench.device.launch(fragments_kernel, dim3(1), WARP, to, held, bench.put(a, 16, 16, 16), bench.put(b, 8, 16, 16));
+  bench.device.download(registers, held, WARP * 8 * sizeof(unsigned));
+  bench.get(d, to, 16, 8, 8);
 }
 
 inline int single_draw(Context& context, const float* logits, int vocabulary, int position, const doge_row& row) {

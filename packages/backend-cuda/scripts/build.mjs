@@ -7,6 +7,7 @@
 //       --bring                             where nvcc is missing, get it by pip into the checkout's ignored .cache folder
 //   node scripts/build.mjs shim             build/doge_shim.node and the shim's library, with a C++ compiler: for tests
 //   node scripts/build.mjs release          the same for every architecture, copied into the platform's package
+//   node scripts/build.mjs resources        registers and shared memory of every kernel of the last build, as a table
 //   node scripts/build.mjs runner           build/doge_runner, the C test runner, over nvcc's library; with --shim over the shim's
 //
 // Nothing is compiled again when nothing has changed. Published with the package: npx doge-cuda build.
@@ -20,12 +21,14 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { faultsOf, readResources, tableOf } from "./resources.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const native = join(root, "native");
@@ -44,19 +47,21 @@ const WHEELS = [
   "nvidia-cuda-runtime==13.0.96",
   "nvidia-cuda-cccl==13.0.85",
 ];
+/** What ptxas said of the kernels of the last build. */
+const resources = join(build, "resources.json");
 /** Bytes that the published binary may have. */
 const LIMIT = 5_000_000;
 
 class Failure extends Error {}
 
-function run(program, args, quiet = false) {
-  const result = spawnSync(program, args, { stdio: quiet ? "pipe" : ["ignore", 2, 2], encoding: "utf8" });
+/** Runs a program; its messages are shown, or returned when asked for. */
+function run(program, args, keep = false) {
+  const stdio = keep ? ["ignore", 2, "pipe"] : ["ignore", 2, 2];
+  const result = spawnSync(program, args, { stdio, encoding: "utf8", maxBuffer: 1 << 28 });
   if (result.error) throw new Failure(`${program} could not be started: ${result.error.message}.`);
-  if (result.status !== 0)
-    throw new Failure(
-      `${program} failed (${result.status}).${quiet ? `\n${result.stderr}` : " See its messages above."}`,
-    );
-  return result.stdout;
+  if (result.status !== 0 && keep) process.stderr.write(result.stderr);
+  if (result.status !== 0) throw new Failure(`${program} failed (${result.status}). See its messages above.`);
+  return result.stderr ?? "";
 }
 
 function inPath(names) {
@@ -111,21 +116,32 @@ function fingerprint(command) {
   return hash.digest("hex");
 }
 
-/** Run `command(output)`s unless `output` was made by the same from the same sources. */
-function make(output, commands) {
+/** Run `command(output)`s unless `output` was made by the same from the same sources. `judge` gets their messages, and may refuse. */
+function make(output, commands, judge) {
   const stamp = `${output}.stamp`;
   const wanted = fingerprint(commands(output));
   if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return output;
   mkdirSync(build, { recursive: true });
   // Two test files may build at once: each makes its own file and puts it in place whole.
   const own = `${output}.${process.pid}`;
-  for (const [program, ...args] of commands(own)) run(program, args);
+  try {
+    for (const [program, ...args] of commands(own)) {
+      const messages = run(program, args, judge !== undefined);
+      judge?.(messages);
+    }
+  } catch (error) {
+    rmSync(own, { force: true });
+    throw error;
+  }
   renameSync(own, output);
   writeFileSync(stamp, wanted);
   return output;
 }
 
 const SOURCES = ["doge.cu", "device.cu", "probe.cu"];
+/** The binding for Node over them. */
+const ADDON = ["addon.cc", "addon_run.cc", "addon_kernels.cc"];
+const addonOf = (kind) => (kind === "node" ? [`-I${headers()}`, ...ADDON.map((name) => join(native, name))] : []);
 
 /** The binding over the host shim. @throws Failure without a C++ compiler. */
 export function buildShim(kind = "node") {
@@ -134,10 +150,9 @@ export function buildShim(kind = "node") {
   const flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"];
   const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"];
   const sources = ["-x", "c++", ...SOURCES.map((name) => join(native, name))];
-  const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
   const mac = process.platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-ldl", "-lpthread"];
   return make(join(build, kind === "node" ? "doge_shim.node" : "libdoge_shim.so"), (output) => [
-    [cxx, "-shared", "-DDOGE_SHIM", ...flags, ...warnings, ...sources, ...addon, ...mac, "-o", output],
+    [cxx, "-shared", "-DDOGE_SHIM", ...flags, ...warnings, ...sources, ...addonOf(kind), ...mac, "-o", output],
   ]);
 }
 
@@ -155,21 +170,38 @@ function buildCuda({ arch, kind }) {
   const libraries = ["lib", "lib64", join("targets", "x86_64-linux", "lib")]
     .map((name) => join(home, name))
     .filter(existsSync);
-  const addon = kind === "node" ? [`-I${headers()}`, join(native, "addon.cc")] : [];
-  return make(join(build, kind === "node" ? "doge_cuda.node" : "libdoge_cuda.so"), (output) => [
+  const command = (output) => [
     [
       found,
-      ...["-O3", "-std=c++17", "--threads", "2", "-shared", "-cudart", "static", "--compress-mode=size"],
+      ...[
+        "-O3",
+        "-std=c++17",
+        "--threads",
+        "2",
+        "-shared",
+        "-cudart",
+        "static",
+        "--compress-mode=size",
+        "-Xptxas",
+        "-v",
+      ],
       ...["-Xcompiler", "-fPIC,-fvisibility=hidden,-fno-strict-aliasing"],
       ...generate,
       `-DDOGE_CODE="${code.join(",")}"`,
       `-DDOGE_PTX="${ptx.join(",")}"`,
       ...SOURCES.map((name) => join(native, name)),
-      ...addon,
+      ...addonOf(kind),
       ...libraries.map((folder) => `-L${folder}`),
       ...["-Xlinker", "--exclude-libs,ALL,--gc-sections,-s,-z,noexecstack", "-ldl", "-lpthread", "-lrt", "-o", output],
     ],
-  ]);
+  ];
+  return make(join(build, kind === "node" ? "doge_cuda.node" : "libdoge_cuda.so"), command, (messages) => {
+    const { rows, others } = readResources(messages);
+    for (const line of others) process.stderr.write(`${line}\n`);
+    const faults = faultsOf(rows);
+    if (faults.length > 0) throw new Failure(`these kernels are not to be shipped: ${faults.join("; ")}.`);
+    writeFileSync(resources, JSON.stringify(rows));
+  });
 }
 
 /** The C test runner, beside the library it runs on. */
@@ -213,8 +245,14 @@ function main(args) {
   if (command === "runner") return buildRunner({ shim: args.includes("--shim"), arch });
   if (command === "library")
     return args.includes("--shim") ? buildShim("library") : buildCuda({ arch, kind: "library" });
+  if (command === "resources") {
+    if (!existsSync(resources)) throw new Failure("There is no build to tell of: run the command build first.");
+    return tableOf(JSON.parse(readFileSync(resources, "utf8")));
+  }
   if (command !== "build" && command !== "release")
-    throw new Failure(`Unknown command ${JSON.stringify(command)}: use build, release, shim, library or runner.`);
+    throw new Failure(
+      `Unknown command ${JSON.stringify(command)}: use build, release, resources, shim, library or runner.`,
+    );
   if (nvcc() === undefined && possible) {
     process.stderr.write(
       "doge-cuda: no nvcc here, so the CUDA backend is not compiled (it is unavailable and says so).\n",

@@ -4,6 +4,7 @@
 # no network and no Node (a packed one is used when it is there).
 #
 #   packages/backend-cuda/scripts/gpu-run.sh [SIZES]      default: 20M 60M 160M 320M; results in $OUT, else build/gpu
+#                                                         $RATE_BYTES: memory over which the ceiling of reading is measured
 set -uo pipefail
 package=$(cd "$(dirname "$0")/.." && pwd)
 root=$(cd "$package/../.." && pwd)
@@ -43,6 +44,7 @@ if [ ! -e build/libdoge_cuda.so ]; then
     native/doge.cu native/device.cu native/probe.cu -ldl -lpthread -lrt -o build/libdoge_cuda.so
 fi
 if [ ! -e build/doge_runner ]; then
+  # shellcheck disable=SC2016  # $ORIGIN is for the loader, not for the shell
   step "build of the runner" g++ -std=c++17 -O2 native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
 fi
 
@@ -69,6 +71,8 @@ else
   echo "skipped: no Node is packed; where there is one, DOGE_REQUIRE=cuda npm test runs the suite."
 fi
 
+# shellcheck disable=SC2086  # left out when it is empty
+step "ceilings" bash -c "set -o pipefail; build/doge_runner rates ${RATE_BYTES:-} | tee '$out/rates.json'"
 : >"$out/times.jsonl"
 for size in $sizes; do
   for dtype in f32 bf16 q8; do
@@ -76,6 +80,6 @@ for size in $sizes; do
   done
 done
 say "table"
-python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" | tee "$out/table.md"
+python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" "$out/rates.json" | tee "$out/table.md"
 echo "$failed failed"
 [ "$failed" -eq 0 ]

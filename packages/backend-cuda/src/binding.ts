@@ -55,12 +55,16 @@ export interface Binding {
   probe(device: number, driver?: string): NativeProbe;
   open(device: number): DeviceHandle;
   closeDevice(device: DeviceHandle): void;
-  /** Kernels launched, bytes held, allocations made. */
+  /** doge_counts of native/doge.h, in its order. */
   counts(device: DeviceHandle): Float64Array;
+  /** Most bytes read, and multiply-adds in f32 and on tensor cores, in a second: doge_device_rates. */
+  rates(device: DeviceHandle, bytes: number, effort: number): Float64Array;
   create(device: DeviceHandle, config: Float64Array): ModelHandle;
   write(model: ModelHandle, name: string, values: Floats): void;
   ready(model: ModelHandle): void;
   closeModel(model: ModelHandle): void;
+  /** What the weights take as held. */
+  bytes(model: ModelHandle): number;
   room(model: ModelHandle): number;
   abort(model: ModelHandle): void;
   sequence(model: ModelHandle): SequenceHandle;
@@ -108,11 +112,29 @@ export interface BindingWithKernels extends Binding {
     values: Float32Array,
     bias: Float32Array,
   ): void;
+  /** Each of bias.length tokens over itself and those before it; `dtype` as in doge.h. */
+  kernelAttentionText(
+    device: DeviceHandle,
+    out: Float32Array,
+    queries: Float32Array,
+    keys: Float32Array,
+    values: Float32Array,
+    bias: Float32Array,
+    dtype: number,
+  ): void;
+  /** `registers`: 8 of each of 32 lanes. */
+  kernelFragments(
+    device: DeviceHandle,
+    d: Float32Array,
+    registers: Uint32Array,
+    a: Float32Array,
+    b: Float32Array,
+  ): void;
   kernelDraw(device: DeviceHandle, logits: Float32Array, position: number, row: Omit<NativeRow, "sequence">): number;
 }
 
 /** The version of native/doge.h that this package speaks. */
-export const ABI = 1;
+export const ABI = 2;
 
 /** Loads a compiled binding. @throws what the system says when it cannot be loaded. */
 export function loadBinding(path: string): Binding {

@@ -4,15 +4,19 @@ import { aborted, checked, type Doge, DogeError, type LoadDogeOptions, loadDoge,
 import { CudaBackend, dtypes } from "./backend.ts";
 import type { Binding, NativeProbe } from "./binding.ts";
 import { locate } from "./locate.ts";
+import { type Meter, meterOf } from "./meter.ts";
 
 export type * from "@doge-lm/core";
 export { DogeError, isDogeError } from "@doge-lm/core";
+export type { DeviceCounts, DeviceRates, Meter } from "./meter.ts";
 
 export interface CudaOptions {
   /** Which GPU, as CUDA counts them (CUDA_VISIBLE_DEVICES counts first). Default 0. */
   readonly device?: number | undefined;
   /** A compiled doge_cuda.node, when not that of this package. */
   readonly binary?: string | undefined;
+  /** Called when the device was opened, with what tells of it until it is closed: for benchmarks. */
+  readonly onDevice?: ((meter: Meter) => void) | undefined;
 }
 
 type Found =
@@ -32,7 +36,9 @@ export function cuda(options: CudaOptions = {}): Provider {
       if (signal?.aborted) throw aborted(signal, "cuda");
       const found = find(options);
       if ("why" in found) throw new DogeError("unavailable", found.why, { scope: "cuda" });
-      return checked(new CudaBackend("cuda", found.binding, found.device, found.can));
+      const backend = new CudaBackend("cuda", found.binding, found.device, found.can);
+      options.onDevice?.(meterOf(found.binding, backend.device));
+      return checked(backend);
     },
   };
 }
@@ -56,6 +62,6 @@ export type CudaLoadOptions = Omit<LoadDogeOptions, "backend"> &
 
 /** Load the Doge in `source` (a name on the hub, a folder, or files by name) on this backend. Errors: loadDoge's. */
 export function load(source: Source, options: CudaLoadOptions = {}): Promise<Doge> {
-  const { device, binary, ...rest } = options;
-  return loadDoge(source, { backend: cuda({ device, binary }), ...rest });
+  const { device, binary, onDevice, ...rest } = options;
+  return loadDoge(source, { backend: cuda({ device, binary, onDevice }), ...rest });
 }

@@ -1,7 +1,19 @@
 // Model: the contract's verbs as calls of doge.h. Everything behind them, sequences and their keys included, is native.
 //
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
-import type { Config, Drawn, DType, Floats, Model, Routing, Row, SampleRow, Sequence, Tensor } from "@doge-lm/core";
+import type {
+  Config,
+  Details,
+  Drawn,
+  DType,
+  Floats,
+  Model,
+  Routing,
+  Row,
+  SampleRow,
+  Sequence,
+  Tensor,
+} from "@doge-lm/core";
 import { aborted, trace, tracing } from "@doge-lm/core";
 import {
   type Binding,
@@ -57,6 +69,7 @@ export class CudaModel implements Model {
   readonly dtype: DType;
   readonly routing: Routing;
   readonly context: number;
+  readonly details: Details;
   readonly #binding: Binding;
   readonly #handle: ModelHandle;
   #closed = false;
@@ -68,6 +81,7 @@ export class CudaModel implements Model {
     this.dtype = dtype;
     this.routing = routing;
     this.context = context;
+    this.details = { kvDtype: "f32", weightBytes: binding.bytes(handle) };
   }
 
   get room(): number {

@@ -4,20 +4,26 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { builder, withoutShim } from "./shim.ts";
 
+/** Milliseconds that a test may take which compiles what it runs. */
+const COMPILES = 600_000;
 const python = ["python3", "python"].find((name) => spawnSync(name, ["--version"]).status === 0);
 
 describe.skipIf(withoutShim !== undefined)(
   `doge.h without Node${withoutShim ? ` (skipped: ${withoutShim})` : ""}`,
   () => {
-    test("the C test runner's checks hold", () => {
-      const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check"], {
-        encoding: "utf8",
-      });
-      expect(stderr).toBe("");
-      expect(stdout).not.toContain("FAIL");
-      expect(stdout).toMatch(/\n0 failed\n$/);
-      expect(status).toBe(0);
-    });
+    test(
+      "the C test runner's checks hold",
+      () => {
+        const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check"], {
+          encoding: "utf8",
+        });
+        expect(stderr).toBe("");
+        expect(stdout).not.toContain("FAIL");
+        expect(stdout).toMatch(/\n0 failed\n$/);
+        expect(status).toBe(0);
+      },
+      COMPILES,
+    );
 
     test.skipIf(python === undefined)(
       `goldens through Python's ctypes${python ? "" : " (skipped: there is no Python)"}`,
@@ -31,6 +37,7 @@ describe.skipIf(withoutShim !== undefined)(
         expect(stdout).toMatch(/\n18 passed, 0 failed\n$/);
         expect(status).toBe(0);
       },
+      COMPILES,
     );
   },
 );

@@ -86,18 +86,19 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
 
 describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
   const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
-  const bytes = (raw: CudaBackend): number => binding.counts(raw.device)[1]!;
+  const bytes = (raw: CudaBackend): number => binding.counts(raw.device)[5]!;
 
   test("C2: memory refused at any point is out-of-memory, leaks nothing, and the device goes on", async () => {
     const { raw, backend } = opened();
     const expected = await everything(backend);
     expect(bytes(raw)).toBe(0);
+    const made = binding.made();
     let refused = 0;
     for (;;) {
-      binding.fail(raw.device, refused, -1);
+      binding.fail(refused, -1);
       const outcome = await codeOf(everything(backend));
-      binding.fail(raw.device, -1, -1);
-      expect(bytes(raw), `after allocation ${refused} was refused`).toBe(0);
+      binding.fail(-1, -1);
+      expect([bytes(raw), binding.made()], `after allocation ${refused} was refused`).toEqual([0, made]);
       if (outcome === "done") break;
       expect(outcome, `allocation ${refused}`).toBe("out-of-memory");
       refused++;
@@ -108,14 +109,14 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
   });
 
   test("C2: a call refused for memory leaves its sequences as they were", async () => {
-    const { raw, backend } = opened();
+    const { backend } = opened();
     const model = await backend.load(checkpoint);
     const [sequence, twin] = [model.sequence(), model.sequence()];
     for (const each of [sequence, twin]) await model.forward([{ sequence: each, tokens: prompt.slice(0, 9) }]);
     const room = model.room;
-    binding.fail(raw.device, 0, -1);
+    binding.fail(0, -1);
     expect(await codeOf(model.forward([{ sequence, tokens: prompt }]))).toBe("out-of-memory");
-    binding.fail(raw.device, -1, -1);
+    binding.fail(-1, -1);
     expect([sequence.length, model.room]).toEqual([9, room]);
     const [one] = await model.forward([{ sequence, tokens: prompt }]);
     const [two] = await model.forward([{ sequence: twin, tokens: prompt }]);
@@ -144,10 +145,11 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
 
   test("C3: a device lost at any copy is dead for all models at once; it closes, and another opens", async () => {
     let expected: number[] | undefined;
+    const made = binding.made();
     for (let operation = 0, survived = false; !survived; operation += 7) {
-      const { raw, backend } = opened();
+      const { backend } = opened();
       const other = operation % 2 === 0 ? await backend.load(checkpoint) : undefined;
-      binding.fail(raw.device, -1, operation);
+      binding.fail(-1, operation);
       const outcome = await codeOf(everything(backend));
       survived = outcome === "done";
       if (!survived) {
@@ -156,14 +158,38 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
         if (other !== undefined) {
           expect(() => other.sequence()).toThrow(expect.objectContaining({ code: "device-lost" }));
         }
+        // CUDA has one context for a device and a process: until all have left it, it stays dead.
+        expect(() => opened()).toThrow(
+          expect.objectContaining({
+            code: "device-lost",
+            message: expect.stringMatching(/cudaErrorIllegalAddress: an illegal memory access.*close every backend/),
+          }),
+        );
       }
-      binding.fail(raw.device, -1, -1);
+      binding.fail(-1, -1);
       await backend.close();
       const next = opened();
       expected ??= await everything(next.backend);
       if (operation % 35 === 0) expect(await everything(next.backend)).toEqual(expected);
       await next.backend.close();
+      expect(binding.made(), `after copy ${operation}`).toBe(made);
     }
+  });
+
+  test("C3: two backends share a device's context, and its end; the last to close clears it", async () => {
+    const [one, two] = [opened(), opened()];
+    const models = [await one.backend.load(checkpoint), await two.backend.load(checkpoint)];
+    binding.fail(-1, 0);
+    const draw = (which: number) =>
+      codeOf(models[which]!.sample([{ sequence: models[which]!.sequence(), tokens: prompt, count: 2, sampling }]));
+    expect(await draw(0)).toBe("device-lost");
+    expect(await draw(1)).toBe("device-lost");
+    await one.backend.close();
+    expect(() => opened()).toThrow(expect.objectContaining({ code: "device-lost" }));
+    await two.backend.close();
+    const { backend } = opened();
+    expect((await everything(backend)).length).toBe(24);
+    await backend.close();
   });
 
   test("C4: handles that were closed, or are none, are refused by the binding itself", () => {

@@ -1,55 +1,208 @@
-// matmul under each weight format, against the numbers that core makes of the weights: widths that fill no chunk and no warp, and
-// sums that do not depend on the rows beside them.
+// Kernels beyond what the suite asks of every backend: matmul under each weight format against the numbers that core makes of the
+// weights, attention over whole texts, and the tensor cores' fragments against the tables of the PTX ISA. Widths fill no tile.
 import { dequantizeQ8, fromBf16, quantizeQ8, toBf16 } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { shimBinding, withoutShim } from "./shim.ts";
 
-describe.skipIf(withoutShim !== undefined)(`matmul${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
-  const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
-  const device = withoutShim === undefined ? binding.open(0) : (undefined as never);
-  const numbers = (count: number, seed: number) =>
-    Float32Array.from({ length: count }, (_, index) => Math.sin(index * 12.9898 + seed) * 2);
-  const formats = [
-    { name: "f32", held: (weight: Float32Array) => weight },
-    { name: "bf16", held: (weight: Float32Array) => fromBf16(toBf16(weight)) },
-    { name: "q8", held: (weight: Float32Array, inner: number) => dequantizeQ8(quantizeQ8(weight, inner), inner) },
-  ];
+const numbers = (count: number, seed: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, index) => Math.sin(index * 12.9898 + seed) * 2);
+const formats = [
+  { name: "f32", dtype: 0, held: (weight: Float32Array) => weight },
+  { name: "bf16", dtype: 1, held: (weight: Float32Array) => fromBf16(toBf16(weight)) },
+  {
+    name: "q8",
+    dtype: 2,
+    held: (weight: Float32Array, inner: number) => dequantizeQ8(quantizeQ8(weight, inner), inner),
+  },
+];
+/** Rows from which bf16 and q8 go through tensor cores (TILES_LEAST). */
+const TILES = 9;
 
-  test.each(formats.map((format, dtype) => ({ ...format, dtype })))("$name holds core's numbers", ({ held, dtype }) => {
+describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
+  const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
+  // With tensor cores and without.
+  const devices = withoutShim === undefined ? [binding.open(0), binding.open(1)] : [];
+
+  test.each(formats)("matmul: $name holds core's numbers, and 16 bits of x at least", ({ held, dtype }) => {
     for (const inner of [1, 3, 31, 32, 33, 64, 100, 257]) {
       for (const [rows, outer] of [
         [1, 1],
         [2, 5],
         [4, 17],
         [9, 33],
+        [16, 1],
+        [17, 66],
+        [45, 65],
+        [131, 260],
       ] as const) {
-        const [x, weight] = [numbers(rows * inner, inner), numbers(outer * inner, rows)];
+        const [x, weight, bias] = [numbers(rows * inner, inner), numbers(outer * inner, rows), numbers(outer, 7)];
         const exact = held(weight, inner);
-        const out = new Float32Array(rows * outer).fill(Number.NaN);
-        binding.kernelMatmul(device, out, x, weight, null, rows, inner, outer, dtype);
-        for (let row = 0; row < rows; row++) {
-          for (let column = 0; column < outer; column++) {
-            let sum = 0;
-            for (let at = 0; at < inner; at++) sum += x[row * inner + at]! * exact[column * inner + at]!;
-            expect(Math.abs(out[row * outer + column]! - sum)).toBeLessThan(2e-5 * Math.sqrt(inner));
+        for (const device of devices) {
+          const out = new Float32Array(rows * outer).fill(Number.NaN);
+          binding.kernelMatmul(device, out, x, weight, bias, rows, inner, outer, dtype);
+          let worst = 0;
+          for (let row = 0; row < rows; row++) {
+            for (let column = 0; column < outer; column++) {
+              let sum = bias[column]!;
+              for (let at = 0; at < inner; at++) sum += x[row * inner + at]! * exact[column * inner + at]!;
+              const error = Math.abs(out[row * outer + column]! - sum);
+              worst = Math.max(error, worst); // NaN stays
+            }
           }
+          expect(worst, `${rows} x ${inner} x ${outer}`).toBeLessThan(4e-5 * Math.sqrt(inner));
         }
       }
     }
   });
 
-  test.each(formats.map((format, dtype) => ({ ...format, dtype })))(
-    "$name sums a row alike in any company",
-    ({ dtype }) => {
-      const [inner, outer, rows] = [100, 13, 21];
-      const [x, weight] = [numbers(rows * inner, 1), numbers(outer * inner, 2)];
-      const all = new Float32Array(rows * outer);
-      binding.kernelMatmul(device, all, x, weight, null, rows, inner, outer, dtype);
-      for (const count of [1, 2, 4, 5, 8, 9]) {
-        const some = new Float32Array(count * outer);
-        binding.kernelMatmul(device, some, x.subarray(0, count * inner), weight, null, count, inner, outer, dtype);
-        expect(some).toEqual(all.slice(0, count * outer));
+  test.each(formats)("matmul: $name sums a row alike in any company that goes the same way", ({ dtype }) => {
+    const [inner, outer, rows] = [100, 260, 140];
+    const [x, weight] = [numbers(rows * inner, 1), numbers(outer * inner, 2)];
+    const product = (count: number): Float32Array => {
+      const out = new Float32Array(count * outer);
+      binding.kernelMatmul(devices[0]!, out, x.subarray(0, count * inner), weight, null, count, inner, outer, dtype);
+      return out;
+    };
+    for (const counts of dtype === 0
+      ? [[1, 2, 4, 5, 8, 9, 16, 40, 140]]
+      : [
+          [1, 2, 4, 5, 8],
+          [9, 16, 17, 40, 140],
+        ]) {
+      const all = product(counts.at(-1)!);
+      for (const count of counts) expect(product(count)).toEqual(all.slice(0, count * outer));
+    }
+    const [few, many] = [product(TILES - 1), product(TILES).slice(0, (TILES - 1) * outer)];
+    // Tensor cores keep 16 bits of x, so the two ways differ; f32 has one.
+    if (dtype === 0) expect(few).toEqual(many);
+    else expect(few).not.toEqual(many);
+  });
+
+  test("attention over a text: every token sees itself and all before it", () => {
+    for (const [dim, count] of [
+      [2, 20],
+      [4, 1],
+      [12, 65],
+      [64, 130],
+      [100, 33],
+      [128, 70],
+      [200, 18],
+    ] as const) {
+      const [queries, keys, values, bias] = [
+        numbers(count * dim, 1),
+        numbers(count * dim, 2),
+        numbers(count * dim, 3),
+        numbers(count, 4),
+      ];
+      const expected = new Float32Array(count * dim);
+      for (let query = 0; query < count; query++) {
+        const scores = Array.from({ length: query + 1 }, (_, key) => {
+          let dot = 0;
+          for (let at = 0; at < dim; at++) dot += queries[query * dim + at]! * keys[key * dim + at]!;
+          return dot / Math.sqrt(dim) + bias[key]!;
+        });
+        const top = Math.max(...scores);
+        const weights = scores.map((score) => Math.exp(score - top));
+        const total = weights.reduce((sum, weight) => sum + weight, 0);
+        for (let at = 0; at < dim; at++) {
+          expected[query * dim + at] =
+            weights.reduce((sum, weight, key) => sum + weight * values[key * dim + at]!, 0) / total;
+        }
       }
-    },
-  );
+      for (const device of devices) {
+        for (const { name, dtype } of formats) {
+          const out = new Float32Array(count * dim).fill(Number.NaN);
+          binding.kernelAttentionText(device, out, queries, keys, values, bias, dtype);
+          const worst = out.reduce((most, found, index) => {
+            const error = Math.abs(found - expected[index]!);
+            return Math.max(error, most);
+          }, 0);
+          // Scores reach 4 sqrt(dim) here, of which f32 keeps 24 bits and a pair of bf16 16.
+          expect(worst, `${name}, ${count} tokens, heads of ${dim}`).toBeLessThan(dtype === 0 ? 2e-5 : 2e-4);
+        }
+      }
+    }
+  });
+
+  test("attention of one query over many keys is the same from slices as from one", () => {
+    const dim = 32;
+    for (const count of [1, 128, 129, 300, 1500]) {
+      const [query, keys, values, bias] = [
+        numbers(dim, 1),
+        numbers(count * dim, 2),
+        numbers(count * dim, 3),
+        numbers(count, 4),
+      ];
+      const expected = new Float64Array(dim);
+      const scores = Array.from({ length: count }, (_, key) => {
+        let dot = 0;
+        for (let at = 0; at < dim; at++) dot += query[at]! * keys[key * dim + at]!;
+        return dot / Math.sqrt(dim) + bias[key]!;
+      });
+      const top = Math.max(...scores);
+      const total = scores.reduce((sum, score) => sum + Math.exp(score - top), 0);
+      for (let at = 0; at < dim; at++) {
+        expected[at] =
+          scores.reduce((sum, score, key) => sum + Math.exp(score - top) * values[key * dim + at]!, 0) / total;
+      }
+      const out = new Float32Array(dim).fill(Number.NaN);
+      // Twice: the slices leave their meeting place as they found it.
+      for (let turn = 0; turn < 2; turn++) {
+        binding.kernelAttention(devices[0]!, out, query, keys, values, bias);
+        for (let at = 0; at < dim; at++) expect(Math.abs(out[at]! - expected[at]!)).toBeLessThan(1e-5);
+      }
+    }
+  });
+
+  test("attention over one token again and again is exactly its value", () => {
+    const [dim, count] = [64, 70];
+    const repeated = (seed: number) =>
+      Float32Array.from({ length: count * dim }, (_, index) => numbers(dim, seed)[index % dim]!);
+    const out = new Float32Array(count * dim).fill(Number.NaN);
+    for (const { dtype } of formats) {
+      binding.kernelAttentionText(
+        devices[0]!,
+        out,
+        numbers(count * dim, 1),
+        repeated(2),
+        repeated(3),
+        numbers(count, 4),
+        dtype,
+      );
+      expect(out).toEqual(repeated(3));
+    }
+  });
+
+  test("fragments are those of the PTX ISA's tables for mma.m16n8k16, loaded plain and turned", () => {
+    // Small whole numbers: exact in bf16 and in every sum. The tables, element by element.
+    const a = Float32Array.from({ length: 256 }, (_, index) => ((index * 7) % 31) - 15);
+    const b = Float32Array.from({ length: 128 }, (_, index) => ((index * 5) % 23) - 11);
+    const [d, registers] = [new Float32Array(128).fill(Number.NaN), new Uint32Array(32 * 8)];
+    binding.kernelFragments(devices[0]!, d, registers, a, b);
+    const bf16 = (value: number): number => toBf16(Float32Array.of(value))[0]!;
+    const half = (lane: number, register: number, element: number): number =>
+      (registers[lane * 8 + register]! >>> (16 * element)) & 0xffff;
+    for (let lane = 0; lane < 32; lane++) {
+      const [group, inGroup] = [lane >> 2, lane % 4];
+      for (let i = 0; i < 8; i++) {
+        const row = i < 2 || (i >= 4 && i < 6) ? group : group + 8;
+        const column = inGroup * 2 + (i & 1) + (i < 4 ? 0 : 8);
+        expect(half(lane, i >> 1, i & 1)).toBe(bf16(a[row * 16 + column]!));
+      }
+      for (let i = 0; i < 4; i++) {
+        const row = inGroup * 2 + (i & 1) + (i < 2 ? 0 : 8);
+        for (const from of [4, 6]) expect(half(lane, from + (i >> 1), i & 1)).toBe(bf16(b[group * 16 + row]!));
+      }
+    }
+    for (let row = 0; row < 16; row++) {
+      for (let column = 0; column < 8; column++) {
+        let sum = 0;
+        for (let inner = 0; inner < 16; inner++) sum += a[row * 16 + inner]! * b[column * 16 + inner]!;
+        expect(d[row * 8 + column]).toBe(sum);
+      }
+    }
+    expect(() => binding.kernelFragments(devices[1]!, d, registers, a, b)).toThrow(
+      expect.objectContaining({ code: "unsupported" }),
+    );
+  });
 });

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { Binding } from "../src/binding.ts";
+import { ABI, type Binding } from "../src/binding.ts";
 import { cuda } from "../src/index.ts";
 import { locate, type Machine, thisMachine } from "../src/locate.ts";
 import { builder, shimBinding, withoutShim } from "./shim.ts";
@@ -81,7 +81,7 @@ describe.skipIf(withoutShim !== undefined)(`the driver${withoutShim ? ` (skipped
 });
 
 describe("the binary", () => {
-  const binding = { abi: 1 } as Binding;
+  const binding = { abi: ABI } as Binding;
   const machine = (changes: Partial<Machine>): Machine => ({
     platform: "linux",
     arch: "x64",
@@ -128,7 +128,9 @@ describe("the binary", () => {
       throw new Error("invalid ELF header");
     };
     expect(why({ load })).toContain("could not be loaded: invalid ELF header");
-    expect(why({ load: () => ({ abi: 99 }) as Binding })).toMatch(/version 99 of doge\.h and this package version 1/);
+    expect(why({ load: () => ({ abi: 99 }) as Binding })).toMatch(
+      new RegExp(`version 99 of doge\\.h and this package version ${ABI}:`),
+    );
     expect(why({}, "/nowhere/doge.node")).toContain("There is no file /nowhere/doge.node");
   });
 

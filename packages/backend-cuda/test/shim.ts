@@ -2,12 +2,14 @@
 // it is and lives among the tests, so that nobody is offered it.
 import { type Capabilities, checkedProvider, type Provider } from "@doge-lm/core";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { type Binding, type BindingWithKernels, type DeviceHandle, loadBinding } from "../src/binding.ts";
+import { type Binding, type BindingWithKernels, loadBinding } from "../src/binding.ts";
 
 /** The binding over the shim: faults can be injected into it. */
 export interface ShimBinding extends BindingWithKernels {
-  /** The n-th allocation from now on is refused (0: the next), the n-th copy loses the device; -1: never. */
-  fail(device: DeviceHandle, allocation: number, operation: number): void;
+  /** The n-th memory from now on is refused (0: the next), the n-th piece of work ends the device's context; -1: never. */
+  fail(allocation: number, operation: number): void;
+  /** Blocks of memory, streams and graphs that the process has on all devices. */
+  made(): number;
 }
 
 interface Builder {

@@ -1,22 +1,83 @@
-// A GPU beside its ceilings: what driving it takes, counted at the device itself, and how fast it reads and multiplies in loops of
-// WGSL that do nothing else, by its own clock.
+// A GPU beside its ceilings: what driving it takes, counted at the device itself, and how fast it reads and multiplies in loops that do
+// nothing else: of WGSL by its own clock, or of CUDA.
+import type { DType } from "@doge-lm/core";
+import type { Meter } from "@doge-lm/cuda";
 import { Counter, type Counts } from "@doge-lm/webgpu/counter";
 import type { Ceilings } from "./ceiling.ts";
 
-/** Watches a device from the moment it is opened: webgpu({ onDevice: watch.onDevice }). */
+/** A GPU that was opened. */
+export interface Watched {
+  readonly counter: { readonly counts: Counts; reset(): void };
+  /** Whether its ceilings can be told. */
+  readonly clock: boolean;
+  ceilings(dtype: DType, software: boolean, bytes: number): Promise<Ceilings | null>;
+}
+
+/** Watches a device from the moment it is opened: webgpu({ onDevice: watch.onDevice }), cuda({ onDevice: watch.onMeter }). */
 export class Watch {
-  readonly counter: Counter = new Counter();
-  #device: GPUDevice | undefined;
+  #watched: Watched | undefined;
 
   readonly onDevice = (device: GPUDevice): GPUDevice => {
-    this.#device = device;
-    return this.counter.onDevice(device);
+    const counter = new Counter();
+    this.#watched = {
+      counter,
+      clock: hasClock(device),
+      ceilings: (_dtype, software, bytes) => measureGpuCeilings(device, software, bytes),
+    };
+    return counter.onDevice(device);
+  };
+
+  readonly onMeter = (meter: Meter): void => {
+    this.#watched = {
+      counter: new MeterCounter(meter),
+      clock: true,
+      ceilings: async (dtype, _, bytes) => cudaCeilings(meter, dtype, bytes),
+    };
   };
 
   /** undefined until one was opened. */
-  get device(): GPUDevice | undefined {
-    return this.#device;
+  get watched(): Watched | undefined {
+    return this.#watched;
   }
+}
+
+/** CUDA's counts as those of WebGPU: kernels are dispatches, launches of the host are submits, and memory taken is what is made. Who
+ *  launches a graph writes nothing down. */
+class MeterCounter {
+  readonly #meter: Meter;
+  #since: ReturnType<Meter["counts"]>;
+
+  constructor(meter: Meter) {
+    this.#meter = meter;
+    this.#since = meter.counts();
+  }
+
+  reset(): void {
+    this.#since = this.#meter.counts();
+  }
+
+  get counts(): Counts {
+    const [now, since] = [this.#meter.counts(), this.#since];
+    return {
+      submits: now.submissions - since.submissions,
+      dispatches: now.launches - since.launches,
+      creates: now.allocations - since.allocations,
+      bytesIn: now.bytesIn - since.bytesIn,
+      bytesOut: now.bytesOut - since.bytesOut,
+      ...{ passes: 0, writes: 0, encodeMs: 0 },
+    };
+  }
+}
+
+function cudaCeilings(meter: Meter, dtype: DType, bytes: number): Ceilings {
+  const rates = meter.rates(bytes);
+  const tensor = dtype !== "f32" && rates.tensorMacs > 0;
+  return {
+    bytesPerSecond: rates.bytes,
+    floatMacsPerSecond: tensor ? rates.tensorMacs : rates.macs,
+    macsPerSecond: tensor ? rates.tensorMacs : rates.macs,
+    loops: ["CUDA loads", tensor ? "bf16 mma on tensor cores" : "CUDA f32 fused multiply-add"],
+  };
 }
 
 /** Per token, rows together, while the last repetition at the first context was decoded. */
@@ -36,12 +97,12 @@ export interface GpuCosts {
   readonly timestamps: boolean;
 }
 
-/** Of `tokens` of each row, which took `milliseconds` on `device` and of which these calls were counted. */
+/** Of `tokens` of each row, which took `milliseconds` and of which these calls were counted. */
 export function costsOf(
   counts: Counts,
   tokens: number,
   milliseconds: number,
-  device: GPUDevice,
+  timestamps: boolean,
   software: boolean,
 ): GpuCosts {
   return {
@@ -53,7 +114,7 @@ export function costsOf(
     createsPerToken: counts.creates / tokens,
     microsecondsPerDispatch: (1000 * milliseconds) / counts.dispatches,
     encodeMicrosecondsPerDispatch: (1000 * counts.encodeMs) / counts.dispatches,
-    timestamps: hasClock(device),
+    timestamps,
   };
 }
 
@@ -97,11 +158,7 @@ fn main(@builtin(global_invocation_id) place: vec3u) {
 
 /** Over as many `bytes` as a token reads, where one binding takes them, so that caches help the loop as far as they help the
  *  model. null where the device has no clock. */
-export async function measureGpuCeilings(
-  device: GPUDevice,
-  software: boolean,
-  bytes: number,
-): Promise<Ceilings | null> {
+async function measureGpuCeilings(device: GPUDevice, software: boolean, bytes: number): Promise<Ceilings | null> {
   if (!hasClock(device)) return null;
   const { maxStorageBufferBindingSize: most } = device.limits;
   const size = Math.max(4096, Math.floor(Math.min(bytes, most) / 4096) * 4096);

@@ -1,8 +1,9 @@
 // Times a loaded model: prompts and decoding, as a caller meets them, until the clock has settled and then `reps` times.
 import type { Model, Sampling, Sequence, Tokens } from "@doge-lm/core";
 import { DogeError, defaultSampling } from "@doge-lm/core";
-import type { Counter, Counts } from "@doge-lm/webgpu/counter";
+import type { Counts } from "@doge-lm/webgpu/counter";
 import { hashOf } from "../output.ts";
+import type { Watched } from "./gpu.ts";
 import { randomIds } from "./random-checkpoint.ts";
 
 export interface Plan {
@@ -46,7 +47,7 @@ export async function measure(
   model: Model,
   plan: Plan,
   tell: (what: string) => void,
-  counter?: Counter,
+  counter?: Watched["counter"],
 ): Promise<Measured> {
   const { prompt, decode, rows, reps, contexts } = plan;
   const { vocabSize } = model.config;

@@ -4,7 +4,7 @@ import type { Checkpoint, ChooseOptions, Config, DType, Model, Provider, Routing
 import { checked, choose, DogeError, openCheckpoint, tensorShapes, weightBytes } from "@doge-lm/core";
 import { openFiles } from "../hub.ts";
 import { type Ceilings, measureCeilings } from "./ceiling.ts";
-import { costsOf, type GpuCosts, measureGpuCeilings, type Watch } from "./gpu.ts";
+import { costsOf, type GpuCosts, type Watch, type Watched } from "./gpu.ts";
 import { longest, type Measured, measure, type Plan } from "./measure.ts";
 import { randomCheckpoint } from "./random-checkpoint.ts";
 import { configOf } from "./shapes.ts";
@@ -99,17 +99,17 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       const start = performance.now();
       const model = await backend.load(checkpoint, { dtype, routing, context, room: context * plan.rows });
       const loadMs = performance.now() - start;
-      const measured = await measure(model, plan, tell, watch?.device === undefined ? undefined : watch.counter);
+      const measured = await measure(model, plan, tell, watch?.watched?.counter);
       const memory = { peakBytes: peakBytes(), grownBytes: Math.max(0, peakBytes() - before) };
       const work = workOf(config, model.dtype, keyBytes(model), numberOf(model.details?.weightBytes));
       const { details = {}, device, threads = 1 } = backend.can;
-      const gpu = gpuCosts(plan, measured, watch?.device, details.software === true);
+      const gpu = gpuCosts(plan, measured, watch?.watched, details.software === true);
       model.close();
       tell("measuring the ceilings");
       const reads = work.weightBytes + plan.rows * work.stateBytes(plan.contexts[0] ?? plan.prompt);
       let ceilings: Ceilings | null = null;
-      if (watch?.device !== undefined) {
-        ceilings = await measureGpuCeilings(watch.device, details.software === true, reads);
+      if (watch?.watched !== undefined) {
+        ceilings = await watch.watched.ceilings(dtype, details.software === true, reads);
       } else if (details.processor !== "gpu") ceilings = await measureCeilings(dtype, threads, reads);
       return {
         ...{ shape, moe: config.experts !== null, params: work.parameters },
@@ -158,12 +158,12 @@ function fit(options: BenchOptions, config: Config): Plan {
 function gpuCosts(
   { decode, contexts: [first] }: Plan,
   { counts, decodeMs }: Measured,
-  device: GPUDevice | undefined,
+  watched: Watched | undefined,
   software: boolean,
 ): GpuCosts | null {
   const counted = first === undefined ? undefined : counts.get(first);
-  if (device === undefined || counted === undefined) return null;
-  return costsOf(counted, decode, decodeMs.get(first!)!.at(-1)!, device, software);
+  if (watched === undefined || counted === undefined) return null;
+  return costsOf(counted, decode, decodeMs.get(first!)!.at(-1)!, watched.clock, software);
 }
 
 function rates({ prompt, decode, rows }: Plan, { prefillMs, decodeMs }: Measured) {

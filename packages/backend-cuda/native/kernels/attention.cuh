@@ -1,38 +1,12 @@
 // attention: keeps the new keys under the dynamic mask, then scores, softmax and the weighted sum of values.
 //
-// A sequence's keys stand in pages of 16 slots. One layer of a page, all of it 4-byte words:
-//
-//   keys       f32 (kv_heads, head_dim, 16)   turned, so that the lanes of a warp hold a key each and no sum crosses lanes
-//   values     f32 (kv_heads, 16, head_dim)
-//   biases     f32 (bias_heads, 16)
-//   positions  i32 (kv_heads, 16)             with a window only; NOBODY: free
-//   evicted    i32 (kv_heads, 16)             the position whose token evicted the key; NOBODY: none
-//
-// Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
-// position <= i < evicted. Evicted keys stay for JOURNAL more tokens, then the next key takes their slot; so a run of at most
-// JOURNAL tokens may be kept as a whole before any of them attends.
+// How they stand there: pages.cuh. Without a window the store is rope's.
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 #pragma once
-#include "rope.cuh"
+#include "pages.cuh"
 
 namespace doge {
-
-/** Pages and how one layer of them is laid out, in words. */
-struct PageShape {
-  char* base;
-  size_t page_bytes;
-  size_t layer_at;  // bytes from the start of a page to the layer's part
-  int values_at, biases_at, positions_at, evicted_at;
-  int window;  // 0: nothing is ever dropped
-};
-
-__device__ __forceinline__ float* layer_of(const PageShape& shape, int page) {
-  return reinterpret_cast<float*>(shape.base + static_cast<size_t>(page) * shape.page_bytes + shape.layer_at);
-}
-__device__ __forceinline__ int* meta_of(const PageShape& shape, const int* pages, int slot, int at, int head) {
-  return reinterpret_cast<int*>(layer_of(shape, pages[slot / PAGE])) + at + head * PAGE + slot % PAGE;
-}
 
 /** Tokens of one row that follow each other in a group. */
 struct Run {
@@ -105,7 +79,7 @@ __global__ void keep_kernel(int* slots, const float* bias, const Run* runs, cons
   }
 }
 
-/** Copies each token's keys, values and biases into its slot. Grid (tokens, kv_heads). slots: null without a window. */
+/** Copies each token's keys, values and biases into its slot. Grid (tokens, kv_heads). slots: null where slot = position. */
 __global__ void store_kernel(const float* qkv, const float* bias, const int* slots, const int* positions, const int* rows,
                              const RowState* states, const int* call_pages, PageShape page, Heads shape) {
   const size_t token = blockIdx.x;
@@ -130,15 +104,32 @@ __global__ void store_kernel(const float* qkv, const float* bias, const int* slo
   }
 }
 
-/** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads).
- *  The warps of a block take 32 slots each in turn; their sums are merged in the order of the warps.
+/** Where the slices of a token's attention meet: for each of (tokens, heads, slices) the greatest score, the sum of the weights and
+ *  those of the values; and how many have come, 0 between launches. */
+struct Slices {
+  float* sums;  // (tokens, heads, slices, head_dim + 2)
+  int* come;    // (tokens, heads)
+};
+/** Slots that the warps of a block take in one turn; most slices of a token. */
+constexpr int SLICE = ATTENTION_THREADS;
+constexpr int MOST_SLICES = 16;
+
+/** How many slices leave no processor without work, of up to `slots` slots. */
+inline int slices_of(int processors, int tokens, int heads, int slots) {
+  return std::max(1, std::min({processors / (tokens * heads), (slots + SLICE - 1) / SLICE, MOST_SLICES}));
+}
+
+/** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads, slices).
+ *  The warps of all slices take 32 slots each in turn; their sums are merged in the order of the warps, then, by the slice that comes
+ *  last, in the order of the slices.
  *
  *  The sum is taken over value[j] - own, with own the token's value, and own added at the end. So a text that begins with one
  *  token several times reads exactly that token's value each time, as it does in exact arithmetic: its keys then tie in the next
  *  layer too, and the window keeps the one that the definition keeps. */
 __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
-                                 const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+                                 const RowState* states, const int* call_pages, PageShape page, Heads shape, Slices slices) {
   constexpr int WARPS = ATTENTION_THREADS / WARP;
+  __shared__ bool is_last;
   __shared__ float query[WARP * HELD];
   __shared__ float weights[WARPS][WARP];
   __shared__ float sums[WARPS][WARP * HELD];
@@ -167,7 +158,9 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   float own[HELD];
 #pragma unroll
   for (int part = 0; part < HELD; part++) own[part] = part * WARP + lane < dim ? own_value[part * WARP + lane] : 0.0f;
-  for (int base = warp * WARP; base < slots; base += WARPS * WARP) {
+  const int slice = static_cast<int>(blockIdx.z);
+  const int count = static_cast<int>(gridDim.z);
+  for (int base = (slice * WARPS + warp) * WARP; base < slots; base += count * WARPS * WARP) {
     const int slot = base + lane;
     float score = -INFINITY;
     if (slot < slots) {
@@ -196,8 +189,8 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
     __syncwarp();
 #pragma unroll
     for (int part = 0; part < HELD; part++) held[part] *= fade;
-    const int count = min(WARP, slots - base);
-    for (int each = 0; each < count; each++) {
+    const int held_slots = min(WARP, slots - base);
+    for (int each = 0; each < held_slots; each++) {
       const float its = weights[warp][each];
       if (its == 0.0f) continue;
       const float* const value = layer_of(page, pages[(base + each) / PAGE]) + page.values_at + kv_head * dim * PAGE +
@@ -225,11 +218,47 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
     all += totals[each] * fades[each];
   }
   float* const to = mixed + token * static_cast<size_t>(mixed_stride) + head * dim;
+  const size_t pair = token * static_cast<size_t>(shape.heads) + static_cast<size_t>(head);
+  float* const parts = slices.sums + pair * static_cast<size_t>(count * (dim + 2));
   for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
     float sum = 0.0f;
     for (int each = 0; each < WARPS; each++) sum += sums[each][index] * fades[each];
+    if (count == 1)
+      to[index] = own_value[index] + sum / all;
+    else
+      parts[slice * (dim + 2) + 2 + index] = sum;
+  }
+  if (count == 1) return;
+  if (threadIdx.x == 0) {
+    parts[slice * (dim + 2)] = top;
+    parts[slice * (dim + 2) + 1] = all;
+  }
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) is_last = atomicAdd(&slices.come[pair], 1) == count - 1;
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  // What other blocks wrote is read past this processor's own cache.
+  const volatile float* const whole = parts;
+  top = -INFINITY;
+  for (int each = 0; each < count; each++) top = whole[each * (dim + 2)] > top ? whole[each * (dim + 2)] : top;
+  float weights_of[MOST_SLICES];
+  all = 0.0f;
+#pragma unroll
+  for (int each = 0; each < MOST_SLICES; each++) {
+    const float its = each < count ? whole[each * (dim + 2)] : -INFINITY;
+    weights_of[each] = its == -INFINITY ? 0.0f : expf(its - top);
+    if (each < count) all += whole[each * (dim + 2) + 1] * weights_of[each];
+  }
+  for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int each = 0; each < MOST_SLICES; each++)
+      if (each < count) sum += whole[each * (dim + 2) + 2 + index] * weights_of[each];
     to[index] = own_value[index] + sum / all;
   }
+  if (threadIdx.x == 0) slices.come[pair] = 0;
 }
 
 /** Make pages empty: nobody in any slot. Grid (pages, layers). */

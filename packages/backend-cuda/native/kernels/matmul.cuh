@@ -1,10 +1,11 @@
-// matmul: every linear map of the model, with its bias where it has one.
+// matmul: every linear map of the model, with its bias where it has one; for few rows and for f32. matmul_tiles.cuh has the kernel
+// for many rows, and chooses.
 //
 // A warp computes COLUMNS outputs of ROWS rows. Lane l sums the inner indices of chunks l, l + 32, ... in their order, then the
 // lanes are added in the order of a butterfly: each number's sum has one order, whatever the rows of a call are, which the
 // dynamic mask needs (equal tokens must tie exactly). A weight is read once for all ROWS rows.
 #pragma once
-#include "common.cuh"
+#include "swiglu.cuh"
 
 namespace doge {
 
@@ -51,19 +52,37 @@ struct Format<Type::Q8> {
   }
 };
 
+/** `count` outputs of a matrix, from `first` on. */
+inline Matrix outputs(const Matrix& whole, int first, int count) {
+  Matrix part = whole;
+  const size_t at = static_cast<size_t>(first) * static_cast<size_t>(whole.stride);
+  const size_t width = whole.type == Type::F32 ? 4 : whole.type == Type::BF16 ? 2 : 1;
+  part.data = static_cast<const char*>(whole.data) + at * width;
+  if (whole.scales != nullptr) part.scales = whole.scales + at / BLOCK;
+  if (whole.bias != nullptr) part.bias = whole.bias + first;
+  part.outer = count;
+  return part;
+}
+
 constexpr int MATMUL_THREADS = 128;
 constexpr int MATMUL_COLUMNS = 4;
 
 /** out[r, o] = sum_i x[r, i] weight[o, i] + bias[o]. x (rows, x_stride), its padding zero; out (rows, out_stride).
- *  `positions`: rows at -1 are not wanted, a tile without any is left out; null: all are. */
-template <Type type, int ROWS>
+ *  `positions`: rows at -1 are not wanted, a tile without any is left out; null: all are.
+ *
+ *  GATED: swiglu of the first half of the outputs and the second, `width` numbers: out[r, o] = silu(sum for o) * sum for
+ *  outer / 2 + o. Half of a warp's columns are of either half. */
+template <Type type, int ROWS, bool GATED>
 __global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows,
-                              const int* positions) {
+                              const int* positions, int width) {
   constexpr int CHUNK = Format<type>::CHUNK;
+  constexpr int OWN = GATED ? MATMUL_COLUMNS / 2 : MATMUL_COLUMNS;
   const int lane = static_cast<int>(threadIdx.x) % WARP;
-  const int column = (static_cast<int>(blockIdx.x) * (MATMUL_THREADS / WARP) + static_cast<int>(threadIdx.x) / WARP) * MATMUL_COLUMNS;
+  const int column = (static_cast<int>(blockIdx.x) * (MATMUL_THREADS / WARP) + static_cast<int>(threadIdx.x) / WARP) * OWN;
   const int first = static_cast<int>(blockIdx.y) * ROWS;
-  if (column >= weight.outer) return;
+  const int end = GATED ? width : weight.outer;
+  if (column >= end) return;
+  const auto output = [&](int each) { return each < OWN ? column + each : weight.outer / 2 + column + each - OWN; };
   if (positions != nullptr) {
     bool wanted = false;
     for (int row = 0; row < ROWS && first + row < rows; row++) wanted = wanted || positions[first + row] >= 0;
@@ -75,7 +94,7 @@ __global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_
     float w[MATMUL_COLUMNS][CHUNK];
 #pragma unroll
     for (int each = 0; each < MATMUL_COLUMNS; each++) {
-      const int safe = column + each < weight.outer ? column + each : column;
+      const int safe = output(each) < weight.outer ? output(each) : column;
       Format<type>::load(w[each], weight, static_cast<size_t>(safe), index);
     }
 #pragma unroll
@@ -102,39 +121,45 @@ __global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_
   warp_sums(sums);
   // Lane i writes number i: registers cannot be indexed by the lane, so each is offered in turn.
 #pragma unroll
-  for (int index = 0; index < ROWS * MATMUL_COLUMNS; index++) {
-    const int row = first + index / MATMUL_COLUMNS;
-    const int each = column + index % MATMUL_COLUMNS;
-    if (lane == index % WARP && row < rows && each < weight.outer)
-      out[static_cast<size_t>(row) * static_cast<size_t>(out_stride) + static_cast<size_t>(each)] =
-          sums[index] + (weight.bias == nullptr ? 0.0f : weight.bias[each]);
+  for (int index = 0; index < ROWS * OWN; index++) {
+    const int row = first + index / OWN;
+    const int each = index % OWN;
+    if (lane != index % WARP || row >= rows || column + each >= end) continue;
+    const auto sum = [&](int which) {
+      return sums[index / OWN * MATMUL_COLUMNS + which] + (weight.bias == nullptr ? 0.0f : weight.bias[output(which)]);
+    };
+    float result = sum(each);
+    if constexpr (GATED) result = silu(result) * sum(each + OWN);
+    out[static_cast<size_t>(row) * static_cast<size_t>(out_stride) + static_cast<size_t>(column + each)] = result;
   }
 }
 
-template <Type type>
+template <Type type, bool GATED>
 inline void matmul_of(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
-                      const int* positions) {
-  const int per_block = MATMUL_THREADS / WARP * MATMUL_COLUMNS;
-  const unsigned columns = static_cast<unsigned>((weight.outer + per_block - 1) / per_block);
+                      const int* positions, int width) {
+  const int per_block = MATMUL_THREADS / WARP * (GATED ? MATMUL_COLUMNS / 2 : MATMUL_COLUMNS);
+  const unsigned columns = static_cast<unsigned>(((GATED ? width : weight.outer) + per_block - 1) / per_block);
   const auto grid = [&](int tile) { return dim3(columns, static_cast<unsigned>((rows + tile - 1) / tile)); };
   if (rows == 1)
-    device.launch(matmul_kernel<type, 1>, grid(1), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+    device.launch(matmul_kernel<type, 1, GATED>, grid(1), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
   else if (rows <= 4)
-    device.launch(matmul_kernel<type, 4>, grid(4), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+    device.launch(matmul_kernel<type, 4, GATED>, grid(4), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
   else
-    device.launch(matmul_kernel<type, 8>, grid(8), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+    device.launch(matmul_kernel<type, 8, GATED>, grid(8), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
 }
 
-/** The launch for a matrix of any format. x_stride is at least the matrix's stride. */
-inline void matmul(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
-                   const int* positions = nullptr) {
+/** The launch of matmul_kernel for a matrix of any format. x_stride is at least the matrix's stride. GATED: with swiglu over
+ *  `width` numbers. */
+template <bool GATED = false>
+inline void matmul_rows(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
+                        const int* positions = nullptr, int width = 0) {
   if (rows == 0) return;
   if (weight.type == Type::F32)
-    matmul_of<Type::F32>(device, out, out_stride, x, x_stride, weight, rows, positions);
+    matmul_of<Type::F32, GATED>(device, out, out_stride, x, x_stride, weight, rows, positions, width);
   else if (weight.type == Type::BF16)
-    matmul_of<Type::BF16>(device, out, out_stride, x, x_stride, weight, rows, positions);
+    matmul_of<Type::BF16, GATED>(device, out, out_stride, x, x_stride, weight, rows, positions, width);
   else
-    matmul_of<Type::Q8>(device, out, out_stride, x, x_stride, weight, rows, positions);
+    matmul_of<Type::Q8, GATED>(device, out, out_stride, x, x_stride, weight, rows, positions, width);
 }
 
 }  // namespace doge

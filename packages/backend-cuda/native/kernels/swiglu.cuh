@@ -1,4 +1,4 @@
-// swiglu: the gated unit between the two halves of the dense feed-forward.
+// swiglu: the gated unit between the two halves of the dense feed-forward; for few rows part of the matmul before it.
 #pragma once
 #include "common.cuh"
 

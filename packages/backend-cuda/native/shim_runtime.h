@@ -1,0 +1,211 @@
+// The part of CUDA's runtime that the core calls, over the host: same names, same answers. Kernels run on the shim, memory is the
+// host's, and a test may ask for what a device does at its worst: memory refused, and an error that ends the context and is the answer
+// to every call until the device is reset.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <vector>
+
+/** By CUDA's own numbers. */
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorStreamCaptureUnsupported = 900,
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
+enum { cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+
+namespace shim {
+
+using Launches = std::vector<std::function<void()>>;
+struct Stream {
+  int device = 0;
+  Launches* capturing = nullptr;
+};
+
+/** Device 1 is as one without tensor cores. Few processors, so that small matrices too keep all of them busy. */
+constexpr int DEVICES = 2;
+constexpr int CAPABILITIES[DEVICES] = {90, 75};
+constexpr int PROCESSORS = 8;
+
+/** Of the process, as CUDA's is. */
+struct Runtime {
+  std::mutex lock;
+  std::map<void*, int> blocks[DEVICES];  // addresses, and 1 for those of the host
+  std::atomic<cudaError_t> sticky[DEVICES] = {};
+  std::atomic<int> made{0};  // streams, graphs and blocks of memory that are there
+  /** Faults to come: the n-th memory from now on is refused (0: the next), the n-th piece of work ends the context; -1: none. */
+  std::atomic<int> refuse{-1}, end{-1};
+};
+inline Runtime& runtime() {
+  static Runtime all;
+  return all;
+}
+inline thread_local int device = 0;
+inline thread_local cudaError_t last = cudaSuccess;
+inline thread_local int captures = 0;
+
+inline cudaError_t told(cudaError_t status) {
+  if (status != cudaSuccess) last = status;
+  return status;
+}
+inline cudaError_t state() { return told(runtime().sticky[device]); }
+/** Work handed to the device: where it may die. */
+inline cudaError_t worked() {
+  if (runtime().end >= 0 && runtime().end-- == 0) runtime().sticky[device] = cudaErrorIllegalAddress;
+  return state();
+}
+inline cudaError_t take(void** pointer, size_t bytes, int host) {
+  *pointer = nullptr;
+  if (state() != cudaSuccess) return state();
+  if (captures > 0) return told(cudaErrorStreamCaptureUnsupported);
+  const bool refused = runtime().refuse >= 0 && runtime().refuse-- == 0;
+  void* const block = refused ? nullptr : std::aligned_alloc(256, (bytes + 256) / 256 * 256);
+  if (block == nullptr) return told(cudaErrorMemoryAllocation);
+  std::memset(block, 0xff, bytes);  // what is read before it is written is not 0
+  const std::lock_guard<std::mutex> guard(runtime().lock);
+  runtime().blocks[device][block] = host;
+  runtime().made++;
+  *pointer = block;
+  return cudaSuccess;
+}
+inline cudaError_t give(void* pointer) {
+  if (state() != cudaSuccess) return state();
+  if (pointer == nullptr) return cudaSuccess;
+  if (captures > 0) return told(cudaErrorStreamCaptureUnsupported);
+  const std::lock_guard<std::mutex> guard(runtime().lock);
+  if (runtime().blocks[device].erase(pointer) == 0) return told(cudaErrorInvalidValue);
+  runtime().made--;
+  std::free(pointer);
+  return cudaSuccess;
+}
+/** What `kernel<<<...>>>` does: run now, or when the graph being captured is launched. */
+template <class Work>
+void submit(Stream* stream, Work work) {
+  if (state() != cudaSuccess) return;
+  if (stream->capturing != nullptr)
+    stream->capturing->push_back(work);
+  else
+    work();
+}
+
+}  // namespace shim
+
+using cudaStream_t = shim::Stream*;
+using cudaGraph_t = shim::Launches*;
+using cudaGraphExec_t = shim::Launches*;
+
+inline cudaError_t cudaGetLastError() {
+  const cudaError_t sticky = shim::runtime().sticky[shim::device];
+  const cudaError_t found = sticky != cudaSuccess ? sticky : shim::last;
+  shim::last = cudaSuccess;
+  return found;
+}
+inline const char* cudaGetErrorName(cudaError_t status) {
+  return status == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress" : status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
+}
+inline const char* cudaGetErrorString(cudaError_t status) {
+  return status == cudaErrorIllegalAddress ? "an illegal memory access was encountered" : "an error of the double";
+}
+inline cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= shim::DEVICES) return shim::told(cudaErrorInvalidDevice);
+  shim::device = device;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device < 0 || device >= shim::DEVICES) return shim::told(cudaErrorInvalidDevice);
+  const int capability = shim::CAPABILITIES[device];
+  *value = attribute == cudaDevAttrMultiProcessorCount         ? shim::PROCESSORS
+           : attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10
+                                                            : capability % 10;
+  return cudaSuccess;
+}
+/** Frees all of the device's memory, and ends what its state was. */
+inline cudaError_t cudaDeviceReset() {
+  shim::Runtime& all = shim::runtime();
+  const std::lock_guard<std::mutex> guard(all.lock);
+  for (const auto& block : all.blocks[shim::device]) std::free(block.first);
+  all.made -= static_cast<int>(all.blocks[shim::device].size());
+  all.blocks[shim::device].clear();
+  all.sticky[shim::device] = cudaSuccess;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *free = *total = 0;
+  return shim::state();
+}
+inline cudaError_t cudaMalloc(void** pointer, size_t bytes) { return shim::take(pointer, bytes, 0); }
+inline cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) { return shim::take(pointer, bytes, 1); }
+inline cudaError_t cudaFree(void* pointer) { return shim::give(pointer); }
+inline cudaError_t cudaFreeHost(void* pointer) { return shim::give(pointer); }
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (shim::state() != cudaSuccess) return shim::state();
+  *stream = new shim::Stream{shim::device, nullptr};
+  shim::runtime().made++;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  shim::runtime().made--;
+  return shim::state();
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  return stream->capturing != nullptr ? shim::told(cudaErrorStreamCaptureUnsupported) : shim::state();
+}
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  if (stream->capturing != nullptr) return shim::told(cudaErrorStreamCaptureUnsupported);
+  if (shim::worked() != cudaSuccess) return shim::state();
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  if (stream->capturing != nullptr) return shim::told(cudaErrorStreamCaptureUnsupported);
+  if (shim::worked() != cudaSuccess) return shim::state();
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (shim::state() != cudaSuccess) return shim::state();
+  stream->capturing = new shim::Launches;
+  shim::runtime().made++;
+  shim::captures++;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = stream->capturing;
+  stream->capturing = nullptr;
+  shim::captures--;
+  if (shim::state() == cudaSuccess) return cudaSuccess;
+  delete *graph;
+  *graph = nullptr;
+  shim::runtime().made--;
+  return shim::state();
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  shim::runtime().made--;
+  return shim::state();
+}
+/** Keeps the launches with the arguments of then, so that an argument which should not have been captured shows. */
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  if (shim::state() != cudaSuccess) return shim::state();
+  *executable = new shim::Launches(*graph);
+  shim::runtime().made++;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return cudaGraphDestroy(executable); }
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  if (shim::worked() != cudaSuccess) return shim::state();
+  for (const auto& launch : *executable) launch();
+  return cudaSuccess;
+}

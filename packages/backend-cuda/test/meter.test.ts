@@ -1,0 +1,119 @@
+// What driving the device takes, counted where launches and copies are made: the structure of a decoding step, which on a GPU is most of
+// its time.
+import { type Config, checked, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { describe, expect, test } from "vitest";
+import { CudaBackend, dtypes } from "../src/backend.ts";
+import { type DeviceCounts, meterOf } from "../src/meter.ts";
+import { shimBinding, withoutShim } from "./shim.ts";
+
+const LAYERS = 3;
+const config: Config = {
+  generation: "native",
+  vocabSize: 40,
+  hiddenSize: 32,
+  intermediateSize: 48,
+  layers: LAYERS,
+  heads: 4,
+  kvHeads: 2,
+  headDim: 8,
+  normEpsilon: 1e-6,
+  maxPositions: 256,
+  rope: { type: "default", theta: 10000, factor: 1 },
+  qkNorm: true,
+  biasHeads: 2,
+  window: 256,
+  attentionBias: false,
+  mlpBias: false,
+  tied: true,
+  experts: null,
+  bosId: null,
+  eosIds: [],
+  padId: null,
+};
+const checkpoint = memoryCheckpoint(
+  config,
+  new Map(
+    Array.from(tensorShapes(config), ([name, shape]) => {
+      const count = shape.reduce((product, size) => product * size, 1);
+      return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
+    }),
+  ),
+);
+const sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 3, stop: [] };
+
+describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
+  const opened = () => {
+    const raw = new CudaBackend("cuda-on-host-shim", shimBinding(), 0, { device: "host shim", dtypes, trains: false });
+    return { backend: checked(raw), meter: meterOf(shimBinding(), raw.device, 1) };
+  };
+  const between = (from: DeviceCounts, to: DeviceCounts): Record<string, number> =>
+    Object.fromEntries(Object.entries(to).map(([name, value]) => [name, value - from[name as keyof DeviceCounts]]));
+
+  test.each([1, 8, 9, 20])(
+    "eight steps of %i rows are one launch of a graph, and bring back nothing but ids",
+    async (rows) => {
+      const { backend, meter } = opened();
+      const model = await backend.load(checkpoint, { dtype: "bf16", room: 8192 });
+      const sequences = Array.from({ length: rows }, () => model.sequence());
+      await model.forward(sequences.map((sequence, row) => ({ sequence, tokens: Int32Array.of(row, 5, 9) })));
+      const draw = async (count: number): Promise<Record<string, number>> => {
+        const before = meter.counts();
+        const drawn = await model.sample(
+          sequences.map((sequence) => ({ sequence, tokens: new Int32Array(), count, sampling })),
+        );
+        expect(drawn.every(({ ids }) => ids.length === count)).toBe(true);
+        for (const sequence of sequences) sequence.rewind(3);
+        return between(before, meter.counts());
+      };
+      await draw(25); // memory is taken, the graph is captured
+      const [few, many] = [await draw(9), await draw(25)];
+      const steps = Object.fromEntries(Object.entries(many).map(([name, value]) => [name, value - few[name]!]));
+      // A layer: two norms, four matrices, rope with keys, values and biases stored, attention; for many rows swiglu apart, and the
+      // values of layer 0. A step: whose token is next, embedding, final norm, head, draw.
+      const tiles = rows >= 9;
+      const step = 5 + LAYERS * (tiles ? 9 : 8) + (tiles ? 1 : 0);
+      expect(steps).toEqual({
+        launches: 16 * step,
+        submissions: 2,
+        bytesIn: rows * 4, // the number of one page more
+        bytesOut: 16 * rows * 4,
+        allocations: 0,
+        bytesHeld: 0,
+      });
+      await backend.close();
+    },
+  );
+
+  test("a model tells what its weights take, and how keys and values are held", async () => {
+    const { backend, meter } = opened();
+    const before = meter.counts().bytesHeld;
+    const sizes: number[] = [];
+    for (const dtype of ["f32", "bf16", "q8"] as const) {
+      const model = await backend.load(checkpoint, { dtype });
+      expect(model.details).toMatchObject({ kvDtype: "f32" });
+      sizes.push(Number(model.details!.weightBytes));
+      expect(meter.counts().bytesHeld - before).toBeGreaterThan(sizes.at(-1)!);
+      model.close();
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    expect(sizes[0]).toBeGreaterThan(1.6 * sizes[1]!);
+    expect(sizes[1]).toBeGreaterThan(1.1 * sizes[2]!);
+    await backend.close();
+  });
+
+  test("ceilings are measured by loops that run, tensor cores only where there are some", async () => {
+    const { backend, meter } = opened();
+    const made = shimBinding().made();
+    const rates = meter.rates(1 << 16);
+    for (const rate of [rates.bytes, rates.macs, rates.tensorMacs])
+      expect(Number.isFinite(rate) && rate > 0).toBe(true);
+    expect(shimBinding().made()).toBe(made);
+    const without = shimBinding().open(1);
+    expect(meterOf(shimBinding(), without, 1).rates(1 << 12).tensorMacs).toBe(0);
+    shimBinding().closeDevice(without);
+    expect(() => meterOf(shimBinding(), shimBinding().open(1), 0).rates(16)).toThrow(
+      expect.objectContaining({ code: "invalid-argument" }),
+    );
+    await backend.close();
+  });
+});
