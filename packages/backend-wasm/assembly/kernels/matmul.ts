@@ -48,7 +48,7 @@ export function matmulPanels(
     const origin = bias ? bias + <usize>panel * PANEL_BYTES : 0;
     if (dtype == DTYPE_F32) {
       start(out, outStride, rows, origin);
-      if (rows == 1 && panel + 1 < to) {
+      if (wide && rows == 1 && panel + 1 < to) {
         panel++;
         start(out + PANEL_BYTES, outStride, rows, bias ? bias + <usize>panel * PANEL_BYTES : 0);
         twoPanelsF32(out, x, weights, weights + size, inner);
