@@ -7,6 +7,7 @@ import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/cor
 import { slotsFor } from "@doge-lm/core/backend-kit";
 
 import * as D from "./descriptor.ts";
+import type { Tiles } from "./features.ts";
 import type { Heap } from "./heap.ts";
 
 /** Most multiply-adds of one unit of work: about 15 ms, so that an abort is noticed in time. */
@@ -79,8 +80,8 @@ export interface Layout {
   readonly weightBytes: number;
   /** Threads that compute together, each with a record of the model and some scratch of its own. */
   readonly threads: number;
-  /** Whether the engine joins neighbouring vectors to 256 bits: matrices are multiplied in tiles for that. */
-  readonly wide: boolean;
+  /** The tiles that matrices are multiplied in. */
+  readonly tiles: Tiles;
   readonly model: number;
   readonly layersAt: number;
   readonly layers: readonly LayerPlan[];
@@ -204,7 +205,7 @@ export function planMemory(
   context: number,
   room: number,
   threads = 1,
-  wide = false,
+  tiles: Tiles = { wide: false, fused: false },
 ): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
@@ -249,7 +250,7 @@ export function planMemory(
       context,
       dtype,
       threads,
-      wide,
+      tiles,
       model,
       layersAt,
       layers,
@@ -354,20 +355,21 @@ function planPage(config: Config, dtype: DType): PagePlan {
 }
 
 /** Writes the record of a matrix. */
-export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan, wide: boolean): void {
+export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan, tiles: Tiles): void {
   data.setUint32(at + D.MATRIX_WEIGHTS, plan.weights, true);
   data.setUint32(at + D.MATRIX_DTYPE, DTYPES[plan.dtype], true);
   data.setUint32(at + D.MATRIX_BIAS, plan.bias, true);
   data.setUint32(at + D.MATRIX_INNER, plan.inner, true);
   data.setUint32(at + D.MATRIX_PANELS, plan.panels, true);
-  data.setUint32(at + D.MATRIX_WIDE, wide ? 1 : 0, true);
+  data.setUint32(at + D.MATRIX_WIDE, tiles.wide ? 1 : 0, true);
+  data.setUint32(at + D.MATRIX_FUSED, tiles.fused ? 1 : 0, true);
 }
 
 /** Writes the layers' records, and the model's for each thread. */
 export function writeModel(heap: Heap, layout: Layout): void {
   const { data } = heap;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan, layout.wide);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan, layout.tiles);
   layout.layers.forEach((layer, number) => {
     const at = layout.layersAt + number * D.LAYER_BYTES;
     matrix(at + D.LAYER_QKV, layer.qkv);
@@ -394,7 +396,7 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   const { config, scratch, page } = layout;
   const { experts } = config;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan, layout.wide);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan, layout.tiles);
   const at = layout.model + thread * D.MODEL_BYTES;
   word(at + D.MODEL_LAYERS, config.layers);
   word(at + D.MODEL_LAYERS_AT, layout.layersAt);
