@@ -1,6 +1,6 @@
 // The import checker itself: it must see imports of every form, and refuse those that cross an arrow.
 import { describe, expect, test } from "vitest";
-import { judge, specifiers, violations } from "./arrows.ts";
+import { circles, judge, specifiers, violations } from "./arrows.ts";
 
 test("every form of import is seen, and nothing else", () => {
   const source = `import a from "a";
@@ -38,6 +38,18 @@ describe("what is refused", () => {
   ])("but not: %s imports %s", (file, specifier) => {
     expect(judge(file, specifier)).toBeNull();
   });
+});
+
+test("imports that go round in a circle are found, and those that only meet are not", () => {
+  const meeting = new Map([
+    ["a", ["b", "c"]],
+    ["b", ["d"]],
+    ["c", ["d"]],
+    ["d", []],
+  ]);
+  expect(circles(meeting)).toEqual([]);
+  expect(circles(new Map([...meeting, ["d", ["b"]]]))).toEqual([["b", "d", "b"]]);
+  expect(circles(new Map([["a", ["a"]]]))).toEqual([["a", "a"]]);
 });
 
 test("no import of this repository crosses an arrow", () => {

@@ -1,7 +1,7 @@
-// Fails when an import crosses an arrow of CONTRIBUTING.md the wrong way: which package may import which, and that core stays
-// free of platform code. Reads import specifiers as text; resolves nothing.
+// Fails when an import crosses an arrow of CONTRIBUTING.md the wrong way: which package may import which, that core stays free
+// of platform code, and that the files of a package import each other one way. Reads import specifiers as text.
 import { readdirSync, readFileSync } from "node:fs";
-import { join, relative, sep } from "node:path";
+import { join, posix, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -17,6 +17,7 @@ const ARROWS: Record<string, readonly string[]> = {
   "packages/demo-model": [],
   "packages/tokenizer-fast": ["core", "tokenizer-fast"],
   "apps/cli": ["core", "reference", "wasm", "webgpu", "cuda", "demo-model"],
+  "apps/web": ["core", "wasm", "webgpu", "demo-model"],
 };
 /** Tests: the witnesses a package may be compared with. */
 const TEST_ARROWS: readonly string[] = ["core", "conformance", "reference", "wasm", "demo-model"];
@@ -27,6 +28,7 @@ const LIBRARIES: Record<string, readonly string[]> = {
   "packages/backend-wasm": ["@assemblyscript/loader"],
   "packages/conformance": ["vitest"],
   "apps/cli": ["commander"],
+  "apps/web": ["preact", "marked"],
 };
 
 /** Files of otherwise platform-free packages that may import node: modules. */
@@ -78,18 +80,51 @@ export function judge(file: string, specifier: string): string | null {
   return `${owner} does not list ${specifier} among its libraries (tools/arrows.ts)`;
 }
 
+/** The files that go round in circles: each list begins and ends with the same file. */
+export function circles(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const found: string[][] = [];
+  const path: string[] = [];
+  const done = new Set<string>();
+  const visit = (file: string): void => {
+    const at = path.indexOf(file);
+    if (at >= 0) found.push([...path.slice(at), file]);
+    if (at >= 0 || done.has(file)) return;
+    path.push(file);
+    for (const next of imports.get(file) ?? []) visit(next);
+    path.pop();
+    done.add(file);
+  };
+  for (const file of imports.keys()) visit(file);
+  return found;
+}
+
 export function violations(): Violation[] {
   const found: Violation[] = [];
+  const sources = new Map<string, string[]>();
   for (const group of ["packages", "apps"]) {
     for (const entry of readdirSync(join(root, group), { recursive: true, withFileTypes: true })) {
-      if (!entry.isFile() || !/\.(ts|mts|mjs)$/.test(entry.name)) continue;
+      if (!entry.isFile() || !/\.(ts|tsx|mts|mjs)$/.test(entry.name)) continue;
       const file = relative(root, join(entry.parentPath, entry.name)).split(sep).join("/");
       if (/\/(node_modules|dist|build|assembly)\//.test(file)) continue;
-      for (const specifier of specifiers(readFileSync(join(root, file), "utf8"))) {
+      const all = specifiers(readFileSync(join(root, file), "utf8"));
+      const near = all.filter((specifier) => specifier.startsWith("."));
+      if (file.includes("/src/"))
+        sources.set(
+          file,
+          near.map((specifier) => posix.join(posix.dirname(file), specifier)),
+        );
+      for (const specifier of all) {
         const why = judge(file, specifier);
         if (why !== null) found.push({ file, specifier, why });
       }
     }
+  }
+  for (const [file, next, ...rest] of circles(sources)) {
+    found.push({
+      file: file!,
+      specifier: next!,
+      why: `the imports go round in a circle: ${[file, next, ...rest].join(" → ")}`,
+    });
   }
   return found;
 }

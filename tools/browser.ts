@@ -19,8 +19,11 @@ export function openBrowser(switches: readonly string[] = []): Promise<Browser> 
   if (browserPath === undefined) throw new Error("There is no Chromium in PATH.");
   // Its sandbox does not start for root, and root is who runs in containers. The pages are our own.
   const own = process.getuid?.() === 0 ? ["--no-sandbox", "--disable-dev-shm-usage"] : [];
+  // The software GPU that our tests in Node are given is not for the browser, which brings its own.
+  const { VK_DRIVER_FILES: _, VK_ADD_DRIVER_FILES: __, ...env } = process.env;
   return chromium.launch({
     executablePath: browserPath,
+    env: env as Record<string, string>,
     args: ["--no-first-run", "--disable-background-networking", ...own, ...switches],
   });
 }

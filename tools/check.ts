@@ -30,6 +30,7 @@ const STEPS: readonly Step[] = [
     command: [bin("turbo"), "run", "build", "--filter=@doge-lm/docs", "--output-logs=errors-only"],
   },
   { name: "packed packages", command: script("packages.ts"), tells: true },
+  { name: "a release, rehearsed", command: script("release.ts"), tells: true },
 ];
 
 const only = process.argv.slice(2);

@@ -150,8 +150,8 @@ def processors() -> None:
     source = f"transformers {transformers.__version__}, torch {torch_version}, {skipped} rows left out"
     lines = ",\n".join(json.dumps(line, separators=(",", ":")) for line in rows)
     head = json.dumps({"source": source, "vocabulary": VOCABULARY})[:-1]
-    (CORE / "running/fixtures/processors.json").write_text(f'{head}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
-    (CORE / "running/fixtures/processors.bin").write_bytes(b"".join(numbers))
+    (CORE / "sampling/fixtures/processors.json").write_text(f'{head}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    (CORE / "sampling/fixtures/processors.bin").write_bytes(b"".join(numbers))
     print(source, [sum(name in line[6] for line in rows) for name in ("topP", "typicalP", "noRepeatNgramSize")])
 
 
@@ -204,7 +204,7 @@ def streamer() -> None:
     source = f"transformers {transformers.__version__}, TextStreamer"
     lines = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
     head = json.dumps({"source": source})[:-1]
-    (CORE / "running/fixtures/streamer.json").write_text(f'{head}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
+    (CORE / "text/fixtures/streamer.json").write_text(f'{head}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")
     print(source, len(cases))
 
 

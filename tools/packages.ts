@@ -2,7 +2,8 @@
 // tarball into an empty folder and imported. There, @doge-lm/wasm alone must answer in every runtime, type-check, and answer
 // from the bundles of every bundler, in Node and in a page. Each is a step of its own.
 //
-//   node tools/packages.ts [--full]     --full: bring the runtimes that are missing, as continuous integration does
+//   node tools/packages.ts [--full] [--record]     --full: bring the runtimes that are missing, as continuous integration does
+//                                                  --record: write the sizes down, for later runs to be compared with
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import {
@@ -19,6 +20,7 @@ import { clearPacks, inspect, missingBinary, type Packed, pack, published } from
 import { answerOfBuild, answerOfPage, STRICT, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
+import { recordedSizes, recordSizes, type Size, sizeOf, sizeTable } from "./packages/sizes.ts";
 import { demoModel, expectAnswer, failed, root, run, Skipped, step } from "./packages/steps.ts";
 import { checkTokenizer } from "./packages/tokenizer.ts";
 import { checkTypes } from "./packages/types.ts";
@@ -40,10 +42,13 @@ for (const folder of published()) {
   await step(`${one.manifest.name}, packed`, () => inspect(one));
 }
 
-for (const [name, { manifest }] of packed) {
+const sizes: Record<string, Size> = {};
+for (const [name, one] of packed) {
+  const { manifest } = one;
   using project = new Project();
-  await step(`${name}, installed alone`, () => {
-    const size = project.install(name, packed);
+  await step(`${name}, installed alone`, async () => {
+    const installed = project.install(name, packed);
+    sizes[name] = await sizeOf(one, project, installed);
     // The suite itself is imported by a test runner only.
     const entries = Object.keys(manifest.exports ?? {}).filter(
       (entry) =>
@@ -52,7 +57,7 @@ for (const [name, { manifest }] of packed) {
     const imports = entries.map((entry) => `import * as _${entries.indexOf(entry)} from "${name}${entry.slice(1)}";`);
     project.write("entries.mjs", imports.join("\n"));
     run(process.execPath, ["entries.mjs"], project.folder);
-    return `${size}; ${entries.length} entry points import`;
+    return `${installed.packages} packages, ${(installed.bytes / 1e6).toFixed(2)} MB; ${entries.length} entry points import`;
   });
   if (name === "@doge-lm/wasm") await checkWasm(project);
   if (name === "@doge-lm/tokenizer-fast") await checkTokenizer(project);
@@ -148,5 +153,7 @@ function checkCommand(project: Project): string {
   return `${ids.length} ids`;
 }
 
+console.log(sizeTable(sizes, recordedSizes()));
+if (process.argv.includes("--record")) recordSizes({ ...recordedSizes(), ...sizes });
 console.log(failed() === 0 ? "Every package is fit to publish." : `${failed()} steps failed.`);
 process.exitCode = failed() === 0 ? 0 : 1;

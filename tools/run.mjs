@@ -179,6 +179,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "check.ts"), ...args]));
     break;
   }
+  case "release": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "tools", "release.ts"), ...args]));
+    break;
+  }
   case "bench": {
     ensureInstalled("all");
     ensureBuilt(node);
@@ -216,6 +222,12 @@ switch (command) {
     process.exit(run(node, [...strip, join(root, "tools", "demo-html.ts"), ...args]));
     break;
   }
+  case "web": {
+    ensureInstalled("all");
+    ensureBuilt(node);
+    process.exit(run(node, [...strip, join(root, "apps", "web", "scripts", "web.ts"), ...args]));
+    break;
+  }
   case "exec": {
     ensureInstalled("all");
     process.exit(run(args[0], args.slice(1)));
@@ -223,6 +235,6 @@ switch (command) {
   }
   default:
     fail(
-      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, bench, report, peers, soak, tokenizer, demo-html or exec.`,
+      `unknown command ${JSON.stringify(command)}: use cli, test, check, build, release, bench, report, peers, soak, tokenizer, demo-html, web or exec.`,
     );
 }

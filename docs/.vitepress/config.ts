@@ -55,6 +55,7 @@ export default defineConfig({
         items: [
           { text: "In Node", link: "/getting-started" },
           { text: "In a browser", link: "/browser" },
+          { text: "The playground", link: "/playground" },
           { text: "Examples for pages", link: "/examples" },
           { text: "With a bundler", link: "/bundlers" },
           { text: "Choosing a backend", link: "/choosing" },
@@ -66,6 +67,7 @@ export default defineConfig({
           { text: "How speed is measured", link: "/benchmarking" },
           ...(existsSync(join(docs, "performance.md")) ? [{ text: "Measured speed", link: "/performance" }] : []),
           { text: "Half an hour of work", link: "/soak" },
+          { text: "Errors", link: "/errors" },
           { text: "Environment", link: "/environment" },
         ],
       },
@@ -76,6 +78,7 @@ export default defineConfig({
           { text: "The forward pass", link: "/model" },
           { text: "The contract", link: "/contract" },
           { text: "Adding a backend", link: "/adding-a-backend" },
+          { text: "How a release is made", link: "/releasing" },
           {
             text: "Decisions",
             collapsed: true,

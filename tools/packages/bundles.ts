@@ -213,18 +213,21 @@ export async function buildEsbuild(project: Project, target: "web" | "node"): Pr
   if (warnings.length > 0) throw new Error((await esbuild.formatMessages(warnings, { kind: "warning" })).join("\n"));
 }
 
-/** What a page of the build in `folder` downloads. @throws when that is too much, when not all `wanted` binaries are there, or
- *  when a module of Node is asked for. */
+/** What a page of the build in `folder` downloads. @throws when that is too much, when not all `wanted` binaries are there, when a
+ *  module of Node is asked for, or when what chooses between several backends is loaded before it is needed. */
 export function weigh(project: Project, folder: string, wanted: number): string {
   let code = 0;
   const binaries: number[] = [];
-  for (const entry of readdirSync(join(project.folder, folder), { recursive: true, withFileTypes: true })) {
+  const scripts = new Map<string, string>();
+  const root = join(project.folder, folder);
+  for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const content = readFileSync(join(entry.parentPath, entry.name));
     const bytes = gzipSync(content, { level: 9 }).length;
     if (entry.name.endsWith(".wasm")) binaries.push(bytes);
     if (!/\.m?js$/.test(entry.name)) continue;
     code += bytes;
+    scripts.set(entry.name, content.toString());
     const builtin =
       /(?:\bfrom|\bimport|\brequire)\s*\(?\s*["'`](?:node:[^"'`]*|fs|path|url)["'`]|__vite-browser-external/;
     const found = builtin.exec(content.toString());
@@ -235,7 +238,27 @@ export function weigh(project: Project, folder: string, wanted: number): string 
   const all = code + Math.max(...binaries);
   const text = `${kilobytes(code)} of code + ${kilobytes(Math.max(...binaries))} of WebAssembly, gzipped`;
   if (all > PAGE_LIMIT) throw new Error(`A page downloads ${text}: over ${kilobytes(PAGE_LIMIT)}.`);
-  return text;
+  return `${text}${aside(scripts)}`;
+}
+
+/** In the code that chooses, and nowhere else. */
+const CHOOSING = "no memory is fast enough for";
+
+/** Says how much code a page with one backend never loads. @throws when one of its `scripts` brings it at once. A worker is one script,
+ *  where the bundler makes it so. */
+function aside(scripts: ReadonlyMap<string, string>): string {
+  const atOnce = new Set([...scripts.keys()].filter((name) => /^(main|index|page)\b/.test(name)));
+  for (const name of atOnce) {
+    for (const [, path] of scripts.get(name)!.matchAll(/(?:\bfrom|\bimport)\s*["'`]([^"'`]+)["'`]/g)) {
+      const imported = path!.split("/").at(-1)!;
+      if (scripts.has(imported)) atOnce.add(imported);
+    }
+  }
+  const [name, own] = [...scripts].find(([, content]) => content.includes(CHOOSING)) ?? [];
+  if (name === undefined || own === undefined || name.startsWith("worker")) return "";
+  if (atOnce.has(name))
+    throw new Error(`${name} holds what chooses between backends, and is loaded where there is one.`);
+  return `, ${kilobytes(gzipSync(own, { level: 9 }).length)} of it only for those who choose`;
 }
 
 /** What `name` adds to a page that has core already: bundled and minified by itself, gzipped. @throws over `limit` bytes. */

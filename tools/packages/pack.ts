@@ -1,12 +1,17 @@
 // Packs every package that is published and looks at each tarball: what is in it, what it weighs, what the linters say.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { assertContents } from "./contents.ts";
 import { kilobytes, root, run, tool } from "./steps.ts";
 
-const packs = join(root, ".cache", "packs");
+export const packs: string = join(root, ".cache", "packs");
 
 /** Bytes that a published package may unpack to, with the reason. */
-const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> = {
+interface Limit {
+  readonly bytes: number;
+  readonly why: string;
+}
+const LIMITS: Record<string, Limit> = {
   "@doge-lm/demo-model": { bytes: 4_000_000, why: "the bundled model is a taste, not a download" },
   "@doge-lm/tokenizer-fast": {
     bytes: 300_000,
@@ -15,18 +20,30 @@ const LIMITS: Record<string, { readonly bytes: number; readonly why: string }> =
   "@doge-lm/conformance": { bytes: 4_000_000, why: "fixtures and goldens travel with the suite" },
   "@doge-lm/cuda-linux-x64": { bytes: 5_100_000, why: "code for every GPU since 2018 in one file of 5 MB at most" },
 };
-const DEFAULT_LIMIT = { bytes: 1_000_000, why: "install size is a feature: 3 MB for a backend with all it depends on" };
+const DEFAULT_LIMIT: Limit = {
+  bytes: 1_000_000,
+  why: "install size is a feature: 3 MB for a backend with all it depends on",
+};
+
+export const limitOf = (name: string): Limit => LIMITS[name] ?? DEFAULT_LIMIT;
 
 /** What the checks read of a packed package.json. */
-interface Manifest {
+export interface Manifest {
   readonly name: string;
+  readonly version: string;
   readonly private?: boolean;
+  readonly license?: string;
+  readonly engines?: Record<string, string>;
+  readonly publishConfig?: { readonly access?: string; readonly provenance?: boolean };
+  readonly dependencies?: Record<string, string>;
+  readonly optionalDependencies?: Record<string, string>;
   readonly scripts?: Record<string, string>;
   readonly exports?: Record<string, unknown>;
 }
 
-/** A packed package: its tarball, the folder that holds what is in it, and its manifest as published. */
+/** A packed package: where it is made, its tarball, the folder that holds what is in it, and its manifest as published. */
 export interface Packed {
+  readonly source: string;
   readonly tarball: string;
   readonly folder: string;
   readonly manifest: Manifest;
@@ -73,19 +90,15 @@ export function pack(folder: string): Packed {
   mkdirSync(unpacked);
   run("tar", ["xzf", tarball, "-C", unpacked], root);
   const content = join(unpacked, "package");
-  return { tarball, folder: content, manifest: manifestIn(content) };
+  return { source: folder, tarball, folder: content, manifest: manifestIn(content) };
 }
 
 /** What a packed package weighs. @throws when it may not be published like this. */
-export function inspect({ tarball, folder, manifest }: Packed): string {
-  const { name } = manifest;
+export function inspect({ source, tarball, folder, manifest }: Packed): string {
   const bytes = folderSize(folder);
-  const limit = LIMITS[name] ?? DEFAULT_LIMIT;
+  const limit = limitOf(manifest.name);
   if (bytes > limit.bytes) throw new Error(`It unpacks to ${bytes} bytes, over ${limit.bytes}: ${limit.why}.`);
-  const present = readdirSync(folder);
-  for (const file of ["README.md", "LICENSE", "package.json"]) {
-    if (!present.includes(file)) throw new Error(`It is packed without ${file}.`);
-  }
+  assertContents({ source, folder, manifest });
   for (const hook of ["preinstall", "install", "postinstall"]) {
     if (manifest.scripts?.[hook] !== undefined) throw new Error(`It has a script, ${hook}, that runs at install.`);
   }

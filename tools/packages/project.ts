@@ -9,6 +9,12 @@ import { run } from "./steps.ts";
 const BACKEND = { packages: 5, bytes: 3_000_000 };
 const BACKENDS: readonly string[] = ["@doge-lm/wasm", "@doge-lm/webgpu", "@doge-lm/cuda", "@doge-lm/reference"];
 
+export interface Installed {
+  /** Itself included. */
+  readonly packages: number;
+  readonly bytes: number;
+}
+
 export class Project implements Disposable {
   readonly folder: string = realpathSync(mkdtempSync(join(tmpdir(), "doge-pack-")));
 
@@ -20,8 +26,8 @@ export class Project implements Disposable {
     return path;
   }
 
-  /** Install `name` alone; how much that is. @throws when a backend is more than its bars, or a script wants to run. */
-  install(name: string, packed: ReadonlyMap<string, Packed>): string {
+  /** Install `name` alone; how much that brings. @throws when a backend is more than its bars, or a script wants to run. */
+  install(name: string, packed: ReadonlyMap<string, Packed>): Installed {
     // Tarballs depend on each other by version; overrides point npm at the packed files.
     const overrides = Object.fromEntries([...packed].map(([name, { tarball }]) => [name, `file:${tarball}`]));
     const dependencies = { [name]: overrides[name] };
@@ -35,11 +41,12 @@ export class Project implements Disposable {
     }
     const packages = Object.keys(entries).length;
     const bytes = folderSize(join(this.folder, "node_modules"));
-    const size = `${packages} packages, ${(bytes / 1e6).toFixed(2)} MB`;
     if (BACKENDS.includes(name) && (packages > BACKEND.packages || bytes > BACKEND.bytes)) {
-      throw new Error(`A backend is at most ${BACKEND.packages} packages and ${BACKEND.bytes / 1e6} MB, not ${size}.`);
+      throw new Error(
+        `A backend is at most ${BACKEND.packages} packages and ${BACKEND.bytes / 1e6} MB, not ${packages} and ${(bytes / 1e6).toFixed(2)}.`,
+      );
     }
-    return size;
+    return { packages, bytes };
   }
 
   [Symbol.dispose](): void {

@@ -3,10 +3,11 @@ import { openCheckpoint, survey, type Tried } from "@doge-lm/core";
 import { Command } from "commander";
 import { backends, source } from "./engine.ts";
 import { openFiles } from "./hub.ts";
-import { type ModelOptions, withModel } from "./options.ts";
+import { type ModelOptions, positive, withModel } from "./options.ts";
 
 interface Flags extends ModelOptions {
   readonly afresh?: boolean;
+  readonly budget?: number;
   readonly json?: boolean;
 }
 
@@ -17,19 +18,20 @@ export function backendsCommand(): Command {
   return withModel(command)
     .optionsGroup("Output:")
     .option("--afresh", "measure again, whatever is kept of earlier measurements")
+    .option("--budget <milliseconds>", "for measuring all of them together (default: 300)", positive)
     .option("--json", "print an array of objects")
     .addHelpText(
       "after",
       `
 Rates are estimates of decoding one text, for the model and the dtype that are asked for. They come from a calibration of 300 ms at
-most and are kept in the user's cache folder. "doge bench" measures exactly.`,
+most, or were seen in use, and are kept in the user's cache folder. "doge bench" measures exactly.`,
     )
     .action(async (flags: Flags) => {
       const { providers, choosing } = await backends(flags);
       const files = await openFiles(source(flags), flags);
       const { config } = await openCheckpoint(files).finally(() => files.close?.());
-      const { dtype, routing, afresh } = flags;
-      const tried = await survey(providers, { ...choosing, config, dtype, routing, afresh });
+      const { dtype, routing, afresh, budget } = flags;
+      const tried = await survey(providers, { ...choosing, config, dtype, routing, afresh, budget });
       if (flags.json) process.stdout.write(`${JSON.stringify(tried.map(plain))}\n`);
       else process.stdout.write(`${tried.map(lines).join("")}${note(flags, tried)}`);
     });

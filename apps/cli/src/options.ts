@@ -195,7 +195,7 @@ export function whole(text: string): number {
   return value;
 }
 
-function positive(text: string): number {
+export function positive(text: string): number {
   const value = whole(text);
   if (value < 1) throw new InvalidArgumentError(`${text} is less than 1.`);
   return value;

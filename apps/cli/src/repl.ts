@@ -5,8 +5,8 @@ import { createInterface } from "node:readline";
 import { styleText } from "node:util";
 import type { GenerationResult } from "@doge-lm/core";
 import type { Conversation } from "./conversation.ts";
+import { sentenceOf } from "./faults.ts";
 import { type History, historyFile, openHistory } from "./history.ts";
-import { sentenceOf } from "./output.ts";
 import { commandNames, runCommand, statsLine } from "./repl-commands.ts";
 
 export interface ReplOptions {

@@ -40,7 +40,7 @@ async function dawn(): Promise<GPU | null> {
 
 test("what is chosen is what was measured as the fastest, and the second time nothing is measured", async () => {
   const list = [cuda(), webgpu(), reference(), wasm({ threads: 1 })];
-  const settings = { rates: memory(), wanted: "auto", budget: 2000 };
+  const settings = { rates: memory(), wanted: "auto", budget: 20_000 };
   const choice = await choose(list, settings);
   const rates = choice.tried.map(({ rate }) => rate?.tokensPerSecond ?? 0);
   const chosen = choice.tried.findIndex(({ state }) => state === "chosen");

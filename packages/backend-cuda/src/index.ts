@@ -46,7 +46,7 @@ function find({ device = 0, binary }: CudaOptions): Found {
 }
 
 function capabilities(answer: NativeProbe): Capabilities {
-  return { device: answer.name, dtypes, trains: false };
+  return { device: answer.name, dtypes, trains: false, details: { processor: "gpu", driver: answer.driver } };
 }
 
 /** Where and how to load a Doge with this backend: its own options beside those of every backend. */

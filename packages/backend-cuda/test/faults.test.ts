@@ -1,6 +1,14 @@
 // Rows C2 to C4 of the reliability table, on the host shim: memory that is refused, a device that is lost, handles used wrongly.
 import { Worker } from "node:worker_threads";
-import { type Backend, type Config, checked, isDogeError, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import {
+  type Backend,
+  type Config,
+  checked,
+  isDogeError,
+  memoryCheckpoint,
+  nextTask,
+  tensorShapes,
+} from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { builder, shimBinding, withoutShim } from "./shim.ts";
@@ -187,7 +195,7 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     model.close();
     expect((await running)[0]!.ids.length).toBe(60);
     expect(await codeOf(model.forward([{ sequence, tokens: prompt }]))).toBe("closed");
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await nextTask();
     expect(bytes(raw)).toBe(0);
     await backend.close();
   });

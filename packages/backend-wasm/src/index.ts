@@ -5,8 +5,9 @@ import { assertKnownAnswer, planLoad, writeRotaryAngles } from "@doge-lm/core/ba
 import { type Binary, chooseBinary, fusedDots, unshared, vectors } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
-import { planMemory, writeModel } from "./layout.ts";
+import { planMemory } from "./layout.ts";
 import { type Engine, WasmModel } from "./model.ts";
+import { writeModel } from "./records.ts";
 import { solo } from "./solo.ts";
 import { Team } from "./team.ts";
 import { assertThreads, usualThreads } from "./threads.ts";

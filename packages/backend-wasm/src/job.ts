@@ -50,9 +50,17 @@ export class Job {
   readonly #biasOut: number;
   readonly #valueOut: number;
 
-  /** Behind the pages. Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the
+  /** From address `from` on, behind every page in use. Errors: "out-of-memory" when the memory cannot grow to hold the call. `layers`: inspect looks into the
    *  layers. */
-  constructor(heap: Heap, pages: HeapPages, routing: Routing, verb: Verb, tasks: readonly Task[], layers = false) {
+  constructor(
+    heap: Heap,
+    pages: HeapPages,
+    from: number,
+    routing: Routing,
+    verb: Verb,
+    tasks: readonly Task[],
+    layers = false,
+  ) {
     const { layout } = pages;
     this.#heap = heap;
     this.#layout = layout;
@@ -62,7 +70,7 @@ export class Job {
     this.#plan = plan;
 
     // Addresses first, so that the memory grows once.
-    let end = roundUp(pages.end, 64);
+    let end = roundUp(from, 64);
     const take = (bytes: number): number => {
       const address = end;
       end = roundUp(end + bytes, 64);

@@ -7,16 +7,9 @@ import { type Binary, chooseBinary, type Tiles } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { writeDrawing } from "./job.ts";
-import {
-  INPUT_BLOCK_BYTES,
-  type MatrixPlan,
-  panelBytes,
-  planMemory,
-  roundUp,
-  writeMatrix,
-  writeModel,
-} from "./layout.ts";
+import { INPUT_BLOCK_BYTES, type MatrixPlan, panelBytes, planMemory, roundUp } from "./layout.ts";
 import { HeapPages } from "./pages.ts";
+import { writeMatrix, writeModel } from "./records.ts";
 import { Packer } from "./weights.ts";
 
 type Numbers = Float32Array<ArrayBuffer>;
@@ -216,7 +209,10 @@ function attention(
   heap.reserve(inputs + headDim * 4 * 2 + 64, "A kernel");
   writeModel(heap, layout);
   const pages = new HeapPages(heap, layout);
-  for (let page = 0; page * D.PAGE_SLOTS < count; page++) heap.words[lists / 4 + page] = pages.address(pages.take());
+  for (let page = 0; page * D.PAGE_SLOTS < count; page++) {
+    pages.clear(page);
+    heap.words[lists / 4 + page] = pages.address(page);
+  }
   const biasAt = roundUp(inputs + headDim * 8, 4);
   for (let slot = 0; slot < count; slot++) {
     const row = (data: Float32Array) => data.subarray(slot * headDim, (slot + 1) * headDim);

@@ -15,7 +15,7 @@ import type {
   Tensor,
 } from "@doge-lm/core";
 import { trace, tracing } from "@doge-lm/core";
-import { Breath, numerical, Pace, Sequences, type Task, type Verb } from "@doge-lm/core/backend-kit";
+import { Breath, numerical, Pace, Pages, Sequences, type Task, type Verb } from "@doge-lm/core/backend-kit";
 import { STATUS_MORE, STATUS_NUMERICAL } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import { Job } from "./job.ts";
@@ -53,7 +53,8 @@ export class WasmModel implements Model {
   readonly routing: Routing;
   readonly context: number;
   readonly details: Details;
-  readonly #pages: HeapPages;
+  readonly #store: HeapPages;
+  readonly #pages: Pages;
   readonly #sequences: Sequences;
   readonly #pace = new Pace(SLICE_MS, FIRST_RATE);
   #resident: Resident | null;
@@ -66,7 +67,8 @@ export class WasmModel implements Model {
     this.dtype = options.dtype;
     this.routing = options.routing;
     this.#resident = resident;
-    this.#pages = new HeapPages(heap, layout);
+    this.#store = new HeapPages(heap, layout);
+    this.#pages = new Pages(this.#store.shape, this.#store);
     this.#sequences = new Sequences(this.#pages, { scope: "wasm", routing: options.routing, room: options.room });
   }
 
@@ -121,7 +123,7 @@ export class WasmModel implements Model {
   ): Promise<T[]> {
     const { heap, engine } = this.#resident!;
     return this.#sequences.call(verb, rows, async (tasks) => {
-      const job = new Job(heap, this.#pages, this.routing, verb, tasks, inside);
+      const job = new Job(heap, this.#store, this.#store.address(this.#pages.used), this.routing, verb, tasks, inside);
       await this.#run(job, engine, signal, verb);
       return read(job, tasks);
     });

@@ -1,27 +1,25 @@
 // The pages of keys in a model's memory. They stand one behind the other where it ends, and it grows when more of them are in use
 // than ever before: room that nobody uses costs nothing.
-import { Pages } from "@doge-lm/core/backend-kit";
+import type { PageShape, PageStore } from "@doge-lm/core/backend-kit";
 import { JOURNAL, NOBODY, PAGE_SLOTS, PANEL } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import type { Layout } from "./layout.ts";
 
-export class HeapPages extends Pages {
+export class HeapPages implements PageStore {
   readonly layout: Layout;
   readonly #heap: Heap;
 
   constructor(heap: Heap, layout: Layout) {
-    super({ count: layout.pages, slots: PAGE_SLOTS, window: layout.config.window, journal: JOURNAL });
     this.#heap = heap;
     this.layout = layout;
   }
 
-  /** The first address behind every page that has been in use. What stands there is lost to the next page. */
-  get end(): number {
-    return this.address(this.used);
+  get shape(): PageShape {
+    return { count: this.layout.pages, slots: PAGE_SLOTS, window: this.layout.config.window, journal: JOURNAL };
   }
 
-  override reserve(count: number): void {
-    this.#heap.reserve(this.address(this.usedWith(count)), "The keys and values of this call");
+  reserve(count: number): void {
+    this.#heap.reserve(this.address(count), "The keys and values of this call");
   }
 
   address(page: number): number {
@@ -29,7 +27,7 @@ export class HeapPages extends Pages {
   }
 
   /** Zeros, since even a slot that is not seen takes part in sums, with the weight 0; and nobody in any slot. */
-  protected override clear(page: number): void {
+  clear(page: number): void {
     const { page: plan, config } = this.layout;
     const at = this.address(page);
     this.#heap.bytes.fill(0, at, at + plan.bytes);
@@ -41,12 +39,12 @@ export class HeapPages extends Pages {
     }
   }
 
-  protected override duplicate(from: number, to: number): void {
+  copy(from: number, to: number): void {
     const at = this.address(from);
     this.#heap.bytes.copyWithin(this.address(to), at, at + this.layout.page.bytes);
   }
 
-  override truncate(pages: readonly number[], slots: number, length: number): void {
+  truncate(pages: readonly number[], slots: number, length: number): void {
     const { page: plan, config } = this.layout;
     const { words } = this.#heap;
     pages.forEach((page, index) => {

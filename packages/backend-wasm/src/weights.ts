@@ -4,7 +4,8 @@ import { TensorReader } from "@doge-lm/core/backend-kit";
 import { MATRIX_BYTES } from "./descriptor.ts";
 import type { Heap } from "./heap.ts";
 import type { Exports } from "./instantiate.ts";
-import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan, writeMatrix } from "./layout.ts";
+import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan } from "./layout.ts";
+import { writeMatrix } from "./records.ts";
 
 /** Reads every tensor of `checkpoint`; errors are core's ("invalid-weights", "aborted", those of the files). */
 export async function loadWeights(
@@ -110,7 +111,7 @@ export class Packer {
   matrix(plan: MatrixPlan, first: number, data: Float32Array): void {
     const from = this.#hand(data);
     const record = this.#at + SPARE;
-    writeMatrix(this.#heap, record, plan, false);
+    writeMatrix(this.#heap, record, plan, { wide: false, fused: false });
     this.#exports.pack(record, first, data.length / plan.inner, from, this.#at);
   }
 

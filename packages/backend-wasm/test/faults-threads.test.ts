@@ -1,7 +1,7 @@
 // What happens to a team when the machine does not play along: the rows W1 to W6 of the list of faults, with threads.
 import { execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
-import { type Backend, loadDoge, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { type Backend, loadDoge, memoryCheckpoint, nextTask, tensorShapes } from "@doge-lm/core";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { wasm } from "../src/index.ts";
 import { checkpoint, config, fault, prompt } from "./small.ts";
@@ -214,7 +214,7 @@ describe("W6: threads that stand still", () => {
       settled = true;
     });
     await vi.advanceTimersByTimeAsync(9000);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let task = 0; task < 100; task++) await nextTask();
     expect(settled).toBe(false);
     await vi.advanceTimersByTimeAsync(2000);
     expect(await call).toMatchObject({ code: "device-lost", message: expect.stringContaining("stood still") });

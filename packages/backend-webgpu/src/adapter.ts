@@ -23,6 +23,9 @@ const held = globalThis as { __dogeWebgpu?: { readonly gpu: GPU; users: number }
 
 /** Dawn, from the optional package `webgpu`; for a `software` adapter also where there is no GPU. */
 async function openDawn(software: boolean): Promise<{ gpu: GPU; release: () => void } | Absent> {
+  if (!software && !mayHaveGpu()) {
+    return { why: "There is no GPU: Linux shows none in /dev (no /dev/dri/renderD*, /dev/nvidia* or /dev/dxg)." };
+  }
   // In a variable, so that no bundler looks for a package that is not there.
   const name = "webgpu";
   let module: { create(options: string[]): GPU; globals: object };
@@ -33,11 +36,6 @@ async function openDawn(software: boolean): Promise<{ gpu: GPU; release: () => v
       return { why: `The package webgpu (Dawn) is here and does not start: ${(error as Error).message}` };
     }
     return { why: "This runtime has no WebGPU of its own: in Node, `npm install webgpu` brings one (Dawn)." };
-  }
-  if (!software && !mayHaveGpu()) {
-    return {
-      why: "Dawn is here, but no GPU: Linux shows none in /dev (no /dev/dri/renderD*, /dev/nvidia* or /dev/dxg).",
-    };
   }
   held.__dogeWebgpu ??= { gpu: module.create([]), users: 0 };
   const instance = held.__dogeWebgpu;

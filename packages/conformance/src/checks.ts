@@ -41,5 +41,6 @@ export const checks: readonly Check[] = [
 export * from "./assert.ts";
 export * from "./check.ts";
 export { type Fixture, fixtureNames, type OpenFixture } from "./fixtures.ts";
+export type * from "./notes.ts";
 export { runCheck, Scope, Stage } from "./scope.ts";
 export { tolerances } from "./tolerances.ts";

@@ -3,14 +3,13 @@
 import { type Availability, checked, checkedProvider, type ErrorCode, type Provider } from "@doge-lm/core";
 import { afterAll, describe, test } from "vitest";
 import { assert, rejects } from "./assert.ts";
-import { type Check, matches, type Notes, rings, type Subject, unknownNotes } from "./check.ts";
+import { type Check, matches, rings, unknownNotes } from "./check.ts";
 import { checks } from "./checks.ts";
+import type { Notes, Subject } from "./notes.ts";
 import { isRequired, runNoted } from "./outcome.ts";
 import { Stage } from "./scope.ts";
 
-export type { Note, Notes } from "./check.ts";
-export type { CrossingCounter, CrossingNotes } from "./rings/crossings.ts";
-export type { Kernels } from "./rings/kernels.ts";
+export type { CrossingCounter, CrossingNotes, Kernels, Note, Notes } from "./notes.ts";
 
 /** Milliseconds for one check; a slow backend on a busy machine stays far below. */
 const timeout = 180_000;

@@ -1,8 +1,8 @@
 // Where checks run: one opened backend with its models (shared over checks), and a scope per check that closes what it made.
 import type { Backend, DType, LoadOptions, Model, Provider, Routing, Sequence, Tokens } from "@doge-lm/core";
-import type { Notes, Subject } from "./check.ts";
 import { type DemoModel, openDemoModel } from "./demo.ts";
 import { type Fixture, fixturesOnDisk, readFixture } from "./fixtures.ts";
+import type { Notes, Subject } from "./notes.ts";
 
 export interface ModelSpec {
   readonly fixture: string;

@@ -1,11 +1,11 @@
 // THE CONTRACT. Types only: all that a backend implements and a caller needs. Semantics S1 to S5: docs/contract.md.
+import type { Floats, Tokens } from "./arrays.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { Config } from "./config.ts";
 import type { Example, TrainOptions } from "./training.ts";
 
-/** Arrays passed in are read before the call returns; arrays returned are the caller's, never views of a device's memory. */
-export type Tokens = Int32Array<ArrayBuffer>;
-export type Floats = Float32Array<ArrayBuffer>;
+export type { Floats, Tokens } from "./arrays.ts";
+
 /** How weights are held, converted while loading. q8 and q4 are the numbers core's quantize() gives, on every backend.
  *  Under f32 the arithmetic and the cache are f32; the others may round activations and keep a bf16 cache (never bf16 biases). */
 export type DType = "f32" | "bf16" | "q8" | "q4";

@@ -1,20 +1,22 @@
 // A model's files to a Doge: checkpoint, tokenizer, chat template and defaults, on a backend.
 import type { Backend, LoadOptions, Provider } from "./backend.ts";
-import { chatTemplate } from "./chat.ts";
-import { checked } from "./checked.ts";
-import { show } from "./checked-rows.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { ChooseOptions } from "./choosing/choose.ts";
+import { choose } from "./choosing/lazy.ts";
 import { broken, nothingOpened, type Tried } from "./choosing/tried.ts";
-import { Doge, type DogeParts } from "./doge.ts";
+import { checked } from "./contract/checked.ts";
+import type { LastingCheckpoint } from "./contract/recovering-model.ts";
+import type { Fallback } from "./contract/recovery.ts";
 import { aborted, DogeError, isDogeError } from "./errors.ts";
-import { type Files, hasFile, readJson, readText } from "./files.ts";
-import { type GenerationDefaults, readGenerationConfig } from "./generation-config.ts";
 import type { HubOptions, Progress } from "./hub/options.ts";
 import type { Json } from "./json.ts";
-import { openCheckpoint } from "./open.ts";
-import type { Fallback, LastingCheckpoint } from "./recovery.ts";
-import { createTokenizer, type Tokenizer, type TokenizerFactory } from "./tokenizer.ts";
+import { type Files, hasFile, readJson, readText } from "./loading/files.ts";
+import { type GenerationDefaults, readGenerationConfig } from "./loading/generation-config.ts";
+import { openCheckpoint } from "./loading/open.ts";
+import { Doge, type DogeParts } from "./running/doge.ts";
+import { show } from "./show.ts";
+import { chatTemplate } from "./text/chat.ts";
+import { createTokenizer, type Tokenizer, type TokenizerFactory } from "./text/tokenizer.ts";
 
 /** A folder, a hub's name ("owner/name"), a browser's files, or files by name; or Files of one's own, which the caller closes. */
 export type Source = string | readonly File[] | { readonly [name: string]: Blob | Uint8Array } | Files;
@@ -74,7 +76,7 @@ export async function loadDoge(source: Source, options: LoadDogeOptions): Promis
       else onFallback(fallback);
     };
     const chosen = isList(providers)
-      ? await chooseFrom(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
+      ? await choose(providers, { ...choosing, config, dtype, routing, signal, onFallback: note })
       : await openOnly(providers, signal);
     backend = checked(chosen.backend);
     counted.begin(checkpoint.source.files);
@@ -124,12 +126,6 @@ const isFiles = (source: Source): source is Files =>
   typeof source === "object" && source !== null && "read" in source && typeof source.read === "function";
 
 const isList = (backend: Provider | readonly Provider[]): backend is readonly Provider[] => Array.isArray(backend);
-
-/** A program with one backend does not load what chooses between several. */
-async function chooseFrom(providers: readonly Provider[], options: ChooseOptions) {
-  const { choose } = await import("./choosing/choose.ts");
-  return choose(providers, options);
-}
 
 /** The only provider there is. Errors: "unavailable", with its reason; "aborted". */
 async function openOnly(provider: Provider, signal: AbortSignal | undefined) {

@@ -1,5 +1,5 @@
 // Training, the interface only. Objectives, schedules and normalisation live in core, as weights and a rate.
-import type { Floats, Tokens } from "./backend.ts";
+import type { Floats, Tokens } from "./arrays.ts";
 
 export interface Example {
   readonly tokens: Tokens;

@@ -4,30 +4,14 @@
 // comes back. The backend's package hands over a provider whose WASM exports, GPUQueue or C functions are wrapped by a counter:
 // what a backend reports of itself does not count. Threads that do the same work together make each call at once, one entry each:
 // such a call counts as one.
-import { defaultSampling, type Model, type Provider } from "@doge-lm/core";
+import { defaultSampling, type Model } from "@doge-lm/core";
 import { assert, same } from "../assert.ts";
 import { type Check, inRing } from "../check.ts";
+import type { CrossingNotes } from "../notes.ts";
 import { someIds, tokens } from "../random.ts";
 import { forward } from "../runs.ts";
 import type { Scope } from "../scope.ts";
 import { tolerances } from "../tolerances.ts";
-
-/** Counts what crosses between host and device since the last reset. */
-export interface CrossingCounter {
-  reset(): void;
-  /** Entries into the device: calls of WASM exports that compute (of each thread, when several compute together), queue submits,
-   *  launching C functions. */
-  calls(): number;
-  /** Bytes brought back: mapped, copied out, or read from the device's memory. */
-  bytesOut?(): number;
-}
-export interface CrossingNotes {
-  /** A provider of its own, whose every backend is counted by `counter`. */
-  readonly provider: Provider;
-  readonly counter: CrossingCounter;
-  /** Entries that a chunk of n tokens may cost, where it is not one: CUDA launches one graph per token. */
-  readonly perChunk?: ((tokens: number) => number) | undefined;
-}
 
 export const crossingChecks: Check[] = [];
 const ringCheck = inRing("crossings", crossingChecks);

@@ -4,33 +4,9 @@ import { defaultSampling, draw, type Sampling } from "@doge-lm/core";
 import { same } from "../assert.ts";
 import { type Check, inRing } from "../check.ts";
 import { close } from "../compare.ts";
+import type { Kernels, Numbers } from "../notes.ts";
 import { someIds, stream } from "../random.ts";
 import { tolerances } from "../tolerances.ts";
-
-type Numbers = Float32Array;
-type Result = Numbers | Promise<Numbers>;
-
-/** Matrices are row by row. A kernel that a package leaves out is not tested. */
-export interface Kernels {
-  /** x (rows, width), weight (width): y = weight * x / sqrt(mean(x^2) + epsilon), per row. */
-  rmsnorm?(x: Numbers, weight: Numbers, epsilon: number): Result;
-  /** x (rows, inner), weight (outer, inner), bias (outer) or null: y (rows, outer) = x · weightᵀ + bias. */
-  matmul?(x: Numbers, weight: Numbers, bias: Numbers | null, rows: number, inner: number, outer: number): Result;
-  /** x (heads, headDim) turned to `position` with default RoPE of base theta: pairs (i, i + headDim / 2). */
-  rope?(x: Numbers, headDim: number, position: number, theta: number): Result;
-  /** silu(gate) * up, elementwise. */
-  swiglu?(gate: Numbers, up: Numbers): Result;
-  /** One query head q (headDim) over keys and values (count, headDim), scores q·k / sqrt(headDim) + bias: y (headDim). */
-  attention?(q: Numbers, keys: Numbers, values: Numbers, bias: Numbers, headDim: number): Result;
-  /** Core's draw(). */
-  draw?(
-    logits: Numbers,
-    ids: Int32Array,
-    position: number,
-    sampling: Sampling,
-    allowed?: Uint32Array,
-  ): number | Promise<number>;
-}
 
 export const kernelChecks: Check[] = [];
 const ringCheck = inRing("kernels", kernelChecks);

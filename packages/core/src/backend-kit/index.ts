@@ -7,7 +7,7 @@ export { type LoadPlan, planLoad } from "./load-plan.ts";
 export { Pace } from "./pace.ts";
 export type { PagedCache } from "./paged-cache.ts";
 export { PagedSequence } from "./paged-sequence.ts";
-export { type PageShape, Pages, slotsFor } from "./pages.ts";
+export { type PageShape, type PageStore, Pages, slotsFor } from "./pages.ts";
 export { TensorReader } from "./reader.ts";
 export { numerical, transposed } from "./results.ts";
 export { Sequences, type SequencesOptions, type Task, type Verb } from "./sequences.ts";

@@ -2,10 +2,10 @@
 // before it tells anybody nonsense.
 import type { Backend } from "../backend.ts";
 import type { Config } from "../config.ts";
+import { noteProven } from "../contract/proven.ts";
 import { DogeError } from "../errors.ts";
-import { noteProven } from "../proven.ts";
-import { defaultSampling } from "../sampling.ts";
-import { memoryCheckpoint, tensorShapes } from "../weights.ts";
+import { memoryCheckpoint, tensorShapes } from "../loading/weights.ts";
+import { defaultSampling } from "../sampling/sampling.ts";
 
 const config: Config = {
   generation: "native",

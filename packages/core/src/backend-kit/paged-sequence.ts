@@ -1,6 +1,6 @@
 // A sequence of a backend that keeps its keys in pages: its ids, its cache, and its part in the room of the model.
 import type { Routing, Sequence, Tokens } from "../backend.ts";
-import { Timeline } from "../timeline.ts";
+import { Timeline } from "../contract/timeline.ts";
 import { PagedCache } from "./paged-cache.ts";
 import type { Pages } from "./pages.ts";
 import { Share, type Tally } from "./tally.ts";

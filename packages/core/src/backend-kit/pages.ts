@@ -1,5 +1,5 @@
-// The pages of keys of one model: which are free, and how many sequences share each. What stands in them lies in the memory
-// of the device, so a backend extends this class by what it does there.
+// The pages of keys of one model: which are free, and how many sequences share each. What stands in them, and in what order, is
+// the device's business: the backend hands over what does it there.
 
 /** The measures that decide which slots a sequence uses. */
 export interface PageShape {
@@ -13,31 +13,42 @@ export interface PageShape {
   readonly journal: number;
 }
 
-export abstract class Pages {
+/** What a backend does to pages on its device, at once or before its next call works. */
+export interface PageStore {
+  /** Nobody in any slot of a page whose content is worth nothing. */
+  clear(page: number): void;
+  /** All that stands in page `from` also in page `to`. */
+  copy(from: number, to: number): void;
+  /** Restore the state after the first `length` tokens in slots [0, slots) of these pages: later keys are gone, and so is
+   *  whatever later tokens evicted. With a window only. */
+  truncate(pages: readonly number[], slots: number, length: number): void;
+  /** Memory for the pages 0 to count - 1, where pages get theirs when they are first used. Errors: "out-of-memory"; nothing
+   *  has changed then. */
+  reserve?(count: number): void;
+}
+
+export class Pages {
   readonly shape: PageShape;
+  readonly #store: PageStore;
   /** Pages given back. */
   readonly #free: number[] = [];
   #used = 0;
   readonly #holders: Int32Array;
 
-  constructor(shape: PageShape) {
+  constructor(shape: PageShape, store: PageStore) {
     this.shape = shape;
+    this.#store = store;
     this.#holders = new Int32Array(shape.count);
   }
 
-  /** Nobody in any slot of a page whose content is worth nothing. */
-  protected abstract clear(page: number): void;
+  /** Make sure of memory for `count` more pages. Errors: "out-of-memory". */
+  reserve(count: number): void {
+    this.#store.reserve?.(this.#used + Math.max(0, count - this.#free.length));
+  }
 
-  /** All that stands in page `from` also in page `to`. */
-  protected abstract duplicate(from: number, to: number): void;
-
-  /** Restore the state after the first `length` tokens in slots [0, slots) of these pages: later keys are gone, and so is
-   *  whatever later tokens evicted. With a window only. */
-  abstract truncate(pages: readonly number[], slots: number, length: number): void;
-
-  /** Memory for `count` more pages, where pages get theirs when they are first used. Errors: "out-of-memory"; nothing has
-   *  changed then. */
-  reserve(_count: number): void {}
+  truncate(pages: readonly number[], slots: number, length: number): void {
+    this.#store.truncate(pages, slots, length);
+  }
 
   /** Pages that can be had. */
   get free(): number {
@@ -49,15 +60,10 @@ export abstract class Pages {
     return this.#used;
   }
 
-  /** How many the pages in use become, if `count` more are taken. */
-  usedWith(count: number): number {
-    return this.#used + Math.max(0, count - this.#free.length);
-  }
-
   /** A page of free slots. The caller has made sure that there is one. */
   take(): number {
     const page = this.#next();
-    this.clear(page);
+    this.#store.clear(page);
     return page;
   }
 
@@ -76,7 +82,7 @@ export abstract class Pages {
   /** A page of one's own with what stands in `page`, which is released. */
   copy(page: number): number {
     const own = this.#next();
-    this.duplicate(page, own);
+    this.#store.copy(page, own);
     this.release(page);
     return own;
   }

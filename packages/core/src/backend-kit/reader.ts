@@ -2,8 +2,8 @@
 // abort is noticed even when nothing ever waits for a file.
 import type { Floats } from "../backend.ts";
 import type { Checkpoint } from "../checkpoint.ts";
+import { floats } from "../loading/weights.ts";
 import { trace, tracing } from "../trace.ts";
-import { floats } from "../weights.ts";
 import { Breath } from "./breath.ts";
 
 export class TensorReader {

@@ -4,7 +4,6 @@
 //   models--owner--name/refs/<revision>              the commit a branch or tag meant last
 //   models--owner--name/snapshots/<commit>/<file>    the blob's name; "/" in the file's name is written %2F
 import { DogeError } from "../errors.ts";
-import { type Files, filesFrom } from "../files.ts";
 import { repositoryFolder } from "../hub/names.ts";
 import type { HubOptions } from "../hub/options.ts";
 import { HubServer } from "../hub/server.ts";
@@ -12,6 +11,7 @@ import { sha256 } from "../hub/sha256.ts";
 import { openSnapshot } from "../hub/snapshot.ts";
 import type { Cached, HubStore, Partial } from "../hub/store.ts";
 import { downloadAborted } from "../hub/transport.ts";
+import { type Files, filesFrom } from "../loading/files.ts";
 
 const PIECE = 16 * 1024 * 1024;
 const DEFAULT_CACHE = "doge";
@@ -250,8 +250,12 @@ async function browserStore(cache: string): Promise<HubStore> {
   try {
     const root = await navigator.storage.getDirectory();
     below = opfsCabinet(await root.getDirectoryHandle(cache, { create: true }));
-  } catch {
-    say("This browser gives no storage here (a private window, or no https): the model is kept in memory alone.");
+  } catch (error) {
+    say(
+      named(error, "QuotaExceededError")
+        ? "The browser's storage is full: the model is kept in memory and fetched again next time."
+        : "This browser gives no storage here (a private window, or no https): the model is kept in memory alone.",
+    );
   }
   return cabinetStore(cache, memoryCabinet(below, say), notices, navigator.locks);
 }

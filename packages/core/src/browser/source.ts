@@ -1,7 +1,7 @@
 // What load() accepts as a model in a browser: a hub's name, chosen files, or files by name.
 
-import { type Files, fileList, filesFrom } from "../files.ts";
 import type { HubOptions } from "../hub/options.ts";
+import { type Files, fileList, filesFrom } from "../loading/files.ts";
 import { openHub } from "./hub.ts";
 
 export type Source = string | readonly File[] | { readonly [name: string]: Blob | Uint8Array };

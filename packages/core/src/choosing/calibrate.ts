@@ -11,7 +11,7 @@
 import type { Backend, DType, Model, Routing, Sampling, Tokens } from "../backend.ts";
 import type { Config } from "../config.ts";
 import { DogeError, isDogeError } from "../errors.ts";
-import { defaultSampling } from "../sampling.ts";
+import { defaultSampling } from "../sampling/sampling.ts";
 import { within } from "./limit.ts";
 import { sliceCheckpoint, sliceOf, weightsRead } from "./slice.ts";
 

@@ -2,8 +2,8 @@
 import type { Backend, DType, Provider, Routing } from "../backend.ts";
 import { assertKnownAnswer } from "../backend-kit/known-answer.ts";
 import type { Config } from "../config.ts";
+import { isProven } from "../contract/proven.ts";
 import { aborted, DogeError } from "../errors.ts";
-import { isProven } from "../proven.ts";
 import { calibrate } from "./calibrate.ts";
 import { within } from "./limit.ts";
 import { keepRate, keptRate, type RateStore, rateKey } from "./rates.ts";
@@ -14,6 +14,8 @@ export interface Candidate {
   readonly spare: boolean;
   tried: Tried;
   rate: Rate | undefined;
+  /** It has been measured in vain, now or before. */
+  untimed: boolean;
   /** Open already, and nobody's yet. */
   opened: Backend | undefined;
 }
@@ -35,6 +37,8 @@ export interface Search {
 /** Longer than a probe or an opening takes, those that compile shaders included. */
 const probeMs = 5000;
 const openMs = 30_000;
+/** An abort is noticed within about so long (contract S1): what the last one takes too long is in the budget. */
+const graceMs = 50;
 /** One that comes earlier in the list is preferred to one that is faster by less: no calibration is more exact. */
 const clearly = 1.1;
 
@@ -105,32 +109,39 @@ export function release(candidate: Candidate): void {
  *  must be left to compare. */
 export async function measure(candidates: readonly Candidate[], search: Search, least: number): Promise<void> {
   const { rates, afresh, signal, budget, now } = search;
-  const keys = new Map(candidates.map((candidate) => [candidate, keyOf(candidate, search)]));
-  if (rates !== null && !afresh) {
-    for (const [candidate, key] of keys) {
-      const rate = await keptRate(rates, key);
-      if (rate !== undefined) candidate.rate = { ...rate, kept: true };
-    }
-  }
-  const unknown = candidates.filter(({ rate }) => rate === undefined);
+  if (rates !== null && !afresh) await Promise.all(candidates.map((candidate) => recall(candidate, search, rates)));
+  const unknown = candidates.filter(({ rate, untimed }) => rate === undefined && !untimed);
   await Promise.all(unknown.map((candidate) => open(candidate, signal)));
   if (candidates.filter(({ tried }) => tried.state === "ready").length < least) return;
   const start = now();
-  const open_ = unknown.filter(({ opened }) => opened !== undefined);
-  for (const [index, candidate] of open_.entries()) {
-    // What the quick ones leave is for those behind them.
-    const milliseconds = Math.max(0, (budget - (now() - start)) / (open_.length - index));
+  // The last of the list first: what is left of its part, and the engine that has warmed up by then, are for the preferred ones.
+  const calibrated = unknown.filter(({ opened }) => opened !== undefined).reverse();
+  for (const [index, candidate] of calibrated.entries()) {
+    const milliseconds = Math.max(0, (budget - graceMs - (now() - start)) / (calibrated.length - index));
     try {
       const tokensPerSecond = await calibrate(candidate.opened!, { ...search, milliseconds });
-      if (tokensPerSecond === undefined) continue;
-      candidate.rate = { tokensPerSecond, kept: false, real: false };
-      if (rates !== null) await keepRate(rates, keys.get(candidate)!, candidate.rate);
+      candidate.untimed = tokensPerSecond === undefined;
+      if (tokensPerSecond !== undefined) candidate.rate = { tokensPerSecond, kept: false, real: false };
     } catch (error) {
       if (signal?.aborted) throw aborted(signal);
       candidate.tried = broken(candidate.provider.name, error);
       release(candidate);
     }
   }
+  // Where none could be timed, the machine was too busy to remember anything of it.
+  if (rates === null || candidates.every(({ rate }) => rate === undefined)) return;
+  for (const candidate of calibrated) {
+    const { rate, untimed } = candidate;
+    const kept = { tokensPerSecond: rate?.tokensPerSecond ?? null, real: false };
+    if (rate !== undefined || untimed) await keepRate(rates, keyOf(candidate, search), kept);
+  }
+}
+
+/** Take what is kept of it. */
+async function recall(candidate: Candidate, search: Search, rates: RateStore): Promise<void> {
+  const { tokensPerSecond, real = false } = (await keptRate(rates, keyOf(candidate, search))) ?? {};
+  candidate.untimed = tokensPerSecond === null;
+  if (typeof tokensPerSecond === "number") candidate.rate = { tokensPerSecond, real, kept: true };
 }
 
 function keyOf({ provider: { name }, tried: { availability } }: Candidate, search: Search): string {
@@ -143,7 +154,7 @@ export async function observe(candidate: Candidate, search: Search, tokensPerSec
   const { rate } = candidate;
   if (!(tokensPerSecond > 0) || (rate?.real && rate.tokensPerSecond >= tokensPerSecond)) return;
   candidate.rate = { tokensPerSecond, kept: false, real: true };
-  if (search.rates !== null) await keepRate(search.rates, keyOf(candidate, search), candidate.rate);
+  if (search.rates !== null) await keepRate(search.rates, keyOf(candidate, search), { tokensPerSecond, real: true });
 }
 
 /** The fastest first; those without a rate behind the others, in the order given. */

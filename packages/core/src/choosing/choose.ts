@@ -2,8 +2,8 @@
 // whose results are kept. Of every backend it is said what became of it and why.
 import type { Backend, DType, Provider, Routing } from "../backend.ts";
 import type { Config } from "../config.ts";
+import { type Fallback, outliving } from "../contract/recovery.ts";
 import { aborted, DogeError } from "../errors.ts";
-import { type Fallback, outliving } from "../recovery.ts";
 import {
   type Candidate,
   measure,
@@ -84,8 +84,9 @@ const usual: Config = {
 /** Errors: "unavailable", with the reasons of all, when none opens; "invalid-argument" for a name that is not in the list; "aborted". */
 export async function choose(providers: readonly Provider[], options: ChooseOptions = {}): Promise<Choice> {
   const decision = await decide(providers, options);
-  if (decision.chosen === undefined) throw nothingOpened(saidOf(decision.candidates));
-  return lasting(decision, decision.chosen, options);
+  const { chosen, candidates } = decision;
+  if (chosen === undefined) throw nothingOpened(saidOf(candidates).filter(({ state }) => state !== "not asked"));
+  return lasting(decision, chosen, options);
 }
 
 /** What choose() would say of the providers, all that can run measured. Nothing stays open, and that none can run is no error.
@@ -172,7 +173,7 @@ function candidate(provider: Provider, spare: boolean, wanted: string | undefine
     state: "not asked",
     reason: why,
   };
-  return { provider, spare, tried, rate: undefined, opened: undefined };
+  return { provider, spare, tried, rate: undefined, untimed: false, opened: undefined };
 }
 
 async function firstToOpen(

@@ -35,23 +35,26 @@ const patience = { milliseconds: 250, timeout: () => new Error("The store of rat
 
 /** A rate as it is kept. */
 export interface KeptRate {
-  readonly tokensPerSecond: number;
+  /** null: the calibration was over before anything could be timed. */
+  readonly tokensPerSecond: number | null;
   /** Seen in use, not estimated by a calibration. */
   readonly real: boolean;
 }
 
-/** After a month a machine may have become another. */
-const mostAge = 30 * 24 * 3600_000;
+const day = 24 * 3600_000;
+/** After a month a machine may have become another; after a day it is less busy. */
+const mostAge = { rate: 30 * day, none: day };
 
 /** The rate kept under `key`; undefined where there is none, an old one, or something else. */
 export async function keptRate(store: RateStore, key: string, now = Date.now()): Promise<KeptRate | undefined> {
   try {
     const value = await within(store.get(key), patience);
     const { tokensPerSecond, real, at } = JSON.parse(value ?? "{}") as Partial<Record<string, unknown>>;
-    if (typeof tokensPerSecond !== "number" || !(Number.isFinite(tokensPerSecond) && tokensPerSecond > 0))
-      return undefined;
-    if (typeof at !== "number" || !(Math.abs(now - at) < mostAge)) return undefined;
-    return { tokensPerSecond, real: real === true };
+    const most = tokensPerSecond === null ? mostAge.none : mostAge.rate;
+    if (typeof at !== "number" || !(Math.abs(now - at) < most)) return undefined;
+    if (tokensPerSecond === null) return { tokensPerSecond, real: false };
+    const isRate = typeof tokensPerSecond === "number" && Number.isFinite(tokensPerSecond) && tokensPerSecond > 0;
+    return isRate ? { tokensPerSecond, real: real === true } : undefined;
   } catch {
     return undefined;
   }

@@ -2,8 +2,8 @@
 // as fast as they are read. What a token costs in it says what one costs in the whole.
 import type { Checkpoint, TensorInfo } from "../checkpoint.ts";
 import type { Config, Experts } from "../config.ts";
-import { toBf16 } from "../number-formats.ts";
-import { elements, tensorShapes } from "../weights.ts";
+import { toBf16 } from "../loading/number-formats.ts";
+import { elements, tensorShapes } from "../loading/weights.ts";
 
 /** Experts of a slice at most: a token takes as many as in the model, out of fewer that are quicker to make. */
 const mostExperts = 256;

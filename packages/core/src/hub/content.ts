@@ -1,5 +1,5 @@
 // What a fetched file must look like where no hash vouches for it: login pages and pointers are not kept in a file's place.
-import { foreignFormat } from "../foreign-format.ts";
+import { foreignFormat } from "../loading/foreign-format.ts";
 
 /** Bytes that contentFault() wants to see. */
 export const SNIFF = 512;

@@ -1,6 +1,6 @@
 // Names that come from users and from hubs: models, revisions, commits, files. Files are hostile until they were looked at here.
 import { DogeError } from "../errors.ts";
-import { checkFileName } from "../files.ts";
+import { checkFileName } from "../loading/files.ts";
 
 /** Whether `text` can be a model's name on a hub: "owner/name". */
 export function isHubName(text: string): boolean {

@@ -1,8 +1,8 @@
 // A model by name: what a revision has, which of its files Doge needs, and those into the cache; or, offline, out of it.
 import { DogeError, isDogeError } from "../errors.ts";
-import type { Files } from "../files.ts";
-import { foreignWeights } from "../foreign-format.ts";
-import { INDEX_FILE, shardNames, WEIGHTS_FILE } from "../shards.ts";
+import type { Files } from "../loading/files.ts";
+import { foreignWeights } from "../loading/foreign-format.ts";
+import { INDEX_FILE, shardNames, WEIGHTS_FILE } from "../loading/shards.ts";
 import { download, hashOf } from "./download.ts";
 import { checkHubName, checkListing, checkRevision, checkWanted, isCommit } from "./names.ts";
 import type { HubOptions } from "./options.ts";

@@ -1,5 +1,5 @@
 // Where fetched files are kept: the one interface between the downloader and a disk or a browser's storage.
-import type { Files } from "../files.ts";
+import type { Files } from "../loading/files.ts";
 import type { Hasher } from "./sha256.ts";
 
 /** A blob that is being fetched. Appending is all that happens to it, so that what is there is a beginning of the file. */

@@ -4,7 +4,7 @@ import type { Stats } from "node:fs";
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { aborted, DogeError } from "../errors.ts";
-import { checkFileName, checkRange, type Files, fileChanged, fileMissing } from "../files.ts";
+import { checkFileName, checkRange, type Files, fileChanged, fileMissing } from "../loading/files.ts";
 
 /** What a file looked like when it was first touched. */
 interface Seen {

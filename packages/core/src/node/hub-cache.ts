@@ -6,9 +6,9 @@
 import { createHash, randomUUID } from "node:crypto";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { DogeError } from "../errors.ts";
-import { checkFileName, type Files } from "../files.ts";
 import { isCommit, repositoryFolder } from "../hub/names.ts";
 import type { Cached, HubStore, Partial } from "../hub/store.ts";
+import { checkFileName, type Files } from "../loading/files.ts";
 import { codeOf, type Disk, disk, diskFull, freeBytes, ifThere, onDisk, syncFolder } from "./disk.ts";
 import { folder } from "./folder.ts";
 import { type Lock, takeLock } from "./lock.ts";

@@ -2,11 +2,11 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { DogeError } from "../errors.ts";
-import type { Files } from "../files.ts";
 import { checkHubName, isCommit, repositoryFolder, repositoryOf } from "../hub/names.ts";
 import type { HubOptions } from "../hub/options.ts";
 import { HubServer } from "../hub/server.ts";
 import { openSnapshot } from "../hub/snapshot.ts";
+import type { Files } from "../loading/files.ts";
 import { type Disk, disk, ifThere, onDisk } from "./disk.ts";
 import { hubCache } from "./hub-cache.ts";
 

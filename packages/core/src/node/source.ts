@@ -3,9 +3,9 @@
 import { stat } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import { DogeError } from "../errors.ts";
-import { type Files, fileList, filesFrom } from "../files.ts";
 import { isHubName } from "../hub/names.ts";
 import type { HubOptions } from "../hub/options.ts";
+import { type Files, fileList, filesFrom } from "../loading/files.ts";
 import { folder } from "./folder.ts";
 import { openHub } from "./hub.ts";
 

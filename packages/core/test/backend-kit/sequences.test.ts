@@ -1,7 +1,7 @@
 // Sequences over pages, on a toy device: through any calls, forks, rewinds, failures and closes each sees the keys its own ids
 // leave under the mask, and pages and room come back.
 import { describe, expect, test } from "vitest";
-import { type PagedSequence, Sequences, type Task } from "../../src/backend-kit/index.ts";
+import { type PagedSequence, Pages, Sequences, type Task } from "../../src/backend-kit/index.ts";
 import type { Routing } from "../../src/index.ts";
 import { defaultSampling, isDogeError } from "../../src/index.ts";
 import { keptOf, ToyPages } from "./toy-pages.ts";
@@ -10,13 +10,15 @@ const JOURNAL = 8;
 
 function toy(over: { window?: number | null; count?: number; room?: number; routing?: Routing } = {}) {
   const { window = null, count = 200, room = 500, routing = "per-token" } = over;
-  const pages = new ToyPages({ count, slots: 4, window, journal: JOURNAL });
+  const device = new ToyPages({ count, slots: 4, window, journal: JOURNAL });
+  const pages = new Pages(device.shape, device);
+  device.isShared = (page) => pages.isShared(page);
   const sequences = new Sequences(pages, { scope: "toy", routing, room });
   /** Append tokens and keep their keys, as a backend's forward does: a tile of at most the journal at a time. */
   const forward = (sequence: PagedSequence, ids: readonly number[]) =>
-    sequences.call("forward", [{ sequence, tokens: Int32Array.from(ids) }], async ([task]) => pages.keep(task!));
-  const seen = (sequence: PagedSequence) => pages.seen(sequence.cache.pages, sequence.timeline.evaluated);
-  return { pages, sequences, forward, seen };
+    sequences.call("forward", [{ sequence, tokens: Int32Array.from(ids) }], async ([task]) => device.keep(task!));
+  const seen = (sequence: PagedSequence) => device.seen(sequence.cache.pages, sequence.timeline.evaluated);
+  return { device, pages, sequences, forward, seen };
 }
 
 /** Whole numbers below a limit, from a linear congruential generator. */
@@ -36,7 +38,7 @@ describe.each([
 ] as const)("window $window, routing $routing", ({ window, routing }) => {
   test("every sequence sees what its ids leave, and everything comes back", async () => {
     const below = stream(11);
-    const { pages, sequences, forward, seen } = toy({ window, routing });
+    const { device, pages, sequences, forward, seen } = toy({ window, routing });
     const { room } = sequences;
     let twins: { sequence: PagedSequence; ids: number[] }[] = [{ sequence: sequences.open(), ids: [] }];
     for (let step = 0; step < 3000; step++) {
@@ -51,7 +53,7 @@ describe.each([
         expect(seen(sequence), `step ${step}`).toEqual(keptOf(twin.ids, window));
       } else if (kind < 6) {
         const failing = sequences.call("forward", [{ sequence, tokens: Int32Array.from(more) }], async ([task]) => {
-          pages.keep(task!, task!.before + below(more.length));
+          device.keep(task!, task!.before + below(more.length));
           throw new Error("the device is gone");
         });
         await expect(failing).rejects.toThrow("the device is gone");
@@ -92,14 +94,14 @@ test("a deep rewind and another text leave the pages of forks alone", async () =
 });
 
 test("a fork costs nothing until one of both writes, and then only what is written", async () => {
-  const { pages, sequences, forward } = toy();
+  const { device, pages, sequences, forward } = toy();
   const sequence = sequences.open();
   await forward(sequence, new Array(10).fill(7));
   const { free } = pages;
   const fork = sequence.fork();
   expect(pages.free).toBe(free);
   await forward(fork, [1]);
-  expect(pages.done.copied).toBe(1); // of three pages the last, half full
+  expect(device.done.copied).toBe(1); // of three pages the last, half full
   expect(pages.free).toBe(free - 1);
 });
 
@@ -136,14 +138,14 @@ test("too few pages are found out before any is taken", async () => {
 
 describe("what a verb finds pending", () => {
   const spans = async (verb: "forward" | "score" | "sample" | "inspect", tokens: number[], count?: number) => {
-    const { sequences, forward, pages } = toy();
+    const { sequences, forward, device } = toy();
     const sequence = sequences.open();
     await forward(sequence, [1, 2, 3]);
     let found: unknown;
     const row = { sequence, tokens: Int32Array.from(tokens), ...(count === undefined ? {} : { count }) };
     await sequences.call(verb, [{ ...row, sampling: defaultSampling }], async ([task]: readonly Task[]) => {
       found = task!.sequence.timeline.pending();
-      pages.keep(task!);
+      device.keep(task!);
       if (verb === "sample") task!.sequence.drew([8, 9], false, 1);
     });
     return { found, evaluated: sequence.timeline.evaluated, length: sequence.length };

@@ -1,5 +1,5 @@
 // A device for keys that does with pages what kernels do, in the plainest way: a slot holds a position, an id and who evicted it.
-import { Pages, type Task } from "../../src/backend-kit/index.ts";
+import type { PageShape, PageStore, Task } from "../../src/backend-kit/index.ts";
 
 interface Slot {
   readonly position: number;
@@ -10,17 +10,24 @@ interface Slot {
 /** What the mask gives a key: few values, so that ties are ordinary. */
 const biasOf = (id: number): number => id % 5;
 
-export class ToyPages extends Pages {
+export class ToyPages implements PageStore {
+  readonly shape: PageShape;
+  /** Whether sequences share a page: such a page must not be written. */
+  isShared: (page: number) => boolean = () => false;
   readonly #slots = new Map<number, (Slot | null)[]>();
   /** Pages cleared, copied and truncated so far. */
   readonly done = { cleared: 0, copied: 0, truncated: 0 };
 
-  protected override clear(page: number): void {
+  constructor(shape: PageShape) {
+    this.shape = shape;
+  }
+
+  clear(page: number): void {
     this.done.cleared++;
     this.#slots.set(page, new Array(this.shape.slots).fill(null));
   }
 
-  protected override duplicate(from: number, to: number): void {
+  copy(from: number, to: number): void {
     this.done.copied++;
     this.#slots.set(
       to,
@@ -28,7 +35,7 @@ export class ToyPages extends Pages {
     );
   }
 
-  override truncate(pages: readonly number[], slots: number, length: number): void {
+  truncate(pages: readonly number[], slots: number, length: number): void {
     this.done.truncated += pages.length;
     for (let index = 0; index < Math.min(slots, pages.length * this.shape.slots); index++) {
       const slot = this.#at(pages, index);

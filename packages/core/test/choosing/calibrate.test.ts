@@ -1,7 +1,8 @@
 // The calibration itself: the slices it loads, and what it makes of their times.
 import { describe, expect, test } from "vitest";
+import { calibrate } from "../../src/choosing/calibrate.ts";
 import { sliceCheckpoint, sliceOf, weightsRead } from "../../src/choosing/slice.ts";
-import { type Config, calibrate, readTensor, tensorShapes } from "../../src/index.ts";
+import { type Config, readTensor, tensorShapes } from "../../src/index.ts";
 import { config } from "../running/mock.ts";
 import { Clock, fake, withModels } from "./fakes.ts";
 

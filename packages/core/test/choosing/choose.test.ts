@@ -144,7 +144,7 @@ describe("names and spares", () => {
     const clock = new Clock();
     const error = await choose([absent, fake("one")], settings(clock, { wanted: "absent" })).catch((caught) => caught);
     expect(isDogeError(error, "unavailable")).toBe(true);
-    expect(error.message).toContain("absent: There is no such device.");
+    expect(error.message).toMatch(/No backend opened\. absent: There is no such device\.$/);
   });
 
   test("a spare is asked, but neither opened nor measured while another can run; then it runs", async () => {
@@ -330,13 +330,44 @@ describe("backends that misbehave", () => {
       sequence: () => model.sequence(),
       sample: never,
     }));
-    const choice = await choose([hanging, fake("one", { clock, layerMs: 9 })], settings(clock, { budget: 400 }));
+    const rates = memoryRates();
+    const list = [hanging, fake("one", { clock, layerMs: 9 })];
+    const choice = await choose(list, settings(clock, { rates, budget: 2000 }));
     expect(choice.backend.name).toBe("one");
     expect(choice.tried[0]).toMatchObject({
       state: "ready",
       reason: expect.stringContaining("part of the calibration was over"),
     });
     expect(choice.tried[0]!.rate).toBeUndefined();
+    // That is kept as well: it is not waited for again, and one is not opened only to be measured in vain.
+    const second = fake("hanging", { clock });
+    const again = await choose([second, fake("one", { clock })], settings(clock, { rates, budget: 60_000 }));
+    expect([again.backend.name, second.opened.length]).toEqual(["one", 0]);
+    expect(again.tried[0]!.reason).toContain("part of the calibration was over");
+    const afresh = await choose([second, fake("one", { clock })], settings(clock, { rates, afresh: true }));
+    expect(afresh.tried[0]!.rate).toMatchObject({ kept: false });
+  });
+
+  test("where none can be timed the list decides, and nothing of it is kept", async () => {
+    const clock = new Clock();
+    const rates = memoryRates();
+    const hanging = (name: string) =>
+      withModels(fake(name, { clock }), (model) => ({ ...model, sequence: () => model.sequence(), sample: never }));
+    const choice = await choose([hanging("a"), hanging("b")], settings(clock, { rates, budget: 150 }));
+    expect([choice.backend.name, rates.map.size]).toEqual(["a", 0]);
+    expect(choice.tried[0]!.reason).toBe("It comes first in the list, and none could be timed.");
+  });
+
+  test("the last of the list is measured first: what it leaves of the time is for those before it", async () => {
+    const clock = new Clock();
+    const order: string[] = [];
+    const noted = (name: string) =>
+      withModels(fake(name, { clock }), (model) => {
+        order.push(name);
+        return model;
+      });
+    await choose([noted("a"), noted("b"), noted("c")], settings(clock, { config: { ...config, layers: 1 } }));
+    expect(order).toEqual(["c", "b", "a"]);
   });
 
   test("what was timed of one layer counts when the second slice hangs", async () => {
@@ -344,7 +375,7 @@ describe("backends that misbehave", () => {
     const hanging = withModels(fake("hanging", { clock, layerMs: 0.5, tokenMs: 0.5 }), (model, layers) =>
       layers === 2 ? { ...model, sequence: () => model.sequence(), sample: never } : model,
     );
-    const choice = await choose([hanging, fake("one", { clock, layerMs: 9 })], settings(clock, { budget: 900 }));
+    const choice = await choose([hanging, fake("one", { clock, layerMs: 9 })], settings(clock, { budget: 2000 }));
     expect(choice.tried[0]!.rate?.tokensPerSecond).toBeCloseTo(1000 / 6, 3);
     expect(choice.backend.name).toBe("hanging");
   });

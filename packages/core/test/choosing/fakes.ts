@@ -1,6 +1,7 @@
 // Providers for the tests of choosing: backends of a few lines that are as fast as a clock of their own says, and that misbehave.
+
+import { noteProven } from "../../src/contract/proven.ts";
 import type { Availability, Backend, Model, Provider, RateStore, SampleRow } from "../../src/index.ts";
-import { noteProven } from "../../src/proven.ts";
 import { MockBackend } from "../running/mock.ts";
 
 /** The time that backends take, which no machine disturbs. */

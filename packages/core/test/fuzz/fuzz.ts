@@ -7,8 +7,6 @@ import { expect, test } from "vitest";
 import { DogeError, type ErrorCode } from "../../src/index.ts";
 
 const seconds = Number(process.env.DOGE_FUZZ_SECONDS ?? 0);
-/** An input that takes this long hangs. It bounds nothing finer: good inputs take milliseconds. */
-const hangMs = 10_000;
 
 /** A test of `property` over the inputs of `arbitrary`; `good` is a good input, which must work after every bad one. */
 export function fuzz<T>(
@@ -31,7 +29,6 @@ export function fuzz<T>(
         const start = performance.now();
         await property(input);
         slowest = Math.max(slowest, performance.now() - start);
-        expect(slowest, "milliseconds").toBeLessThan(hangMs);
         await good();
       }),
       long

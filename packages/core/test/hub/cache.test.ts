@@ -1,204 +1,15 @@
-// Rows D7, D9, D10 and F13 of the fault table: several processes, sudden deaths, hostile names, no network, links; and what else
-// the cache is asked.
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdir, readdir, readFile, readlink, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
-import { hostname } from "node:os";
+import { mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { DogeError } from "../../src/index.ts";
-import { type Disk, disk } from "../../src/node/disk.ts";
 import { cachedModels, completed, hubCacheFolder, removeCached } from "../../src/node/hub.ts";
 import { folder as folderFiles } from "../../src/node/index.ts";
-import { takeLock } from "../../src/node/lock.ts";
-import { COMMIT, json, NAME, repository, sha256, TestHub, weights } from "./server.ts";
-import { bytesOf, everything, expectFiles, expectTrustworthy, fault, open, temporary } from "./support.ts";
+import { COMMIT, json, NAME, sha256, TestHub, weights } from "./server.ts";
+import { bytesOf, everything, expectFiles, fault, hubForTests, open, WEIGHTS } from "./support.ts";
 
-const WEIGHTS = "model.safetensors";
-const REPOSITORY = "models--Small--Doge-test";
-const original = repository();
+const { hub, original, place, kept, setting } = hubForTests();
 const hash = sha256(original.files[WEIGHTS]!);
-const hub = new TestHub({ [NAME]: original });
-let folder: Awaited<ReturnType<typeof temporary>>;
-let cacheDir: string;
-let n = 0;
-
-beforeAll(async () => {
-  await hub.start();
-  folder = await temporary();
-});
-afterAll(async () => {
-  await hub.stop();
-  await folder.remove();
-});
-beforeEach(() => {
-  hub.reset();
-  hub.repositories[NAME] = { ...original, files: { ...original.files } };
-  cacheDir = join(folder.path, `cache-${++n}`);
-});
-const setting = (more = {}) => ({ cacheDir, endpoint: hub.url, ...more });
-const snapshot = () => join(cacheDir, REPOSITORY, "snapshots", COMMIT);
-const incomplete = () => join(cacheDir, REPOSITORY, "blobs", `${hash}.incomplete`);
-const sizeOf = async (path: string) => (await stat(path).catch(() => null))?.size ?? 0;
-
-/** A process that opens the model; its output when it ends. */
-function child(): { process: ChildProcess; done: Promise<{ code: number | null; out: string; err: string }> } {
-  const path = fileURLToPath(new URL("child.ts", import.meta.url));
-  const started = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", path, NAME], {
-    env: { ...process.env, HF_ENDPOINT: hub.url, HF_HUB_CACHE: cacheDir, HF_HUB_OFFLINE: "", HF_TOKEN: "" },
-  });
-  let out = "";
-  let err = "";
-  started.stdout.on("data", (data) => {
-    out += data;
-  });
-  started.stderr.on("data", (data) => {
-    err += data;
-  });
-  const done = new Promise<{ code: number | null; out: string; err: string }>((resolve) =>
-    started.on("close", (code) => resolve({ code, out, err })),
-  );
-  return { process: started, done };
-}
-
-describe("D7 several at once, and sudden death", () => {
-  test("processes and calls that want the same model fetch it once", async () => {
-    const children = [child(), child()];
-    const here = [open(setting()), open(setting())];
-    for (const { done } of children) expect(await done).toEqual({ code: 0, out: hash, err: "" });
-    for (const files of here) await expectFiles(await files, original.files);
-    const sent = hub.gets(WEIGHTS);
-    expect(sent.length).toBe(1);
-    expect((await everything(join(cacheDir, ".locks"))).length).toBe(0);
-  });
-
-  test("ten kills with SIGKILL: each next process goes on where the last one died", async () => {
-    hub.misbehave = ({ method, file }) => (method === "GET" && file === WEIGHTS ? { stallAt: 15_000 } : null);
-    for (let kills = 1; kills <= 10; kills++) {
-      const { process, done } = child();
-      while ((await sizeOf(incomplete())) < 15_000 * kills) await new Promise((resolve) => setTimeout(resolve, 5));
-      process.kill("SIGKILL");
-      await done;
-      await expectTrustworthy(cacheDir, original.files);
-    }
-    hub.misbehave = () => null;
-    expect(await child().done).toEqual({ code: 0, out: hash, err: "" });
-    expect(hub.gets(WEIGHTS).map(({ from }) => from)).toEqual(Array.from({ length: 11 }, (_, kill) => 15_000 * kill));
-  });
-
-  test("200 kill points lose nothing", async () => {
-    const { disk: counted, count } = dying(Number.POSITIVE_INFINITY, "before");
-    await expectFiles(await open(setting({ fs: counted })), original.files);
-    let points = 0;
-    for (const moment of ["before", "amid", "after"] as const) {
-      for (let at = 1; at <= count(); at++) {
-        points++;
-        cacheDir = join(folder.path, `kill-${moment}-${at}`);
-        const { disk: fs } = dying(at, moment);
-        // The last operations tidy up; what dies there has its model.
-        await open(setting({ fs })).then(
-          (files) => files.close?.(),
-          (error) => expect(String(error), `${moment} ${at}`).toContain("killed"),
-        );
-        await expectTrustworthy(cacheDir, original.files);
-        const kept = await sizeOf(incomplete());
-        const whole = await sizeOf(incomplete().replace(".incomplete", ""));
-        hub.reset();
-        await expectFiles(await open(setting()), original.files);
-        // What is on disk is not fetched again.
-        expect(
-          hub.gets(WEIGHTS).map(({ from }) => from),
-          `${moment} ${at}`,
-        ).toEqual(whole > 0 || kept === original.files[WEIGHTS]!.length ? [] : [kept]);
-        expect((await everything(join(cacheDir, REPOSITORY))).filter((path) => path.endsWith(".incomplete"))).toEqual(
-          [],
-        );
-        await rm(cacheDir, { recursive: true });
-      }
-    }
-    expect(points).toBeGreaterThanOrEqual(200);
-  }, 240_000);
-
-  test("locks of the dead are taken over, those of the living are waited for", async () => {
-    const path = join(cacheDir, "x.doge");
-    await mkdir(cacheDir, { recursive: true });
-    const lock = (owner: object) => writeFile(path, JSON.stringify(owner));
-    const gone = spawn(process.execPath, ["-e", ""]);
-    await new Promise((resolve) => gone.on("close", resolve));
-    for (const owner of [
-      { pid: gone.pid, host: hostname(), nonce: "a" },
-      { pid: process.pid, host: hostname(), nonce: "a namesake's" },
-    ]) {
-      await lock(owner);
-      await (await takeLock(disk, path)).release();
-    }
-    for (const owner of [
-      { pid: process.ppid, host: hostname(), nonce: "a" },
-      { pid: 1, host: "another machine", nonce: "a" },
-    ]) {
-      await lock(owner);
-      const error = await fault(takeLock(disk, path, AbortSignal.timeout(300)));
-      expect(error.code).toBe("aborted");
-      const longAgo = new Date(Date.now() - 120_000);
-      await utimes(path, longAgo, longAgo);
-      await (await takeLock(disk, path)).release();
-    }
-    const first = await takeLock(disk, path);
-    let second: unknown = null;
-    const waiting = takeLock(disk, path).then((taken) => {
-      second = taken;
-      return taken;
-    });
-    await new Promise((resolve) => setTimeout(resolve, 150));
-    expect([second, await first.held()]).toEqual([null, true]);
-    await first.release();
-    await (await waiting).release();
-    expect(await readdir(cacheDir)).toEqual([]);
-  });
-});
-
-/** A disk that dies at its `at`-th operation: before it, after it, or (for writes) with half of it done. Nothing works afterwards. */
-function dying(at: number, moment: "before" | "amid" | "after"): { disk: Disk; count(): number } {
-  let operations = 0;
-  const killed = () => new Error("killed");
-  const step = async <T>(work: () => Promise<T>, half: () => Promise<unknown>): Promise<T> => {
-    operations++;
-    if (operations > at) throw killed();
-    if (operations < at) return work();
-    if (moment === "amid") await half();
-    if (moment === "after") await work();
-    throw killed();
-  };
-  const nothing = async () => undefined;
-  const wrapHandle = (handle: Awaited<ReturnType<Disk["open"]>>) => {
-    const write = handle.write as (
-      bytes: Uint8Array,
-      from: number,
-      length: number,
-    ) => Promise<{ bytesWritten: number }>;
-    const { truncate, sync } = handle;
-    return Object.assign(handle, {
-      write: (bytes: Uint8Array, from: number, length: number) =>
-        step(
-          () => write.call(handle, bytes, from, length),
-          () => write.call(handle, bytes, from, length >> 1),
-        ),
-      truncate: (length: number) => step(() => truncate.call(handle, length), nothing),
-      sync: () => step(() => sync.call(handle), nothing),
-    });
-  };
-  const wrapped = Object.fromEntries(
-    Object.entries(disk).map(([name, work]) => [
-      name,
-      async (...args: unknown[]) => {
-        const run = () => (work as (...all: unknown[]) => Promise<unknown>)(...args);
-        const result = await step(run, nothing);
-        return name === "open" ? wrapHandle(result as Awaited<ReturnType<Disk["open"]>>) : result;
-      },
-    ]),
-  );
-  return { disk: wrapped as unknown as Disk, count: () => operations };
-}
+const snapshot = () => kept("snapshots", COMMIT);
 
 describe("D9 hostile names", () => {
   test("a repository that lists one is refused before anything is fetched", async () => {
@@ -229,7 +40,7 @@ describe("D9 hostile names", () => {
       expect(hub.log.map(({ file }) => file)).toEqual(["api"]);
       expect(error.message.length).toBeLessThan(400);
     }
-    expect(await everything(cacheDir)).toEqual([]);
+    expect(await everything(place.cacheDir)).toEqual([]);
     // Odd but honest.
     hub.repositories[NAME] = {
       ...original,
@@ -243,7 +54,9 @@ describe("D9 hostile names", () => {
     for (const shard of ["../x.safetensors", "/x.safetensors", "http://x/y.safetensors", "a\\b.safetensors"]) {
       const index = json({ weight_map: { a: shard } });
       hub.repositories[NAME] = { commit: COMMIT, files: { ...rest, "model.safetensors.index.json": index } };
-      expect((await fault(open({ ...setting(), cacheDir: `${cacheDir}-${shard.length}` }))).code).toBe("unsafe-path");
+      expect((await fault(open({ ...setting(), cacheDir: `${place.cacheDir}-${shard.length}` }))).code).toBe(
+        "unsafe-path",
+      );
     }
   });
 
@@ -317,7 +130,7 @@ describe("D10 offline", () => {
     const files = await open({ ...setting(), endpoint: gone });
     expect(files.notices!.join()).toContain("The cached Small/Doge-test is used");
     await expectFiles(files, original.files);
-    expect((await fault(open({ ...setting(), cacheDir: `${cacheDir}-b`, endpoint: gone }))).code).toBe(
+    expect((await fault(open({ ...setting(), cacheDir: `${place.cacheDir}-b`, endpoint: gone }))).code).toBe(
       "hub-unreachable",
     );
   });
@@ -343,14 +156,14 @@ describe("F13 links in the cache", () => {
     await open(setting());
     expect(await readlink(join(snapshot(), WEIGHTS))).toBe(join("..", "..", "blobs", hash));
     // A store shared by several models, as Python's library may lay it out.
-    const blob = join(cacheDir, REPOSITORY, "blobs", hash);
-    await mkdir(join(cacheDir, "blobs"));
-    await writeFile(join(cacheDir, "blobs", "shared"), await readFile(blob));
+    const blob = kept("blobs", hash);
+    await mkdir(join(place.cacheDir, "blobs"));
+    await writeFile(join(place.cacheDir, "blobs", "shared"), await readFile(blob));
     await rm(blob);
     await symlink(join("..", "..", "blobs", "shared"), blob);
     await expectFiles(await open(setting({ offline: true })), original.files);
 
-    const secret = join(folder.path, `secret-${n}`);
+    const secret = join(place.folder, "secret");
     await writeFile(secret, "{}");
     await rm(join(snapshot(), "tokenizer.json"));
     await symlink(secret, join(snapshot(), "tokenizer.json"));
@@ -371,28 +184,28 @@ describe("F13 links in the cache", () => {
 
 describe("what is in the cache", () => {
   test("is listed with its sizes and revisions, and removed", async () => {
-    expect(await cachedModels(cacheDir)).toEqual([]);
+    expect(await cachedModels(place.cacheDir)).toEqual([]);
     await open(setting());
-    await writeFile(join(cacheDir, REPOSITORY, "blobs", "rest.incomplete"), "12345");
-    await mkdir(join(cacheDir, "datasets--a--b"));
+    await writeFile(kept("blobs", "rest.incomplete"), "12345");
+    await mkdir(join(place.cacheDir, "datasets--a--b"));
     const bytes = Object.entries(original.files).reduce(
       (sum, [file, { length }]) => sum + (file === "README.md" ? 0 : length),
       5,
     );
-    expect(await cachedModels(cacheDir)).toEqual([
+    expect(await cachedModels(place.cacheDir)).toEqual([
       {
         name: NAME,
-        folder: join(cacheDir, REPOSITORY),
+        folder: kept(),
         bytes,
         incomplete: 5,
         revisions: [{ name: "main", commit: COMMIT }],
       },
     ]);
-    expect(await removeCached(NAME, cacheDir)).toBe(bytes);
-    expect(await cachedModels(cacheDir)).toEqual([]);
-    expect((await fault(removeCached(NAME, cacheDir))).code).toBe("hub-not-found");
-    expect((await fault(removeCached("../x", cacheDir))).code).toBe("invalid-argument");
-    expect(await readdir(cacheDir)).toContain("datasets--a--b");
+    expect(await removeCached(NAME, place.cacheDir)).toBe(bytes);
+    expect(await cachedModels(place.cacheDir)).toEqual([]);
+    expect((await fault(removeCached(NAME, place.cacheDir))).code).toBe("hub-not-found");
+    expect((await fault(removeCached("../x", place.cacheDir))).code).toBe("invalid-argument");
+    expect(await readdir(place.cacheDir)).toContain("datasets--a--b");
   });
 
   test("lies where Python's library has it, by the same environment", async () => {
@@ -401,7 +214,7 @@ describe("what is in the cache", () => {
     expect(hubCacheFolder({ XDG_CACHE_HOME: "/c" })).toBe(join("/c", "huggingface", "hub"));
     expect(hubCacheFolder({ HF_HUB_CACHE: "" })).toMatch(/\.cache.huggingface.hub$/);
     expect(hubCacheFolder({ HF_HUB_CACHE: "~/x" })).not.toContain("~");
-    const home = join(folder.path, "home");
+    const home = join(place.folder, "home");
     await mkdir(home, { recursive: true });
     expect((await completed({}, { HF_HOME: home })).token).toBeUndefined();
     await writeFile(join(home, "token"), "from-file\n");
@@ -426,7 +239,7 @@ describe("what is in the cache", () => {
 });
 
 test("errors of the cache are DogeErrors with a way out", async () => {
-  await writeFile(cacheDir, "a file where the cache should be");
+  await writeFile(place.cacheDir, "a file where the cache should be");
   const error = await open(setting()).catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(DogeError);
   expect((error as DogeError).message).toContain("HF_HOME");

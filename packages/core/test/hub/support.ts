@@ -2,16 +2,16 @@
 import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { HubServer } from "../../src/hub/server.ts";
 import { openSnapshot } from "../../src/hub/snapshot.ts";
 import type { TransportOptions } from "../../src/hub/transport.ts";
 import { DogeError, type Files, type HubOptions } from "../../src/index.ts";
 import { type Disk, disk } from "../../src/node/disk.ts";
 import { hubCache } from "../../src/node/hub-cache.ts";
-import { NAME, sha256 } from "./server.ts";
+import { NAME, repository, sha256, TestHub } from "./server.ts";
 
-export async function temporary(): Promise<{ path: string; remove(): Promise<void> }> {
+async function temporary(): Promise<{ path: string; remove(): Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), "doge-hub-"));
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
@@ -24,12 +24,52 @@ export interface Setting extends HubOptions {
   readonly name?: string;
 }
 
+export const WEIGHTS = "model.safetensors";
+
+/** For a file of tests, at its top: a hub with one repository as it was at first, and an empty cache for every test. */
+export function hubForTests() {
+  const original = repository();
+  const hub = new TestHub({ [NAME]: original });
+  const place = { folder: "", cacheDir: "" };
+  let folder: Awaited<ReturnType<typeof temporary>>;
+  let n = 0;
+  beforeAll(async () => {
+    await hub.start();
+    folder = await temporary();
+    place.folder = folder.path;
+  });
+  afterAll(async () => {
+    await hub.stop();
+    await folder.remove();
+  });
+  beforeEach(() => {
+    hub.reset();
+    hub.bytesFrom = null;
+    hub.repositories[NAME] = { ...original, files: { ...original.files } };
+    place.cacheDir = join(folder.path, `cache-${++n}`);
+  });
+  const kept = (...path: string[]) => join(place.cacheDir, "models--Small--Doge-test", ...path);
+  return {
+    ...{ original, hub, place, kept },
+    setting: (more = {}) => ({ cacheDir: place.cacheDir, endpoint: hub.url, ...more }),
+    blobs: async () => (await readdir(kept("blobs")).catch(() => [])).sort(),
+    blob: () => kept("blobs", sha256(original.files[WEIGHTS]!)),
+  };
+}
+
+/** Files that a test has opened: they hold handles, which are given back behind it. */
+let opened: Files[] = [];
+afterEach(async () => {
+  for (const files of opened) await files.close?.();
+  opened = [];
+});
+
 /** openHub() without waiting: pauses are recorded in `pauses` instead. */
-export function open(
+export async function open(
   { fs = disk, transport, name = NAME, ...options }: Setting,
   pauses: number[] = [],
 ): Promise<Files> {
-  return openSnapshot(name, {
+  const files = await openSnapshot(name, {
     ...options,
     store: hubCache(options.cacheDir, fs),
     server: () =>
@@ -41,6 +81,8 @@ export function open(
         ...transport,
       }),
   });
+  opened.push(files);
+  return files;
 }
 
 export async function fault(work: Promise<unknown>): Promise<DogeError> {

@@ -23,8 +23,8 @@ import {
   tensorShapes,
   toBf16,
 } from "../../src/index.ts";
+import { elements } from "../../src/loading/weights.ts";
 import { folder, openSource } from "../../src/node/index.ts";
-import { elements } from "../../src/weights.ts";
 import { refuses } from "./errors.ts";
 import {
   configJson,

@@ -1,7 +1,7 @@
 // Writes safetensors files and whole models for tests: right ones, and with `header` wrong ones of any kind.
 import type { Config, Files } from "../../src/index.ts";
 import { filesFrom, tensorShapes } from "../../src/index.ts";
-import { elements } from "../../src/weights.ts";
+import { elements } from "../../src/loading/weights.ts";
 
 export interface TensorData {
   readonly dtype: string;

@@ -1,7 +1,7 @@
 // The loop above a backend: chunks, stops, early leaving, abort; and the streamer.
 import { describe, expect, it } from "vitest";
 import type { Generation, LoopOptions, Model, Tokenizer } from "../../src/index.ts";
-import { checked, DogeError, generate, isDogeError, StopStrings, TextStreamer } from "../../src/index.ts";
+import { checked, DogeError, generate, isDogeError, nextTask, StopStrings, TextStreamer } from "../../src/index.ts";
 import { checkpoint, logitsAfter, MockBackend } from "./mock.ts";
 import { mockTokenizer, word } from "./text.ts";
 
@@ -53,7 +53,7 @@ describe("generate", () => {
     const iterator = generate(model, ids(3), { ...greedy, maxNewTokens: 9 })[Symbol.asyncIterator]();
     expect(raw.log.length).toBe(0); // nothing runs before it is asked for
     await iterator.next();
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    for (let task = 0; task < 100; task++) await nextTask(); // the mock takes one for a token
     expect(raw.log.filter((entry) => entry.startsWith("sample")).length).toBe(2);
     await iterator.return();
   });

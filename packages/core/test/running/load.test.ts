@@ -1,8 +1,8 @@
 // loadDoge: files to a Doge, with progress, defaults and a choice of backends.
 import { describe, expect, it } from "vitest";
-import { readGenerationConfig } from "../../src/generation-config.ts";
 import type { Progress, Provider, TokenizerFactory } from "../../src/index.ts";
 import { isDogeError, loadDoge } from "../../src/index.ts";
+import { readGenerationConfig } from "../../src/loading/generation-config.ts";
 import { folder, json } from "./folder.ts";
 import { MockBackend, mockProvider } from "./mock.ts";
 import { mockTokenizer } from "./text.ts";

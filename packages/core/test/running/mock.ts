@@ -1,8 +1,9 @@
 // A backend of a few lines for the tests of what runs above one: its logits are a hash of the ids so far, it evaluates a token
 // per task so that an abort can come in between, and it can be told to misbehave.
+
+import { noteProven } from "../../src/contract/proven.ts";
 import type { Backend, Checkpoint, Config, Floats, Model, Provider, Row, Sequence, Tensor } from "../../src/index.ts";
 import { aborted, DogeError, nextTask, pcg3d, sampleByForward, scoreByForward, Timeline } from "../../src/index.ts";
-import { noteProven } from "../../src/proven.ts";
 
 export const config: Config = {
   generation: "native",

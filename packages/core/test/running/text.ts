@@ -1,6 +1,6 @@
 // A tokenizer for the mock: 40 ids, a few characters each; ids 5 and 6 are the halves of one code point.
-import type { TextStream } from "../../src/text-stream.ts";
-import type { Tokenizer } from "../../src/tokenizer.ts";
+import type { TextStream } from "../../src/text/text-stream.ts";
+import type { Tokenizer } from "../../src/text/tokenizer.ts";
 
 const bytes: Uint8Array[] = Array.from({ length: 40 }, (_, id) =>
   new TextEncoder().encode(`${String.fromCharCode(97 + (id % 26))}${id} `),

@@ -1,7 +1,7 @@
 // T6: chat templates that fail, and those that would not end; a good one works after each.
 import { describe, expect, test, vi } from "vitest";
 import { type DogeError, encodeChat, isDogeError, type Message, renderChat } from "../../src/index.ts";
-import { TemplateBudget } from "../../src/jinja-limits.ts";
+import { TemplateBudget } from "../../src/text/jinja-limits.ts";
 import { template, tokenizer } from "./support.ts";
 
 const user = (content: string): Message => ({ role: "user", content });

@@ -1,0 +1,43 @@
+// `npm run web`: builds the playground and serves it on this machine. `-- --build` only builds, into apps/web/dist.
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { build } from "vite";
+import { serveSite } from "./serve.ts";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = join(root, "dist");
+const USE = "Usage: npm run web -- [--build] [--port 4173] [--isolated]";
+
+function fail(sentence: string): never {
+  console.error(`doge: ${sentence}`);
+  process.exit(1);
+}
+
+let values: { build: boolean; port: string; isolated: boolean };
+try {
+  ({ values } = parseArgs({
+    options: {
+      build: { type: "boolean", default: false },
+      port: { type: "string", default: "4173" },
+      isolated: { type: "boolean", default: false },
+    },
+  }));
+} catch (error) {
+  fail(`${(error as Error).message} ${USE}`);
+}
+const port = Number(values.port);
+if (!Number.isInteger(port) || port < 0 || port > 65535)
+  fail(`--port is ${values.port}; it must be a number up to 65535.`);
+
+await build({ root, logLevel: "warn" });
+console.log(`The site is in ${folder}: any static host can serve it, from any folder.`);
+if (!values.build) {
+  try {
+    const { address } = await serveSite(folder, { port, isolated: values.isolated });
+    console.log(`Open ${address} with a browser. Ctrl+C ends it.`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    fail(`port ${port} is taken: choose another with npm run web -- --port N.`);
+  }
+}

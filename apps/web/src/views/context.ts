@@ -1,0 +1,88 @@
+// How views reach the controller and follow its state, and a few habits that they share.
+import { createContext } from "preact";
+import { useContext, useEffect, useReducer, useRef, useState } from "preact/hooks";
+import type { Offline } from "../offline.ts";
+import type { App } from "../state/app.ts";
+import type { State } from "../state/board.ts";
+
+export type Opened = null | "model" | "parameters" | "conversations" | { readonly attention: number };
+
+/** What belongs to the page alone: what is open, and what the service worker has said. */
+export interface Page {
+  readonly app: App;
+  readonly opened: Opened;
+  readonly open: (what: Opened) => void;
+  readonly offline: Offline;
+  readonly reload: () => void;
+}
+
+export const PageContext = createContext<Page | null>(null);
+
+export const usePage = (): Page => useContext(PageContext)!;
+
+/** A part of the state; the view is drawn again when it becomes another. */
+export function useApp<Part>(select: (state: State) => Part): Part {
+  const { app } = usePage();
+  const [, redraw] = useReducer<number, void>((count) => count + 1, 0);
+  const part = select(app.state.get());
+  const seen = useRef(part);
+  seen.current = part;
+  useEffect(() => {
+    const check = () => {
+      if (!Object.is(seen.current, select(app.state.get()))) redraw();
+    };
+    check(); // it may have changed before the effect ran
+    return app.state.subscribe(check);
+  }, [app]);
+  return part;
+}
+
+/** Whether a media query holds, now and later. */
+export function useMedia(query: string): boolean {
+  const [holds, set] = useState(() => matchMedia(query).matches);
+  useEffect(() => {
+    const list = matchMedia(query);
+    const change = () => set(list.matches);
+    change();
+    list.addEventListener("change", change);
+    return () => list.removeEventListener("change", change);
+  }, [query]);
+  return holds;
+}
+
+/** Room for the list of conversations beside the conversation. */
+export const WIDE = "(min-width: 60rem)";
+
+/** "3.4 MB"; decimal, as disks and networks are sold. */
+export function bytes(count: number): string {
+  if (count < 1000) return `${count} B`;
+  for (const [unit, size] of [
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["kB", 1e3],
+  ] as const) {
+    if (count >= size) return `${(count / size).toFixed(count / size < 10 ? 1 : 0)} ${unit}`;
+  }
+  return `${count} B`;
+}
+
+export const percent = (share: number): string =>
+  share >= 0.9995
+    ? "100 %"
+    : share >= 0.1
+      ? `${(100 * share).toFixed(share > 0.99 ? 1 : 0)} %`
+      : share >= 0.0001
+        ? `${(100 * share).toPrecision(2)} %`
+        : "< 0.01 %";
+
+export const backendName = (name: string): string =>
+  name === "wasm" ? "WebAssembly" : name === "webgpu" ? "WebGPU" : name;
+
+/** Offer `text` as a file. */
+export function download(name: string, text: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

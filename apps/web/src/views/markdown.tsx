@@ -1,0 +1,68 @@
+// Markdown as elements. Text reaches the page as text alone, never as HTML.
+import { Component, h, type VNode } from "preact";
+import { useMemo } from "preact/hooks";
+import { type Element, type Node, parse } from "../markdown/parse.ts";
+
+export function Markdown({ text, writing = false }: { readonly text: string; readonly writing?: boolean }) {
+  const blocks = useMemo(() => parse(text), [text]);
+  return (
+    <div class={writing ? "markdown writing" : "markdown"}>
+      {blocks.map(({ source, node }, index) => (
+        <Block key={index} source={source} node={node} />
+      ))}
+    </div>
+  );
+}
+
+/** A block whose text has not changed is not drawn again while the ones behind it grow. */
+class Block extends Component<{ readonly source: string; readonly node: Node }> {
+  override shouldComponentUpdate({ source }: { readonly source: string }): boolean {
+    return source !== this.props.source;
+  }
+  override render() {
+    return draw(this.props.node, 0);
+  }
+}
+
+function draw(node: Node, key: number): VNode | string {
+  if (typeof node === "string") return node;
+  const children = node.children.map(draw);
+  switch (node.tag) {
+    case "a":
+      return (
+        <a key={key} href={node.href ?? "#"} target="_blank" rel="noopener noreferrer nofollow">
+          {children}
+        </a>
+      );
+    case "pre":
+      return (
+        // Long lines scroll, also by keyboard.
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: see above
+        <pre key={key} tabIndex={0} data-language={node.language}>
+          {children}
+        </pre>
+      );
+    case "table":
+      return (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: wide tables scroll, also by keyboard.
+        <section key={key} class="scroll" tabIndex={0} aria-label="Table">
+          <table>{children}</table>
+        </section>
+      );
+    case "ol":
+      return (
+        <ol key={key} start={node.start}>
+          {children}
+        </ol>
+      );
+    case "li":
+      return <li key={key}>{node.checked === undefined ? children : [node.checked ? "☑ " : "☐ ", ...children]}</li>;
+    case "th":
+    case "td":
+      return h(node.tag, { key, style: alignment(node) } as object, children);
+    default:
+      return h(node.tag, { key } as object, children);
+  }
+}
+
+const alignment = ({ align }: Element) => (align === undefined ? undefined : { textAlign: align });

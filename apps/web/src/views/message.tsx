@@ -1,0 +1,181 @@
+// One turn of a conversation, with what can be done with it.
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Turn, TurnFacts } from "../state/conversation.ts";
+import { backendName, useApp, usePage } from "./context.ts";
+import { IconButton } from "./icons.tsx";
+import { Markdown } from "./markdown.tsx";
+import { TokenView } from "./token-view.tsx";
+
+export function Question({
+  turn,
+  index,
+  last,
+}: {
+  readonly turn: Turn;
+  readonly index: number;
+  readonly last: boolean;
+}) {
+  const { app } = usePage();
+  const busy = useApp(({ answering }) => answering !== null);
+  const [editing, setEditing] = useState(false);
+  const edit = useRef<HTMLSpanElement>(null);
+  const leave = () => {
+    setEditing(false);
+    requestAnimationFrame(() => edit.current?.querySelector("button")?.focus());
+  };
+  return (
+    <li class={last && !busy ? "turn question open" : "turn question"}>
+      <h2 class="sr-only">You</h2>
+      {editing ? (
+        <EditForm
+          text={turn.content}
+          onCancel={leave}
+          onSave={(text) => {
+            setEditing(false);
+            void app.answers.edit(index, text);
+            document.getElementById("message")?.focus();
+          }}
+        />
+      ) : (
+        <div class="said-row">
+          <p class="said">{turn.content}</p>
+          <div class="ways">
+            {last && !busy && (
+              <IconButton icon="retry" label="Answer this message" onClick={() => void app.answers.retry()} />
+            )}
+            <Copy text={turn.content} what="message" />
+            <span ref={edit}>
+              <IconButton icon="edit" label="Edit this message" disabled={busy} onClick={() => setEditing(true)} />
+            </span>
+          </div>
+        </div>
+      )}
+    </li>
+  );
+}
+
+function EditForm({
+  text,
+  onSave,
+  onCancel,
+}: {
+  readonly text: string;
+  readonly onSave: (text: string) => void;
+  readonly onCancel: () => void;
+}) {
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    field.current?.focus();
+    field.current?.setSelectionRange(text.length, text.length);
+  }, []);
+  return (
+    <form
+      class="edit"
+      onSubmit={(event) => {
+        event.preventDefault();
+        onSave(field.current!.value);
+      }}
+    >
+      <textarea
+        ref={field}
+        aria-label="Edit the message"
+        defaultValue={text}
+        rows={3}
+        required
+        onKeyDown={(event) => {
+          if (event.key === "Escape") {
+            event.stopPropagation();
+            onCancel();
+          } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+            event.preventDefault();
+            event.currentTarget.form?.requestSubmit();
+          }
+        }}
+      />
+      <p class="quiet small">What came after this message is replaced by the new answer.</p>
+      <div class="row end">
+        <button type="button" class="button small" onClick={onCancel}>
+          Cancel
+        </button>
+        <button type="submit" class="button small primary">
+          Ask again
+        </button>
+      </div>
+    </form>
+  );
+}
+
+export function Answer({ turn, index, last }: { readonly turn: Turn; readonly index: number; readonly last: boolean }) {
+  const { app, open } = usePage();
+  const busy = useApp(({ answering }) => answering !== null);
+  const [tokens, showTokens] = useState(false);
+  const { facts } = turn;
+  return (
+    <li class="turn answer">
+      <h2 class="who">Doge</h2>
+      {turn.content.trim() === "" ? <p class="quiet">(an empty answer)</p> : <Markdown text={turn.content} />}
+      <div class="ways">
+        <Copy text={turn.content} what="answer" />
+        {last && (
+          <IconButton icon="retry" label="Answer again" disabled={busy} onClick={() => void app.answers.retry()} />
+        )}
+        {facts !== undefined && (
+          <>
+            <IconButton
+              icon="tokens"
+              label="Tokens and their probabilities"
+              pressed={tokens}
+              disabled={busy}
+              onClick={() => showTokens(!tokens)}
+            />
+            <IconButton
+              icon="eye"
+              label="What the model attends to"
+              disabled={busy}
+              onClick={() => open({ attention: index })}
+            />
+            <Facts facts={facts} />
+          </>
+        )}
+      </div>
+      {tokens && facts !== undefined && <TokenView index={index} facts={facts} />}
+    </li>
+  );
+}
+
+const ENDS: Readonly<Partial<Record<TurnFacts["stopReason"], string>>> = {
+  length: "cut at its greatest length",
+  abort: "stopped",
+  exhausted: "nothing could follow",
+};
+
+function Facts({ facts }: { readonly facts: TurnFacts }) {
+  const { ids, speed, firstMs, stopReason, model, backend } = facts;
+  const parts = [
+    `${ids.length} ${ids.length === 1 ? "token" : "tokens"}`,
+    ...(speed === null ? [] : [`${Math.round(speed)} tokens/s`]),
+    `first after ${firstMs < 10 ? firstMs.toFixed(1) : Math.round(firstMs)} ms`,
+    ...(ENDS[stopReason] === undefined ? [] : [ENDS[stopReason]]),
+    `${model}, ${backendName(backend)}`,
+  ];
+  return <p class="facts">{parts.join(" · ")}</p>;
+}
+
+function Copy({ text, what }: { readonly text: string; readonly what: string }) {
+  const [copied, set] = useState(false);
+  return (
+    <IconButton
+      icon={copied ? "check" : "copy"}
+      label={copied ? "Copied" : `Copy the ${what}`}
+      onClick={() => {
+        navigator.clipboard?.writeText(text).then(
+          () => {
+            set(true);
+            setTimeout(() => set(false), 1500);
+          },
+          () => {},
+        );
+      }}
+    />
+  );
+}

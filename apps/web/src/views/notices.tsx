@@ -1,0 +1,57 @@
+// What a person should know: errors with the way out, warnings, facts. They stay until they are dismissed.
+import type { Notice, Way } from "../state/problems.ts";
+import { useApp, usePage } from "./context.ts";
+import { IconButton } from "./icons.tsx";
+
+const WORDS: Readonly<Record<Way, string>> = {
+  "choose-model": "Choose a model",
+  "demo-model": "Use the demo model",
+  "try-again": "Try again",
+  reload: "Reload the page",
+  storage: "See what is stored",
+  wasm: "Use WebAssembly",
+};
+
+export function Notices() {
+  const notices = useApp(({ notices }) => notices);
+  return (
+    <div class="notices">
+      {notices.map((notice) => (
+        <NoticeCard key={notice.id} notice={notice} />
+      ))}
+    </div>
+  );
+}
+
+function NoticeCard({ notice }: { readonly notice: Notice }) {
+  const { app, open, reload } = usePage();
+  const go = (way: Way) => {
+    app.dismiss(notice.id);
+    if (way === "choose-model" || way === "storage") open("model");
+    else if (way === "demo-model")
+      void app.models.load({ source: { kind: "demo" }, backend: app.state.get().settings.backend, dtype: "f32" });
+    else if (way === "try-again") void app.models.loadAgain();
+    else if (way === "wasm") {
+      app.set({ backend: "wasm" });
+      void app.models.loadAgain({ backend: "wasm" });
+    } else reload();
+  };
+  return (
+    <section class={`notice ${notice.tone}`} role={notice.tone === "error" ? "alert" : "status"}>
+      <div>
+        <strong>{notice.title}</strong>
+        <p>{notice.text}</p>
+        {notice.ways.length > 0 && (
+          <div class="row">
+            {notice.ways.map((way) => (
+              <button key={way} type="button" class="button small" onClick={() => go(way)}>
+                {WORDS[way]}
+              </button>
+            ))}
+          </div>
+        )}
+      </div>
+      <IconButton icon="close" label={`Dismiss: ${notice.title}`} onClick={() => app.dismiss(notice.id)} />
+    </section>
+  );
+}

@@ -1,0 +1,337 @@
+// The controller with an engine that does as it is told: what is shown, kept and said when things go well and when they do not.
+import { beforeEach, describe, expect, test } from "vitest";
+import { EngineClient, EngineError, type EnginePort } from "../src/engine/client.ts";
+import { calls } from "../src/engine/look.ts";
+import type { AnswerFacts, LoadRequest, ModelFacts, Report, Request } from "../src/engine/protocol.ts";
+import { App } from "../src/state/app.ts";
+import { explain } from "../src/state/problems.ts";
+import { DEFAULT_SETTINGS } from "../src/state/settings.ts";
+import { type ConversationStore, memoryStore } from "../src/storage/database.ts";
+
+const model = {
+  name: "Demo model",
+  backend: "wasm",
+  device: "wasm simd128",
+  context: 512,
+  warnings: [],
+} as unknown as ModelFacts;
+const facts: AnswerFacts = {
+  ids: [3],
+  promptIds: [1],
+  stopReason: "eos",
+  seed: 0,
+  firstMs: 1,
+  speed: null,
+  truncated: 0,
+};
+const demo: LoadRequest = { source: { kind: "demo" }, backend: "auto", dtype: "f32" };
+
+/** A worker whose answers are those of `script`, each time it is asked. */
+class FakeWorker implements EnginePort {
+  onmessage: ((event: MessageEvent) => void) | null = null;
+  onerror: ((event: ErrorEvent) => void) | null = null;
+  readonly asked: Request[] = [];
+  terminated = false;
+  answer: (request: Request) => void = () => {};
+  postMessage(message: unknown): void {
+    this.asked.push(message as Request);
+    queueMicrotask(() => this.answer(message as Request));
+  }
+  say(report: Report): void {
+    this.onmessage?.({ data: report } as MessageEvent);
+  }
+  done(ticket: number, result: unknown): void {
+    this.say({ ticket, kind: "done", result } as Report);
+  }
+  fail(ticket: number, code: string, message = "It failed."): void {
+    this.say({ ticket, kind: "failed", problem: { code, message } });
+  }
+  terminate(): void {
+    this.terminated = true;
+  }
+}
+
+let workers: FakeWorker[];
+let store: ConversationStore;
+let app: App;
+let frames: (() => void)[];
+const worker = () => workers.at(-1)!;
+const state = () => app.state.get();
+const settled = () => new Promise((done) => setTimeout(done));
+
+beforeEach(() => {
+  workers = [];
+  frames = [];
+  store = memoryStore();
+  const engine = new EngineClient(() => {
+    workers.push(new FakeWorker());
+    return worker();
+  });
+  let time = 0;
+  app = new App({
+    engine,
+    store,
+    settings: DEFAULT_SETTINGS,
+    saveSettings: () => {},
+    nextFrame: (work) => frames.push(work),
+    now: () => ++time,
+  });
+});
+
+async function loaded(): Promise<void> {
+  const loading = app.models.load(demo);
+  worker().answer = ({ ticket, kind }) => {
+    if (kind === "load") worker().done(ticket, model);
+  };
+  expect(await loading).toBe(true);
+}
+
+/** Answer what is asked with these pieces. */
+function answering(...pieces: string[]): void {
+  worker().answer = ({ ticket, kind }) => {
+    if (kind !== "ask") return;
+    for (const text of pieces) worker().say({ ticket, kind: "piece", text, tokens: 1 });
+    worker().done(ticket, facts);
+  };
+}
+
+describe("answers", () => {
+  test("are shown as often as the page is drawn, and kept", async () => {
+    await loaded();
+    let shown = 0;
+    app.state.subscribe(() => {
+      if (state().answering?.text) shown++;
+    });
+    answering(..."abcdefgh");
+    await app.answers.send(" Hi ");
+    expect(frames.length).toBe(1); // eight pieces, one drawing
+    frames[0]!();
+    expect(shown).toBe(0); // the answer had ended before it
+    expect(state().current.turns).toMatchObject([
+      { role: "user", content: "Hi" },
+      { role: "assistant", content: "abcdefgh", facts: { model: "Demo model" } },
+    ]);
+    expect(state().answering).toBeNull();
+    expect(state().announcement).toBe("Doge answered: abcdefgh");
+    expect((await store.list())[0]!.turns.length).toBe(2);
+  });
+
+  test("that are stopped stay as far as they came", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "ask") worker().say({ ticket, kind: "piece", text: "Once", tokens: 1 });
+      if (kind === "cancel") worker().done(ticket, { ...facts, stopReason: "abort" });
+    };
+    const sent = app.answers.send("A story");
+    await settled();
+    expect(state().answering).not.toBeNull();
+    app.answers.stop();
+    await sent;
+    expect(state().current.turns.at(-1)).toMatchObject({ content: "Once", facts: { stopReason: "abort" } });
+    expect(state().announcement).toBe("Stopped.");
+  });
+
+  test("that are stopped before their first token leave the question alone, to be answered later", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "cancel") worker().done(ticket, { ...facts, ids: [], stopReason: "abort" });
+    };
+    const sent = app.answers.send("A story");
+    await settled();
+    app.answers.stop();
+    await sent;
+    expect(state().current.turns).toEqual([{ role: "user", content: "A story" }]);
+    answering("Once");
+    await app.answers.retry();
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["A story", "Once"]);
+  });
+
+  test("that fail leave what was said, what had come and a notice", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind !== "ask") return;
+      worker().say({ ticket, kind: "piece", text: "On", tokens: 1 });
+      worker().fail(ticket, "device-lost", "The device is gone.");
+    };
+    await app.answers.send("Hi");
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "On"]);
+    expect(state().notices[0]).toMatchObject({ title: "The GPU was lost", ways: ["try-again", "wasm"] });
+    answering("Hello");
+    await app.answers.retry();
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello"]);
+  });
+
+  test("again and the same at temperature 0 are explained", async () => {
+    await loaded();
+    answering("Hello");
+    await app.answers.send("Hi");
+    await app.answers.retry();
+    expect(state().notices[0]?.text).toContain("temperature 0");
+  });
+
+  test("to an earlier message said otherwise replace what came after", async () => {
+    await loaded();
+    answering("a");
+    await app.answers.send("one");
+    await app.answers.send("two");
+    await app.answers.edit(0, "three");
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["three", "a"]);
+    expect(worker().asked.at(-1)).toMatchObject({ messages: [{ role: "user", content: "three" }] });
+  });
+
+  test("go to the conversation that they were asked in", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "cancel") worker().done(ticket, { ...facts, stopReason: "abort" });
+      if (kind === "ask") worker().say({ ticket, kind: "piece", text: "late", tokens: 1 });
+    };
+    const sent = app.answers.send("first");
+    await settled();
+    const { id } = state().current;
+    app.conversations.fresh();
+    expect(state().answering).toBeNull();
+    await sent;
+    expect(state().current.turns).toEqual([]);
+    expect(state().conversations.find((one) => one.id === id)?.turns.length).toBe(2);
+  });
+
+  test("keep the name that the conversation got meanwhile, and do not bring back one that was deleted", async () => {
+    await loaded();
+    const begin = async (text: string) => {
+      worker().answer = () => {};
+      const sent = app.answers.send(text);
+      await settled();
+      return { sent, ticket: worker().asked.at(-1)!.ticket, id: state().current.id };
+    };
+    const first = await begin("one");
+    await app.conversations.rename(first.id, "Mine");
+    worker().done(first.ticket, facts);
+    await first.sent;
+    expect(state().current).toMatchObject({ title: "Mine", named: true });
+    const second = await begin("two");
+    await app.conversations.remove(second.id);
+    worker().done(second.ticket, facts);
+    await second.sent;
+    expect([state().conversations, await store.list()]).toEqual([[], []]);
+  });
+
+  test("without a model say what to do", async () => {
+    await app.answers.send("Hi");
+    expect(state().notices[0]).toMatchObject({ title: "No model is loaded", ways: ["choose-model", "demo-model"] });
+    expect(state().current.turns).toEqual([]);
+  });
+});
+
+describe("models", () => {
+  test("that fail to load leave the one before", async () => {
+    await loaded();
+    worker().answer = ({ ticket }) => worker().fail(ticket, "hub-not-found", "There is no model a/b.");
+    expect(await app.models.load({ ...demo, source: { kind: "hub", name: "a/b" } })).toBe(false);
+    expect(state().model).toBe(model);
+    expect(state().notices[0]).toMatchObject({ title: "There is no such model", text: "There is no model a/b." });
+  });
+
+  test("are cancelled, and say so", async () => {
+    const loading = app.models.load(demo);
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "cancel") worker().fail(ticket, "aborted");
+    };
+    await settled();
+    app.models.cancelLoading();
+    expect(await loading).toBe(false);
+    expect([state().loading, state().notices]).toEqual([null, []]);
+    expect(state().announcement).toContain("cancelled");
+  });
+
+  test("tell of their progress as often as the page is drawn", async () => {
+    const loading = app.models.load(demo);
+    const { ticket } = worker().asked[0]!;
+    for (let loaded = 1; loaded <= 100; loaded++)
+      worker().say({ ticket, kind: "progress", progress: { phase: "fetching", file: "f", loaded, total: 100 } });
+    expect(frames.length).toBe(1);
+    frames[0]!();
+    expect(state().loading?.progress?.loaded).toBe(100);
+    worker().done(ticket, model);
+    await loading;
+  });
+
+  test("whose worker dies can be loaded again, in a new one", async () => {
+    await loaded();
+    const sent = app.answers.send("Hi");
+    await settled();
+    worker().onerror?.({ message: "out of memory" } as ErrorEvent);
+    await sent;
+    expect(worker().terminated).toBe(true);
+    expect(state().model).toBeNull();
+    expect(state().notices[0]?.text).toContain("out of memory");
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi"]);
+    await loaded();
+    expect(workers.length).toBe(2);
+  });
+});
+
+describe("conversations", () => {
+  test("are renamed, opened and deleted", async () => {
+    await loaded();
+    answering("a");
+    await app.answers.send("one");
+    const { id } = state().current;
+    await app.conversations.rename(id, "Mine");
+    app.conversations.fresh();
+    expect(state().current.turns).toEqual([]);
+    app.conversations.open(id);
+    expect(state().current).toMatchObject({ title: "Mine", named: true });
+    await app.conversations.remove(id);
+    expect([state().conversations, await store.list()]).toEqual([[], []]);
+    expect(state().current.id).not.toBe(id);
+  });
+
+  test("that cannot be kept say so once, and go on", async () => {
+    await loaded();
+    answering("a");
+    store.put = () => Promise.reject(Object.assign(new Error("full"), { name: "QuotaExceededError" }));
+    await app.answers.send("one");
+    await app.answers.send("two");
+    expect(state().current.turns.length).toBe(4);
+    expect(state().notices.map(({ title }) => title)).toEqual(["The conversation is not kept"]);
+    expect(state().notices[0]?.text).toContain("storage is full");
+  });
+
+  test("keep an unfinished answer when the page goes away", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "ask") worker().say({ ticket, kind: "piece", text: "half of", tokens: 1 });
+    };
+    void app.answers.send("Hi");
+    await settled();
+    for (const frame of frames) frame();
+    await app.answers.keepUnfinished();
+    expect((await store.list())[0]!.turns.map(({ content }) => content)).toEqual(["Hi", "half of"]);
+  });
+});
+
+describe("problems", () => {
+  test.each(["out-of-memory", "disk-full", "hub-unreachable", "offline-missing", "unavailable", "no-such-code"])(
+    "are whole sentences with a way out: %s",
+    (code) => {
+      const { title, text, ways } = explain(new EngineError({ code, message: "It has 3 bytes" }), "loading the model");
+      expect(title.length).toBeGreaterThan(5);
+      expect(text).toMatch(/^It has 3 bytes\. ?/);
+      expect(text).toMatch(/\.$/);
+      expect(ways.length).toBeGreaterThan(0);
+    },
+  );
+});
+
+test("an answer is looked into in bounded calls, or in those of its generation", () => {
+  expect(calls(70, 150, false)).toEqual([
+    [0, 64],
+    [64, 128],
+    [128, 150],
+  ]);
+  expect(calls(70, 72, true)).toEqual([
+    [0, 70],
+    [70, 71],
+    [71, 72],
+  ]);
+});
