@@ -39,6 +39,8 @@ export const MATRIX_INNER = 12;
 export const MATRIX_PANELS = 16;
 /** 1: tiles for an engine that joins neighbouring vectors to 256 bits. The results are the same. */
 export const MATRIX_WIDE = 20;
+/** 1: dots of four bytes in one instruction, for a processor that has it. The results are the same. */
+export const MATRIX_FUSED = 24;
 export const MATRIX_BYTES = 32;
 
 // A layer.

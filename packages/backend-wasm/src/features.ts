@@ -7,6 +7,14 @@ export type Binary = "simd" | "relaxed";
 /** What revectorize.ts has found: whether V8 makes one vector instruction of two. */
 export const vectors = { wide: false };
 
+/** Which tiles suit the engine and the processor: all give the same results. */
+export interface Tiles {
+  /** Vectors that stand side by side become one of 256 bits. */
+  readonly wide: boolean;
+  /** A dot of four bytes, added to a sum, is one instruction. */
+  readonly fused: boolean;
+}
+
 // Each module of these is: (module (func (drop (OP (v128.const ...) ...)))), by hand, since probing must not need a compiler.
 const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 const oneFunction = [0x01, 0x04, 0x01, 0x60, 0x00, 0x00, 0x03, 0x02, 0x01, 0x00]; // (type (func)) (func (type 0))
@@ -22,6 +30,27 @@ const zero = [0x41, 0x00, 0xfd, 0x11]; // (i32x4.splat (i32.const 0))
 const simdModule = moduleOf([...zero, ...zero, 0xfd, 0xae, 0x01, 0x1a]);
 /** (drop (f32x4.relaxed_madd (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)) (i32x4.splat (i32.const 0)))) */
 const relaxedModule = moduleOf([...zero, ...zero, ...zero, 0xfd, 0x85, 0x02, 0x1a]);
+
+/** (i32x4.extract_lane 0 (i32x4.relaxed_dot_i8x16_i7x16_add_s (i8x16.splat 127) (i8x16.splat -1) (i32x4.splat 0))), exported as "f". */
+const dotModule = new Uint8Array([
+  ...header,
+  ...[0x01, 0x05, 0x01, 0x60, 0x00, 0x01, 0x7f, 0x03, 0x02, 0x01, 0x00], // (type (func (result i32))) (func (type 0))
+  ...[0x07, 0x05, 0x01, 0x01, 0x66, 0x00, 0x00, 0x0a, 0x17, 0x01, 0x15, 0x00],
+  ...[0x41, 0xff, 0x00, 0xfd, 0x0f, 0x41, 0x7f, 0xfd, 0x0f, ...zero, 0xfd, 0x93, 0x02, 0xfd, 0x1b, 0x00, 0x0b],
+]);
+
+/** Whether a dot of four bytes is one instruction, told by what it makes of a second factor that it need not take: -1 is 255 to all
+ *  x86 processors, whose older instructions stop the sum of two products at 32767. */
+export function fusedDots(): boolean {
+  fused ??= WebAssembly.validate(dotModule) && probe() !== 2 * 32767;
+  return fused;
+}
+let fused: boolean | undefined;
+
+function probe(): number {
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(dotModule));
+  return (exports as { f(): number }).f();
+}
 
 /** Why several threads cannot share a memory here, or undefined when they can. */
 export function unshared(): string | undefined {

@@ -2,7 +2,7 @@
 import type { Availability, Backend, Capabilities, Checkpoint, LoadOptions, Model, Provider } from "@doge-lm/core";
 import { aborted, checked, type Doge, DogeError, type LoadDogeOptions, loadDoge, type Source } from "@doge-lm/core";
 import { assertKnownAnswer, planLoad, writeRotaryAngles } from "@doge-lm/core/backend-kit";
-import { type Binary, chooseBinary, unshared, vectors } from "./features.ts";
+import { type Binary, chooseBinary, fusedDots, unshared, vectors } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { planMemory } from "./layout.ts";
@@ -156,7 +156,8 @@ class WasmBackend implements Backend {
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
     const { config } = checkpoint;
     const { dtype, routing, context, room } = planLoad("wasm", config, options);
-    const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers), vectors.wide);
+    const tiles = { wide: vectors.wide, fused: fusedDots() };
+    const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers), tiles);
     const shared = this.#workers > 0;
     const what = `A model of ${dtype} weights with room for ${room} tokens`;
     const heap = new Heap(layout.pagesAt, what, { shared, most: layout.heapAt });

@@ -3,7 +3,7 @@ import type { Config, DType, Sampling } from "@doge-lm/core";
 import { DogeError } from "@doge-lm/core";
 import { writeRotaryAngles } from "@doge-lm/core/backend-kit";
 import * as D from "./descriptor.ts";
-import { type Binary, chooseBinary } from "./features.ts";
+import { type Binary, chooseBinary, type Tiles } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { writeDrawing } from "./job.ts";
@@ -28,7 +28,7 @@ export interface WasmKernels {
     outer: number,
   ): Numbers;
   /** The same, with the weights held in another dtype. */
-  matmulAs(dtype: DType, wide: boolean): WasmKernels["matmul"];
+  matmulAs(dtype: DType, wide: boolean, fused?: boolean): WasmKernels["matmul"];
   /** x (heads, headDim) turned to `position`, with default RoPE of base theta. */
   rope(x: Float32Array, headDim: number, position: number, theta: number): Numbers;
   /** silu(gate) · up. */
@@ -61,11 +61,11 @@ export async function kernelsOf(module: WebAssembly.Module, shared: boolean): Pr
   const exports = await instantiate(module, heap.memory);
   return {
     rmsnorm: (x, weight, epsilon) => rmsnorm(new Bench(heap), exports, x, weight, epsilon),
-    matmul: (...matrix) => matmul(new Bench(heap), exports, { dtype: "f32", wide: false }, ...matrix),
+    matmul: (...matrix) => matmul(new Bench(heap), exports, { dtype: "f32", wide: false, fused: false }, ...matrix),
     matmulAs:
-      (dtype, wide) =>
+      (dtype, wide, fused = false) =>
       (...matrix) =>
-        matmul(new Bench(heap), exports, { dtype, wide }, ...matrix),
+        matmul(new Bench(heap), exports, { dtype, wide, fused }, ...matrix),
     rope: (x, headDim, position, theta) => rope(new Bench(heap), exports, x, headDim, position, theta),
     swiglu(gate, up) {
       const bench = new Bench(heap);
@@ -126,7 +126,7 @@ function rmsnorm(bench: Bench, exports: Exports, x: Float32Array, weight: Float3
 function matmul(
   bench: Bench,
   exports: Exports,
-  { dtype, wide }: { dtype: DType; wide: boolean },
+  { dtype, ...tiles }: Tiles & { dtype: DType },
   x: Float32Array,
   weight: Float32Array,
   bias: Float32Array | null,
@@ -146,7 +146,7 @@ function matmul(
   const scratch = bench.take(rows * Math.ceil(inner / D.BLOCK) * INPUT_BLOCK_BYTES);
   const to = bench.take(rows * rowBytes(outer));
   new Packer(bench.heap, exports, bench.take(0)).matrix(plan, 0, weight);
-  writeMatrix(bench.heap, record, plan, wide);
+  writeMatrix(bench.heap, record, plan, tiles);
   exports.matmul(to, from, record, rows, rowBytes(inner), rowBytes(outer), scratch);
   return bench.get(to, rows * outer, outer);
 }

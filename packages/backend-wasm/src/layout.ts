@@ -6,6 +6,7 @@
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import { slotsFor } from "@doge-lm/core/backend-kit";
 import * as D from "./descriptor.ts";
+import type { Tiles } from "./features.ts";
 
 /** Most multiply-adds of one unit of work: about 15 ms, so that an abort is noticed in time. */
 export const UNIT = 200e6;
@@ -79,8 +80,8 @@ export interface Layout {
   readonly weightBytes: number;
   /** Threads that compute together, each with a record of the model and some scratch of its own. */
   readonly threads: number;
-  /** Whether the engine joins neighbouring vectors to 256 bits: matrices are multiplied in tiles for that. */
-  readonly wide: boolean;
+  /** The tiles that matrices are multiplied in. */
+  readonly tiles: Tiles;
   readonly model: number;
   readonly layersAt: number;
   readonly layers: readonly LayerPlan[];
@@ -204,7 +205,7 @@ export function planMemory(
   context: number,
   room: number,
   threads = 1,
-  wide = false,
+  tiles: Tiles = { wide: false, fused: false },
 ): Layout {
   const { hiddenSize, intermediateSize, vocabSize, biasHeads, experts, headDim } = config;
   const queries = queryWidth(config);
@@ -249,7 +250,7 @@ export function planMemory(
       context,
       dtype,
       threads,
-      wide,
+      tiles,
       model,
       layersAt,
       layers,

@@ -1,23 +1,25 @@
 // Writes the records by which the kernels find a model in the memory (descriptor.ts has their fields).
 import * as D from "./descriptor.ts";
+import type { Tiles } from "./features.ts";
 import type { Heap } from "./heap.ts";
 import { costs, DTYPES, type Layout, type MatrixPlan, UNIT } from "./layout.ts";
 
 /** Writes the record of a matrix. */
-export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan, wide: boolean): void {
+export function writeMatrix({ data }: Pick<Heap, "data">, at: number, plan: MatrixPlan, tiles: Tiles): void {
   data.setUint32(at + D.MATRIX_WEIGHTS, plan.weights, true);
   data.setUint32(at + D.MATRIX_DTYPE, DTYPES[plan.dtype], true);
   data.setUint32(at + D.MATRIX_BIAS, plan.bias, true);
   data.setUint32(at + D.MATRIX_INNER, plan.inner, true);
   data.setUint32(at + D.MATRIX_PANELS, plan.panels, true);
-  data.setUint32(at + D.MATRIX_WIDE, wide ? 1 : 0, true);
+  data.setUint32(at + D.MATRIX_WIDE, tiles.wide ? 1 : 0, true);
+  data.setUint32(at + D.MATRIX_FUSED, tiles.fused ? 1 : 0, true);
 }
 
 /** Writes the layers' records, and the model's for each thread. */
 export function writeModel(heap: Heap, layout: Layout): void {
   const { data } = heap;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan, layout.wide);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix(heap, at, plan, layout.tiles);
   layout.layers.forEach((layer, number) => {
     const at = layout.layersAt + number * D.LAYER_BYTES;
     matrix(at + D.LAYER_QKV, layer.qkv);
@@ -44,7 +46,7 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   const { config, scratch, page } = layout;
   const { experts } = config;
   const word = (at: number, value: number) => data.setUint32(at, value, true);
-  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan, layout.wide);
+  const matrix = (at: number, plan: MatrixPlan) => writeMatrix({ data }, at, plan, layout.tiles);
   const at = layout.model + thread * D.MODEL_BYTES;
   word(at + D.MODEL_LAYERS, config.layers);
   word(at + D.MODEL_LAYERS_AT, layout.layersAt);

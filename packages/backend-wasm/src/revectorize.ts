@@ -90,6 +90,7 @@ function answers(kernels: WasmKernels): Float32Array[] {
       for (const wide of [false, true])
         results.push(kernels.matmulAs(dtype, wide)(x, weight, null, rows, inner, outer));
     }
+    results.push(kernels.matmulAs("q8", true, true)(x, weight, null, rows, inner, outer));
   }
   return results;
 }

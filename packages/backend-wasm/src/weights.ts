@@ -111,7 +111,7 @@ export class Packer {
   matrix(plan: MatrixPlan, first: number, data: Float32Array): void {
     const from = this.#hand(data);
     const record = this.#at + SPARE;
-    writeMatrix(this.#heap, record, plan, false);
+    writeMatrix(this.#heap, record, plan, { wide: false, fused: false });
     this.#exports.pack(record, first, data.length / plan.inner, from, this.#at);
   }
 

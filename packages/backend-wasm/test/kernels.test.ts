@@ -69,13 +69,13 @@ describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (bin
       }
     });
 
-    test("gives each row the same bits, alone and in company, in narrow and in wide tiles", () => {
+    test("gives each row the same bits, alone and in company, in narrow, wide and fused tiles", () => {
       const [inner, outer] = [75, 70];
       const [x, weight, bias] = [numbers(13 * inner, 4), numbers(outer * inner, 5), numbers(outer, 6)];
       const rowOf = (row: number) => x.slice(row * inner, (row + 1) * inner);
       const narrow = kernels.matmulAs(dtype, false);
       const alone = Array.from({ length: 13 }, (_, row) => narrow(rowOf(row), weight, bias, 1, inner, outer));
-      for (const matmul of [narrow, kernels.matmulAs(dtype, true)]) {
+      for (const matmul of [narrow, kernels.matmulAs(dtype, true), kernels.matmulAs(dtype, false, true)]) {
         for (let rows = 1; rows <= 13; rows++) {
           const together = matmul(x.slice(0, rows * inner), weight, bias, rows, inner, outer);
           for (let row = 0; row < rows; row++) {

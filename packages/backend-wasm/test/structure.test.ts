@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import * as descriptor from "../src/descriptor.ts";
+import { fusedDots } from "../src/features.ts";
 import { type Binary, wasm } from "../src/index.ts";
 import { workerSource } from "../src/worker-source.ts";
 import { checkpoint, prompt } from "./small.ts";
@@ -53,6 +54,7 @@ const relaxedMadd = 0x105;
 const mul = 0xe6; // f32x4.mul
 const dot = 0xba; // i32x4.dot_i16x8_s
 const relaxedDot = 0x112; // i16x8.relaxed_dot_i8x16_i7x16_s
+const fusedDot = 0x113; // i32x4.relaxed_dot_i8x16_i7x16_add_s
 
 const [sectionGlobals, sectionStart, sectionCode, sectionData] = [6, 8, 10, 11];
 
@@ -115,6 +117,8 @@ describe.each(binaries)("binary %s", (binary) => {
     const code = sections(bytes).get(sectionCode)!;
     expect(count(code, dot)).toBeGreaterThan(0);
     expect(count(code, mul)).toBeGreaterThan(0);
+    // q8's tile, and its row two steps at a time, for processors with a dot of four bytes.
+    expect(count(code, fusedDot)).toBe(flavour === "relaxed" ? 16 : 0);
     // A tile of 6x8 alone has 12 multiply-adds; dots of bytes: the tile of q8 and its row have 8 each, of q4 the narrow and the wide
     // tile and the row 16, 32 and 8.
     const relaxed = flavour === "relaxed";
@@ -147,6 +151,7 @@ describe("a team", () => {
   });
 
   test("leaves the calling thread no instance to compute with: it packs weights, which never waits, and keeps nothing", async () => {
+    fusedDots(); // probes once
     const made = [vi.spyOn(WebAssembly, "instantiate"), vi.spyOn(WebAssembly, "Instance")];
     const backend = await wasm({ threads: 2 }).open();
     const model = await backend.load(checkpoint);

@@ -42,8 +42,8 @@ export function panelF32(
   if (rows > 0) f32Tile1x16(out, outStride, x, xStride, w, step, inner);
 }
 
-/** One row and the 32 outputs of two panels: eight chains of additions keep the multipliers busy where four would wait for
- *  themselves. */
+/** One row and the 32 outputs of two panels, for an engine that joins neighbouring vectors: four chains of additions where two would
+ *  wait for themselves. Four of 128 bits are quick enough, and one stream is read from memory faster than two. */
 export function twoPanelsF32(out: usize, x: usize, w: usize, v: usize, inner: i32): void {
   let s0 = v128.load(out);
   let s1 = v128.load(out, 16);

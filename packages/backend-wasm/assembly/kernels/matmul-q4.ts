@@ -39,7 +39,7 @@ export function panelQ4(
   }
   for (; rows > 0; rows--) {
     start(out, outStride, 1, bias);
-    if (ASC_FEATURE_RELAXED_SIMD) q4Tile1x16(out, outStride, x, xStride, w, blocks);
+    if (ASC_FEATURE_RELAXED_SIMD) q4Tile1x16(out, x, w, blocks);
     else q4Plain1x16(out, outStride, x, xStride, w, blocks);
     out += outStride;
     x += xStride;
@@ -267,9 +267,13 @@ function q4Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w: u
   } while (--blocks);
 }
 
-function q4Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
+function q4Tile1x16(out: usize, x: usize, w: usize, blocks: i32): void {
   const mask = v128.load32_splat(MASK);
   const ones = v128.load32_splat(ONES);
+  let f0 = v128.load(out);
+  let f1 = v128.load(out, 16);
+  let f2 = v128.load(out, 32);
+  let f3 = v128.load(out, 48);
   do {
     let s00 = v128.load32_splat(x, 32);
     let s01 = s00;
@@ -302,20 +306,16 @@ function q4Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: u
       x += 8;
       w += PANEL_BYTES;
     } while (--count);
-    const scale0 = v128.load(w);
-    const scale1 = v128.load(w, 16);
-    const scale2 = v128.load(w, 32);
-    const scale3 = v128.load(w, 48);
     const factor = v128.load32_splat(x, 4);
-    const o00 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s00, ones)), f32x4.mul(factor, scale0), v128.load(out));
-    const o01 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s01, ones)), f32x4.mul(factor, scale1), v128.load(out, 16));
-    const o02 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s02, ones)), f32x4.mul(factor, scale2), v128.load(out, 32));
-    const o03 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s03, ones)), f32x4.mul(factor, scale3), v128.load(out, 48));
-    v128.store(out, o00);
-    v128.store(out, o01, 16);
-    v128.store(out, o02, 32);
-    v128.store(out, o03, 48);
+    f0 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s00, ones)), f32x4.mul(factor, v128.load(w)), f0);
+    f1 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s01, ones)), f32x4.mul(factor, v128.load(w, 16)), f1);
+    f2 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s02, ones)), f32x4.mul(factor, v128.load(w, 32)), f2);
+    f3 = madd(f32x4.convert_i32x4_s(i32x4.dot_i16x8_s(s03, ones)), f32x4.mul(factor, v128.load(w, 48)), f3);
     x += 8;
     w += PANEL_BYTES;
   } while (--blocks);
+  v128.store(out, f0);
+  v128.store(out, f1, 16);
+  v128.store(out, f2, 32);
+  v128.store(out, f3, 48);
 }

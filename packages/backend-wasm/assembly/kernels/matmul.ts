@@ -5,7 +5,7 @@
 // accumulator, with the same instruction in every tile: neither the number of rows nor the range of panels can change a bit of
 // the result (docs/contract.md, S4). One file for each dtype draws its panel.
 import {
-  BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_BIAS, MATRIX_DTYPE, MATRIX_INNER, MATRIX_PANELS, MATRIX_WEIGHTS,
+  BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_BIAS, MATRIX_DTYPE, MATRIX_FUSED, MATRIX_INNER, MATRIX_PANELS, MATRIX_WEIGHTS,
   MATRIX_WIDE, PANEL,
 } from "../../src/descriptor";
 import { inputStride, quantizeRows } from "./inputs";
@@ -39,6 +39,7 @@ export function matmulPanels(
   const inner = load<i32>(matrix, MATRIX_INNER);
   const dtype = load<i32>(matrix, MATRIX_DTYPE);
   const wide = load<i32>(matrix, MATRIX_WIDE) != 0;
+  const fused = load<i32>(matrix, MATRIX_FUSED) != 0;
   const bias = load<usize>(matrix, MATRIX_BIAS);
   const blocks = (inner + BLOCK - 1) / BLOCK;
   const size = panelBytes(dtype, inner);
@@ -48,7 +49,7 @@ export function matmulPanels(
     const origin = bias ? bias + <usize>panel * PANEL_BYTES : 0;
     if (dtype == DTYPE_F32) {
       start(out, outStride, rows, origin);
-      if (rows == 1 && panel + 1 < to) {
+      if (wide && rows == 1 && panel + 1 < to) {
         panel++;
         start(out + PANEL_BYTES, outStride, rows, bias ? bias + <usize>panel * PANEL_BYTES : 0);
         twoPanelsF32(out, x, weights, weights + size, inner);
@@ -61,7 +62,7 @@ export function matmulPanels(
       start(out, outStride, rows, origin);
       panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
     } else if (dtype == DTYPE_Q8) {
-      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, origin);
+      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, fused, origin);
     } else {
       panelQ4(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide, origin);
     }
