@@ -3,11 +3,15 @@
 import { randomCheckpoint } from "../../apps/cli/src/bench/random-checkpoint.ts";
 import { configOf } from "../../apps/cli/src/bench/shapes.ts";
 import { wasm } from "../../packages/backend-wasm/src/index.ts";
+import { revectorize } from "../../packages/backend-wasm/src/revectorize.ts";
 import type { Capabilities, DType, Sequence } from "../../packages/core/src/index.ts";
 import { defaultSampling } from "../../packages/core/src/index.ts";
 // @ts-expect-error: plain JavaScript, as all peers are.
 import { options, serve } from "./serve.mjs";
 
+// As the command line does it: beside V8's flag, the tiles for wider vectors.
+const wide = process.execArgv.includes("--experimental-wasm-revectorize");
+if (wide) await revectorize();
 const { shape, kind, threads } = options() as { shape: string; kind: DType; threads: number };
 const backend = await wasm({ threads }).open();
 const model = await backend.load(randomCheckpoint(configOf(shape, false)!), { dtype: kind, context: 2048 });
@@ -24,7 +28,7 @@ async function read(ids: readonly number[]): Promise<void> {
 
 const { device }: Capabilities = backend.can;
 await serve({
-  name: `doge${process.execArgv.includes("--experimental-wasm-revectorize") ? " revectorized" : ""}`,
+  name: `doge${wide ? " revectorized" : ""}`,
   version: device,
   read,
   async write(ids: readonly number[], count: number) {
