@@ -6,10 +6,12 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hubOf, Place, readBlocks, root } from "./snippets/blocks.ts";
+import { softwareGpu } from "./software-gpu.mjs";
 
 const doge = join(root, "apps", "cli", "src", "bin.ts");
 const blocks = await readBlocks();
 const hub = await hubOf(blocks);
+const gpu = softwareGpu();
 let place: Place;
 
 const scripts = blocks.filter(({ language }) => language === "ts" || language === "tsx");
@@ -62,6 +64,7 @@ function start(program: string, args: readonly string[], input = "") {
       HOME: place.folder,
       HF_HOME: join(place.folder, "home"),
       HF_ENDPOINT: hub.url,
+      ...gpu.env,
     },
   });
   let out = "";
@@ -86,9 +89,12 @@ const node = (args: readonly string[], input?: string) =>
 async function expectFlags(script: string, shown: string): Promise<void> {
   const { scripts } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
   expect(scripts).toHaveProperty([script]);
-  const program = { bench: "benchmarks/run.ts", "bench:peers": "benchmarks/peers/run.mjs", soak: "tools/soak.ts" }[
-    script
-  ];
+  const program = {
+    bench: "benchmarks/run.ts",
+    "bench:peers": "benchmarks/peers/run.mjs",
+    soak: "tools/soak.ts",
+    web: "apps/web/scripts/web.ts",
+  }[script];
   if (program === undefined) return;
   const { status, out } = await node([join(root, program), "--help"]);
   expect(status).toBe(0);
@@ -124,7 +130,7 @@ describe("code blocks of the documentation", () => {
     },
   );
 
-  test.concurrent.each(commands)("$where: $line", async ({ line }) => {
+  test.concurrent.for(commands)("$where: $line", async ({ line }, { skip }) => {
     const install = /^npm install (.+)$/.exec(line);
     if (install) {
       // Packed and installed by `npm run check`; here, that there are packages of these names.
@@ -134,10 +140,11 @@ describe("code blocks of the documentation", () => {
       }
       return;
     }
-    const script = /^npm run (?:--silent )?(bench|bench:report|bench:peers|soak)\b(?: --)?(.*)$/.exec(line);
+    const script = /^npm run (?:--silent )?(bench:report|bench:peers|bench|soak|web)(?: --(?!\S))?(.*)$/.exec(line);
     if (script) return expectFlags(script[1]!, script[2]!);
     const command = /^(?:npm run --silent doge --|npx @doge-lm\/cli|npm run(?= chat$)) (.+)$/.exec(line);
     expect(command, "a command of doge, npm run chat, or npm install").not.toBeNull();
+    if (line.includes("--backend webgpu")) skip(gpu.env === undefined, gpu.why);
     const args = [...command![1]!.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
     // Ids are those of the published models' tokenizer; the demo model has fewer.
     const at = args.indexOf("--prompt-ids") + 1;

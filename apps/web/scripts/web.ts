@@ -8,23 +8,36 @@ import { serveSite } from "./serve.ts";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = join(root, "dist");
 const USE = "Usage: npm run web -- [--build] [--port 4173] [--isolated]";
+const HELP = `Build the playground and serve it on this machine.
+
+  npm run web
+  npm run web -- --build     only build: apps/web/dist is a static site
+
+  --port 4173     where it is served
+  --isolated      send the headers that give it threads, as a good host does; without them its service worker does
+  --help          this text`;
 
 function fail(sentence: string): never {
   console.error(`doge: ${sentence}`);
   process.exit(1);
 }
 
-let values: { build: boolean; port: string; isolated: boolean };
+let values: { build: boolean; port: string; isolated: boolean; help: boolean };
 try {
   ({ values } = parseArgs({
     options: {
       build: { type: "boolean", default: false },
       port: { type: "string", default: "4173" },
       isolated: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
     },
   }));
 } catch (error) {
   fail(`${(error as Error).message} ${USE}`);
+}
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
 }
 const port = Number(values.port);
 if (!Number.isInteger(port) || port < 0 || port > 65535)
