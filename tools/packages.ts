@@ -14,10 +14,11 @@ import {
   weigh,
   weighBeside,
   withViteServer,
+  writeGpuSources,
   writeSources,
 } from "./packages/bundles.ts";
 import { clearPacks, inspect, missingBinary, type Packed, pack, published } from "./packages/pack.ts";
-import { answerOfBuild, answerOfPage, STRICT, serveModel } from "./packages/page.ts";
+import { answerOfBuild, answerOfPage, SOFTWARE_GPU, STRICT, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { recordedSizes, recordSizes, type Size, sizeOf, sizeTable } from "./packages/sizes.ts";
@@ -61,8 +62,7 @@ for (const [name, one] of packed) {
   });
   if (name === "@doge-lm/wasm") await checkWasm(project);
   if (name === "@doge-lm/tokenizer-fast") await checkTokenizer(project);
-  if (name === "@doge-lm/webgpu")
-    await step("@doge-lm/webgpu, bundled beside core", () => weighBeside(project, name, 60_000));
+  if (name === "@doge-lm/webgpu") await checkWebgpu(project);
   if (name === "@doge-lm/cli") await step("doge, from its package", () => checkCommand(project));
 }
 
@@ -133,6 +133,25 @@ async function checkWasm(project: Project): Promise<void> {
     await buildEsbuild(project, "node");
     return answer(process.execPath, ["dist-esbuild-node/main.mjs"]);
   });
+}
+
+/** The steps with a project that has @doge-lm/webgpu alone. */
+async function checkWebgpu(project: Project): Promise<void> {
+  await step("@doge-lm/webgpu, bundled beside core", () => weighBeside(project, "@doge-lm/webgpu", 60_000));
+  writeGpuSources(project);
+  for (const { name, folder, build } of [
+    { name: "Vite", folder: "dist-vite", build: () => buildVite(project, "index.html", "dist-vite") },
+    { name: "webpack", folder: "dist-webpack-web", build: () => buildWebpack(project, "web") },
+    { name: "esbuild", folder: "dist-esbuild-web", build: () => buildEsbuild(project, "web") },
+  ]) {
+    await step(`@doge-lm/webgpu by ${name}, in a page`, async () => {
+      await build();
+      const size = weigh(project, folder, 0);
+      const posted = await answerOfBuild(join(project.folder, folder), false, {}, SOFTWARE_GPU);
+      const { text, device } = JSON.parse(posted) as PageReport;
+      return `${size}; ${expectAnswer(text)} (${device})`;
+    });
+  }
 }
 
 /** @throws unless a page answered, on threads where they can be had, and had its turns meanwhile. */

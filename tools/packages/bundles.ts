@@ -1,4 +1,4 @@
-// Bundles the packed @doge-lm/wasm with Vite, webpack and esbuild, for pages and for Node, as a user's project would.
+// Bundles the packed @doge-lm/wasm and @doge-lm/webgpu with Vite, webpack and esbuild, for pages and for Node, as a user's project would.
 import { readdirSync, readFileSync, renameSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -115,6 +115,18 @@ export function writeSources(project: Project): void {
   project.write("with-worker.html", html("page-with-worker.mjs"));
   project.write("page-with-worker.mjs", page("", WITH_WORKER));
   project.write("worker.mjs", WORKER);
+}
+
+/** A page that answers on WebGPU, of whatever kind there is. @see answerOfBuild for how a software adapter is had. */
+export function writeGpuSources(project: Project): void {
+  project.write("index.html", '<!doctype html><title>Doge</title><script type="module" src="./page.mjs"></script>\n');
+  const say = "await post(JSON.stringify({ text, device: doge.info().device }))";
+  const program = page(
+    'import { load } from "@doge-lm/webgpu";\n',
+    ask("files", '{ software: true, dtype: "q8" }', say),
+  );
+  project.write("page.mjs", program);
+  project.write("page-assets.mjs", program); // nothing beside the code has to be handed over
 }
 
 /** How Vite works on the project, without a word. @returns also its warnings as they come. */
@@ -234,6 +246,10 @@ export function weigh(project: Project, folder: string, wanted: number): string 
     if (found !== null) throw new Error(`${folder}/${entry.name} asks for a module of Node: ${found[0]}.`);
   }
   if (binaries.length !== wanted) throw new Error(`${folder} holds ${binaries.length} .wasm files, not ${wanted}.`);
+  if (wanted === 0) {
+    if (code > PAGE_LIMIT) throw new Error(`A page downloads ${kilobytes(code)}: over ${kilobytes(PAGE_LIMIT)}.`);
+    return `${kilobytes(code)} of code, gzipped`;
+  }
   // Of a backend's binaries a page takes one.
   const all = code + Math.max(...binaries);
   const text = `${kilobytes(code)} of code + ${kilobytes(Math.max(...binaries))} of WebAssembly, gzipped`;

@@ -58,11 +58,15 @@ export const STRICT = {
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; object-src 'none'",
 };
 
+/** Switches with which Chromium has WebGPU without a GPU: on SwiftShader, which it carries. */
+export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
 /** Open the page of the build in `folder`, `isolated` or not; what it posts. @throws when it posts an error, or nothing in time. */
 export async function answerOfBuild(
   folder: string,
   isolated: boolean,
   headers: Readonly<Record<string, string>> = {},
+  switches: readonly string[] = [],
 ): Promise<string> {
   const { promise: answer, resolve } = Promise.withResolvers<string>();
   const sent = new Headers({ ...(isolated ? ISOLATION : {}), ...headers });
@@ -75,17 +79,23 @@ export async function answerOfBuild(
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   try {
-    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer);
+    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer, switches);
   } finally {
     server.closeAllConnections();
     server.close();
   }
 }
 
-/** Open `address` in a browser until `answer` comes. @throws Skipped where there is no browser */
-export async function answerOfPage(address: string, answer: Promise<string>): Promise<string> {
+/** Open `address` in a browser until `answer` comes, with further switches and another patience if need be. @throws Skipped where
+ *  there is no browser */
+export async function answerOfPage(
+  address: string,
+  answer: Promise<string>,
+  switches: readonly string[] = [],
+  patience = PATIENCE,
+): Promise<string> {
   if (browserPath === undefined) throw new Skipped("no Chromium in PATH");
-  const browser = await openBrowser();
+  const browser = await openBrowser(switches);
   let timer: NodeJS.Timeout | undefined;
   try {
     const page = await browser.newPage();
@@ -94,7 +104,7 @@ export async function answerOfPage(address: string, answer: Promise<string>): Pr
       page.on("pageerror", ({ message }) => fail(message));
       page.on("crash", () => fail("it crashed"));
       browser.on("disconnected", () => fail("the browser ended before it answered"));
-      timer = setTimeout(() => fail(`no answer in ${PATIENCE / 1000} seconds`), PATIENCE);
+      timer = setTimeout(() => fail(`no answer in ${patience / 1000} seconds`), patience);
     });
     failed.catch(() => {});
     await page.goto(address, { timeout: PATIENCE });

@@ -113,7 +113,8 @@ async function findIn(gpu: GPU, allowed: boolean): Promise<Omit<Found, "release"
 export async function openDevice({ adapter, name }: Found, watched: boolean): Promise<GPUDevice> {
   const { limits } = adapter;
   const most = (name: keyof GPUSupportedLimits & string): number => Number(limits[name]);
-  const wanted = ["subgroups", ...(watched ? ["timestamp-query"] : [])] as GPUFeatureName[];
+  // What variants of the kernels use where it is there.
+  const wanted = ["subgroups", "shader-f16", ...(watched ? ["timestamp-query"] : [])] as GPUFeatureName[];
   try {
     return await adapter.requestDevice({
       label: "doge",

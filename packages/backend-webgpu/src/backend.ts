@@ -10,10 +10,12 @@ import {
 import { planLoad, writeRotaryAngles } from "@doge-lm/core/backend-kit";
 import type { Gpu } from "./device.ts";
 import { WIDEST_HEAD } from "./kernels/attention.ts";
+import { fitsChoice } from "./kernels/experts.ts";
 import { headRows, Machine } from "./machine.ts";
 import { GpuModel } from "./model.ts";
 import { GpuPages } from "./pages.ts";
 import { Pipelines, pageBytes } from "./program.ts";
+import { cachesHalf } from "./variant.ts";
 import { fillWeights, makeWeights } from "./weights.ts";
 
 /** @see WebgpuOptions */
@@ -47,10 +49,18 @@ export class WebgpuBackend implements Backend {
         { scope: "webgpu" },
       );
     }
+    if (config.experts !== null && !fitsChoice(config.experts)) {
+      const { perToken, side } = config.experts;
+      throw new DogeError(
+        "unsupported",
+        `The choice of ${perToken} among ${side} x ${side} experts needs more memory than a workgroup has (16 KiB).`,
+        { scope: "webgpu" },
+      );
+    }
     const gpu = this.#gpu;
     const pages = new GpuPages(config, room);
     const { count } = pages.shape;
-    const page = pageBytes(config);
+    const page = pageBytes(config, cachesHalf(gpu.variant, dtype));
     const angles = new Float32Array(context * config.headDim);
     writeRotaryAngles(angles, config, context);
     const pipelines = new Pipelines(gpu, config, dtype);

@@ -109,8 +109,14 @@ export class Gpu {
 
   async #compile({ name, code, bindings, call }: Kernel): Promise<Pipeline> {
     const layouts = [this.#layout(bindings), this.callLayout(call)] as const;
+    // A refusal is this kernel's, and no fault of the device.
+    this.device.pushErrorScope("validation");
     const module = this.device.createShaderModule({ label: name, code });
+    const refused = this.device.popErrorScope();
+    refused.catch(() => {});
     try {
+      const error = await this.alive(refused);
+      if (error !== null) throw error;
       const pipeline = await this.device.createComputePipelineAsync({
         label: name,
         layout: this.device.createPipelineLayout({ bindGroupLayouts: [...layouts] }),

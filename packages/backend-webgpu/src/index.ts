@@ -5,6 +5,7 @@ import {
   checked,
   type Doge,
   DogeError,
+  isDogeError,
   type LoadDogeOptions,
   loadDoge,
   recovering,
@@ -14,7 +15,7 @@ import { assertKnownAnswer } from "@doge-lm/core/backend-kit";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
-import { chooseVariant, describeVariant, type Variant } from "./variant.ts";
+import { chooseVariant, describeVariant, fallbacks, featuresOf, type Variant } from "./variant.ts";
 
 export type * from "@doge-lm/core";
 export { DogeError, isDogeError } from "@doge-lm/core";
@@ -30,7 +31,7 @@ export interface WebgpuOptions {
   readonly tokensPerSubmit?: number | undefined;
   /** Bytes of a buffer that a kernel may see at once; default: what the device allows. Larger weights are split. */
   readonly bindingLimit?: number | undefined;
-  /** The form of the kernels; default: what suits the adapter. */
+  /** The form of the kernels to begin with; default: what suits the adapter. One that gives wrong numbers is left for a plainer. */
   readonly variant?: Partial<Variant> | undefined;
   /** Sees every device before it is used: to count its calls, for instance. Such a device has timestamps, where the adapter has. */
   readonly onDevice?: ((device: GPUDevice) => GPUDevice) | undefined;
@@ -45,7 +46,7 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
       const found = await find();
       if ("why" in found) return { available: false, code: "unavailable", why: found.why };
       found.release();
-      return { available: true, ...capabilitiesOf(found, options) };
+      return { available: true, ...capabilitiesOf(found, variantOf(found, options)) };
     },
     async open(signal?: AbortSignal): Promise<Backend> {
       if (signal?.aborted) throw aborted(signal, "webgpu");
@@ -54,12 +55,7 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
       let device: GPUDevice | undefined;
       try {
         device = await openDevice(found, options.onDevice !== undefined);
-        const gpu = new Gpu(options.onDevice?.(device) ?? device, variantOf(found, options), {
-          bindingLimit: options.bindingLimit,
-          lazy: found.software,
-        });
-        const backend = new WebgpuBackend(gpu, capabilitiesOf(found, options), options, found.release);
-        await assertKnownAnswer(backend, "This GPU");
+        const backend = await trustworthy(found, options.onDevice?.(device) ?? device, options);
         if (signal?.aborted) throw aborted(signal, "webgpu");
         return checked(backend);
       } catch (error) {
@@ -71,16 +67,41 @@ export function webgpu(options: WebgpuOptions = {}): Provider {
   };
 }
 
+/** The backend with the best form of the kernels that this driver compiles and computes rightly. A form that fails is left for
+ *  the next, and the backend's warnings say so. Errors: those of the plainest form; "device-lost" at once. */
+async function trustworthy(found: Found, device: GPUDevice, options: WebgpuOptions): Promise<Backend> {
+  const warnings: string[] = [];
+  const forms = fallbacks(variantOf(found, options));
+  for (const [index, variant] of forms.entries()) {
+    const gpu = new Gpu(device, variant, { bindingLimit: options.bindingLimit, lazy: found.software });
+    const can = { ...capabilitiesOf(found, variant), ...(warnings.length === 0 ? {} : { warnings }) };
+    const backend = new WebgpuBackend(gpu, can, options, found.release);
+    try {
+      // What rounds is judged in q8 too, which f32 does not reach.
+      await assertKnownAnswer(backend, "This GPU", variant.packed || variant.f16 ? ["f32", "q8"] : ["f32"]);
+      return backend;
+    } catch (error) {
+      const next = forms[index + 1];
+      const ofTheForm = isDogeError(error, "known-answer") || isDogeError(error, "unavailable");
+      if (next === undefined || !ofTheForm) throw error;
+      warnings.push(
+        `${error.message} The ${describeVariant(next)} kernels take the place of the ${describeVariant(variant)} ones: a newer driver may do better.`,
+      );
+    }
+  }
+  throw new Error("There is always a form.");
+}
+
 const variantOf = (found: Found, options: WebgpuOptions): Variant => ({
-  ...chooseVariant(found.adapter, found.languageFeatures, found.software),
+  ...chooseVariant(featuresOf(found.adapter, found.languageFeatures), found.software),
   ...options.variant,
 });
 
-const capabilitiesOf = (found: Found, options: WebgpuOptions): Capabilities => ({
-  device: `${found.name}, ${describeVariant(variantOf(found, options))} kernels`,
+const capabilitiesOf = (found: Found, variant: Variant): Capabilities => ({
+  device: `${found.name}, ${describeVariant(variant)} kernels`,
   dtypes: ["f32", "bf16", "q8", "q4"],
   trains: false,
-  details: found.software ? { software: true } : { processor: "gpu" },
+  details: { kernels: describeVariant(variant), ...(found.software ? { software: true } : { processor: "gpu" }) },
 });
 
 /** Where and how to load a Doge with this backend: its own options beside those of every backend. */

@@ -1,80 +1,16 @@
 // A job: what one call of the contract computes, as units of work that are written into submits. It lays out the memory of the
 // call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
-import { keyValueWidth, queryWidth, type Routing, type SampleRow } from "@doge-lm/core";
-import type { PagedSequence as GpuSequence } from "@doge-lm/core/backend-kit";
+import { keyValueWidth, queryWidth, type Routing } from "@doge-lm/core";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
-import { JOURNAL } from "./kernels/attention.ts";
+import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
+import type { Encoder, Unit } from "./encoder.ts";
+import { type Group, plan, type Task, type Tile, type Token, tiles } from "./groups.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
-import { DISPATCH_COST } from "./pace.ts";
-import type { PageWork } from "./pages.ts";
-import { Pass, pageBytes, qkvStride } from "./program.ts";
+import { type Pass, qkvStride } from "./program.ts";
 import { strideOf } from "./weights.ts";
 
 export type Kind = "forward" | "score" | "sample" | "inspect";
-
-/** One row of a call. */
-export interface Task {
-  readonly sequence: GpuSequence;
-  /** Ids of the sequence before the call: those from here on are the row's own. */
-  readonly before: number;
-  /** Tokens to draw, and how. */
-  readonly count: number;
-  readonly drawing?: Omit<SampleRow, "sequence" | "tokens"> | undefined;
-}
-
-/** Work that goes into one submit as a whole. */
-export interface Unit {
-  /** In multiply-adds. */
-  readonly cost: number;
-  encode(encoder: Encoder): void;
-}
-
-/** A command buffer being written: one compute pass, interrupted by copies only. */
-export class Encoder {
-  readonly #machine: Machine;
-  readonly #encoder: GPUCommandEncoder;
-  #open: GPUComputePassEncoder | null = null;
-  cost = 0;
-
-  constructor(machine: Machine) {
-    this.#machine = machine;
-    this.#encoder = machine.gpu.device.createCommandEncoder();
-  }
-
-  get pass(): Pass {
-    this.#open ??= this.#encoder.beginComputePass();
-    return new Pass(this.#machine.gpu, this.#open);
-  }
-
-  copy(from: GPUBuffer, fromBytes: number, to: GPUBuffer, toBytes: number, bytes: number): void {
-    this.#open?.end();
-    this.#open = null;
-    this.#encoder.copyBufferToBuffer(from, fromBytes, to, toBytes, bytes);
-  }
-
-  submit(): void {
-    this.#open?.end();
-    this.#open = null;
-    this.#machine.gpu.device.queue.submit([this.#encoder.finish()]);
-  }
-}
-
-/** Tokens whose keys are kept together where none is evicted: more would be too many workgroups for one dispatch. */
-const PLAIN_TILE = 1024;
-
-interface Token {
-  readonly id: number;
-  readonly position: number;
-  readonly task: number;
-}
-/** Tokens that go through the layers together. */
-interface Group {
-  readonly from: number;
-  count: number;
-  /** Routed together, under "reference" routing. */
-  readonly span: boolean;
-}
 
 /** What inspect copies from inside: where the numbers of each of a row's own tokens go, in numbers. */
 export interface Inside {
@@ -88,7 +24,7 @@ export interface Inside {
 
 export class Job {
   readonly memory = new CallMemory();
-  readonly tokens: Token[] = [];
+  readonly tokens: readonly Token[];
   readonly inside: Inside;
   /** Own tokens of all rows. */
   readonly own: number;
@@ -102,7 +38,7 @@ export class Job {
   readonly #step: Unit[][] = [];
   readonly #filtered: boolean;
   readonly #drawers: number[];
-  readonly #groups: Group[];
+  readonly #groups: readonly Group[];
   #rowsAt = 0;
 
   constructor(machine: Machine, routing: Routing, kind: Kind, tasks: readonly Task[], steps: number, layers: boolean) {
@@ -132,7 +68,7 @@ export class Job {
     };
 
     this.#drawers = tasks.flatMap(({ count }, index) => (count > 0 ? [index] : []));
-    this.#groups = this.#plan(routing);
+    ({ tokens: this.tokens, groups: this.#groups } = plan(config, machine.group, routing, tasks));
     this.#rowsAt = this.memory.take(tasks.length * ROW_WORDS);
     const decodeAt = this.memory.take(this.#drawers.length * TOKEN_WORDS);
     tasks.forEach((task, index) => {
@@ -186,26 +122,6 @@ export class Job {
 
   #rowOf(task: number): number {
     return this.#rowsAt + task * ROW_WORDS;
-  }
-
-  /** The tokens to evaluate, rows one after the other, and how they are cut: groups of any rows, but spans that are routed
-   *  together on their own. */
-  #plan(routing: Routing): Group[] {
-    const { config, group: most } = this.#machine;
-    const groups: Group[] = [];
-    this.#tasks.forEach(({ sequence: { timeline } }, task) => {
-      for (const { from, to } of timeline.pending()) {
-        const span = config.experts !== null && routing === "reference" && to - from > 1;
-        for (let position = from; position < to; position++) {
-          const index = this.tokens.push({ id: timeline.ids[position]!, position, task }) - 1;
-          const group = groups.at(-1);
-          const fits = group !== undefined && (span ? position > from : !group.span && group.count < most);
-          if (fits) group.count++;
-          else groups.push({ from: index, count: 1, span });
-        }
-      }
-    });
-    return groups;
   }
 
   #writeRow({ sequence, count, drawing }: Task, index: number): void {
@@ -277,8 +193,9 @@ export class Job {
     const common = { count, first, base: 0, span: span ? count : 0 };
     const all = this.memory.dispatch(common);
     const tokens = this.tokens.slice(from, from + count);
-    const tiles = this.#tiles(common, tokens);
-    const cost = this.#layerCost(
+    const cut = tiles(this.memory, this.#tasks, common, tokens);
+    const cost = layerCost(
+      this.#machine.config,
       tokens.reduce((sum, { position }) => sum + position + 1, 0),
       count,
     );
@@ -291,45 +208,10 @@ export class Job {
     for (let layer = 0; layer < config.layers; layer++) {
       units.push({
         cost,
-        encode: (encoder) => this.#layer(encoder, layer, all, count, tiles, from),
+        encode: (encoder) => this.#layer(encoder, layer, all, count, cut, from),
       });
     }
     return units;
-  }
-
-  /** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend". */
-  #tiles(common: Partial<Dispatch>, tokens: readonly Token[]): readonly Tile[] {
-    const rows = new Set(tokens.map(({ task }) => task));
-    if (rows.size === tokens.length)
-      return [{ part: "step", dispatch: this.memory.dispatch(common), count: tokens.length, stretches: 0 }];
-    const plain = (task: number) => {
-      const { sequence, count } = this.#tasks[task]!;
-      return sequence.cache.isPlain(sequence.length + count);
-    };
-    const most = tokens.every(({ task }) => plain(task)) ? PLAIN_TILE : JOURNAL;
-    const tiles: Tile[] = [];
-    for (let from = 0; from < tokens.length; from += most) {
-      const part = tokens.slice(from, from + most);
-      const stretches: number[] = [];
-      part.forEach(({ task }, index) => {
-        // Keys that each stand in the slot of their position do not wait for each other.
-        if (index > 0 && part[index - 1]!.task === task && !plain(task)) stretches[stretches.length - 1]!++;
-        else stretches.push(index, 1);
-      });
-      const list = this.memory.list(stretches);
-      const dispatch = this.memory.dispatch({
-        ...common,
-        ...{
-          count: part.length,
-          first: common.first! + from * TOKEN_WORDS,
-          base: from,
-          list,
-          listed: stretches.length / 2,
-        },
-      });
-      tiles.push({ part: "tile", dispatch, count: part.length, stretches: stretches.length / 2 });
-    }
-    return tiles;
   }
 
   #embed(pass: Pass, call: GPUBindGroup, dispatch: number, count: number, hiddenSize: number): void {
@@ -343,7 +225,7 @@ export class Job {
     number: number,
     dispatch: number,
     count: number,
-    tiles: readonly Tile[],
+    cut: readonly Tile[],
     from: number | null,
   ): void {
     const { program, groups, config } = this.#machine;
@@ -351,7 +233,7 @@ export class Job {
     const call = groups.read;
     const layer = program.layers[number]!;
     pass.matmul(layer.qkv, call, dispatch, count);
-    for (const tile of tiles) {
+    for (const tile of cut) {
       if (tile.part === "step") {
         pass.units(layer.attention.step, call, tile.dispatch, tile.count * config.kvHeads);
         continue;
@@ -363,10 +245,8 @@ export class Job {
     pass.matmul(layer.gated, call, dispatch, count);
     if (layer.experts !== null) {
       pass.matmul(layer.experts.router, call, dispatch, count);
-      if (layer.experts.sort !== null) pass.run(layer.experts.sort, call, dispatch, Math.ceil((2 * count) / 32));
-      pass.run(layer.experts.choose, call, dispatch, Math.ceil(count / 32));
-      for (const part of layer.experts.down)
-        pass.run(part, call, dispatch, Math.ceil(config.experts!.perToken / 32), count);
+      pass.units(layer.experts.choose, call, dispatch, count);
+      for (const part of layer.experts.down) pass.units(part, call, dispatch, config.experts!.perToken, count);
     }
     pass.matmul(layer.down, call, dispatch, count);
     if (layer.experts !== null) {
@@ -419,7 +299,7 @@ export class Job {
           : 0;
     const dispatch = memory.dispatch({ count, first, outs: rows, outsAt, list, listed: rows, ...this.#results(0) });
     return {
-      cost: this.#headCost(rows),
+      cost: headCost(this.#machine.config, rows),
       encode: (encoder) => {
         const { program, logits, staging, activations, groups } = machine;
         encoder.pass.matmul(program.head, groups.read, dispatch, rows);
@@ -466,7 +346,7 @@ export class Job {
       const count = drawers.length;
       const first = decodeAt + from * TOKEN_WORDS;
       const all = memory.dispatch({ count, first });
-      const tiles: Tile[] = [{ part: "step", dispatch: all, count, stretches: 0 }];
+      const cut: Tile[] = [{ part: "step", dispatch: all, count, stretches: 0 }];
       const heads: { dispatch: number; rows: number }[] = [];
       for (let at = 0; at < count; at += headRows) {
         const rows = Math.min(headRows, count - at);
@@ -479,12 +359,12 @@ export class Job {
       }
       const keys = drawers.reduce((sum, task) => sum + this.#tasks[task]!.sequence.length, 0);
       units.push({
-        cost: config.layers * this.#layerCost(keys, count) + this.#headCost(count),
+        cost: config.layers * layerCost(this.#machine.config, keys, count) + headCost(this.#machine.config, count),
         encode: (encoder) => {
           const { pass } = encoder;
           const { groups } = machine;
           this.#embed(pass, groups.read, all, count, config.hiddenSize);
-          for (let layer = 0; layer < config.layers; layer++) this.#layer(encoder, layer, all, count, tiles, null);
+          for (let layer = 0; layer < config.layers; layer++) this.#layer(encoder, layer, all, count, cut, null);
           for (const { dispatch, rows } of heads) {
             pass.matmul(machine.program.head, groups.read, dispatch, rows);
             this.#draw(pass, dispatch, rows);
@@ -494,62 +374,4 @@ export class Job {
     }
     return units;
   }
-
-  /** Pages that are copied, and keys that are forgotten, before anything is written. */
-  pageWork(work: PageWork): Unit | null {
-    if (work.copies.length === 0 && work.resets.length === 0) return null;
-    const { config } = this.#machine;
-    const threads = Math.max(pageBytes(config).keys / 16, pageBytes(config).values / 4, pageBytes(config).meta / 4);
-    const copies = waves(work.copies).map((wave) => ({
-      dispatch: this.memory.dispatch({ list: this.memory.list(wave.flat()) }),
-      pages: wave.length,
-    }));
-    const resets = this.memory.dispatch({ list: this.memory.list(work.resets.flat()) });
-    return {
-      cost: DISPATCH_COST,
-      encode: ({ pass }) => {
-        const { program, groups } = this.#machine;
-        for (const { copy, reset } of program.layers) {
-          for (const { dispatch, pages } of copies)
-            pass.run(copy, groups.read, dispatch, Math.ceil(threads / 64), pages);
-          if (reset !== null) pass.run(reset, groups.read, resets, work.resets.length);
-        }
-      },
-    };
-  }
-
-  /** Multiply-adds of some tokens in a layer that together see so many keys. */
-  #layerCost(keys: number, tokens: number): number {
-    const { hiddenSize, intermediateSize, heads, headDim } = this.#machine.config;
-    const widths = qkvStride(this.#machine.config) + queryWidth(this.#machine.config) + 3 * intermediateSize;
-    return 5 * DISPATCH_COST + tokens * hiddenSize * widths + 2 * keys * heads * headDim;
-  }
-
-  #headCost(rows: number): number {
-    const { hiddenSize, vocabSize } = this.#machine.config;
-    return 2 * DISPATCH_COST + rows * vocabSize * (hiddenSize + 50);
-  }
-}
-
-/** Copies in the order they were asked for, cut where one writes a page that an earlier one reads or writes. */
-function waves(copies: readonly (readonly [number, number])[]): (readonly [number, number])[][] {
-  const all: (readonly [number, number])[][] = [];
-  let touched = new Set<number>();
-  for (const [from, to] of copies) {
-    if (all.length === 0 || touched.has(to) || all.at(-1)!.some(([, earlier]) => earlier === from)) {
-      all.push([]);
-      touched = new Set();
-    }
-    all.at(-1)!.push([from, to]);
-    touched.add(from).add(to);
-  }
-  return all;
-}
-
-/** Tokens whose keys are kept before any of them attends. */
-interface Tile {
-  readonly part: "step" | "tile";
-  readonly dispatch: number;
-  readonly count: number;
-  readonly stretches: number;
 }

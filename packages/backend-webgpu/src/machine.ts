@@ -9,8 +9,10 @@ import {
   type Pipelines,
   Program,
   type ProgramParts,
+  pageBytes,
   widestActivation,
 } from "./program.ts";
+import { cachesHalf } from "./variant.ts";
 import type { Weights } from "./weights.ts";
 
 /** Tokens that go through the layers together, unless they are routed together. */
@@ -47,6 +49,10 @@ export class Machine {
   readonly logits: GPUBuffer;
   readonly headRows: number;
   readonly group: number;
+  /** How keys and values are held. */
+  readonly kvDtype: "f16" | "f32";
+  /** Bytes of a page of one layer. */
+  readonly page: ReturnType<typeof pageBytes>;
   readonly #parts: MachineParts;
   #activations: Activations | null = null;
   #activationBuffers: GPUBuffer[] = [];
@@ -65,6 +71,9 @@ export class Machine {
     this.logits = parts.logits;
     this.headRows = headRows(parts.gpu, parts.config);
     this.group = groupTokens(parts.gpu, parts.config);
+    const half = cachesHalf(parts.gpu.variant, parts.dtype);
+    this.kvDtype = half ? "f16" : "f32";
+    this.page = pageBytes(parts.config, half);
   }
 
   get program(): Program {

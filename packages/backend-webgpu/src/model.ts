@@ -3,6 +3,7 @@
 // Behind core's checked(): calls come one at a time, with valid arguments, on live sequences of this model.
 import type {
   Config,
+  Details,
   Drawn,
   DType,
   Floats,
@@ -16,10 +17,13 @@ import type {
 } from "@doge-lm/core";
 import { DogeError, keyValueWidth, trace, tracing } from "@doge-lm/core";
 import { PagedSequence as GpuSequence, Tally } from "@doge-lm/core/backend-kit";
-import { Encoder, Job, type Kind, type Task, type Unit } from "./job.ts";
+import { Encoder, type Unit } from "./encoder.ts";
+import type { Task } from "./groups.ts";
+import { Job, type Kind } from "./job.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { breathe, Pace } from "./pace.ts";
+import { pageUnit } from "./page-work.ts";
 import type { GpuPages as Pages } from "./pages.ts";
 
 /** Submits on their way while the host reads the results of an earlier one. */
@@ -52,6 +56,7 @@ export class GpuModel implements Model {
   readonly dtype: DType;
   readonly routing: Routing;
   readonly context: number;
+  readonly details: Details;
   readonly #options: ModelOptions;
   readonly #pages: Pages;
   readonly #tally = new Tally();
@@ -63,6 +68,7 @@ export class GpuModel implements Model {
     this.context = options.context;
     this.dtype = options.dtype;
     this.routing = options.routing;
+    this.details = { kvDtype: machine.kvDtype };
     this.#options = options;
     this.#machine = machine;
     this.#pages = pages;
@@ -239,7 +245,7 @@ export class GpuModel implements Model {
 
   /** The job's memory on the device, with the work on pages that goes before it. */
   async #begin(job: Job, machine: Machine, staging: number, ring: number, steps: number): Promise<Unit[]> {
-    const pages = job.pageWork(this.#pages.work);
+    const pages = pageUnit(this.#pages.work, machine, job.memory);
     await machine.ensure({
       tokens: Math.max(job.largest, Math.min(machine.group, 16)),
       call: job.memory.words.byteLength,

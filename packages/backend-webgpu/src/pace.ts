@@ -4,8 +4,6 @@ import { aborted } from "@doge-lm/core";
 
 /** A submit aims at this: short enough for a page to stay smooth and for no watchdog to wake. */
 const SLICE_MS = 16;
-/** What a dispatch costs beside its arithmetic, in multiply-adds. */
-export const DISPATCH_COST = 20_000;
 
 export class Pace {
   /** Multiply-adds per millisecond: a guess, until the first measurement, between a software adapter and a small GPU. */

@@ -5,48 +5,49 @@ import type { Gpu, Pipeline } from "./device.ts";
 import { type AttentionPart, attention, copy, PAGE, reset } from "./kernels/attention.ts";
 import { draw, score } from "./kernels/draw.ts";
 import { embed } from "./kernels/embed.ts";
-import { choose, down, sort, up } from "./kernels/experts.ts";
+import { choose, down, up } from "./kernels/experts.ts";
 import { formats } from "./kernels/formats.ts";
 import { type Kernel, unitsToGroups } from "./kernels/kernel.ts";
-import { matmul, outputsPerGroup } from "./kernels/matmul.ts";
+import { matmul, outputsOf, SPANS, spanOf, tileOf } from "./kernels/matmul.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
 import type { Matrix } from "./matrix.ts";
+import { cachesHalf } from "./variant.ts";
 import { strideOf, type Weights } from "./weights.ts";
-
-/** Tokens that a prompt's matmuls take at a time. */
-export const TILE = 4;
 
 /** Every kernel of a model, by what the program calls it. */
 function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kernel> {
   const { variant } = gpu;
   const format = formats[dtype];
   const widest = config.headDim <= 128 ? 128 : 256;
+  const half = cachesHalf(variant, dtype);
   const kernels: Record<string, Kernel> = {
     embed: embed(format),
     rmsnorm,
     copy,
-    keep: attention(variant, "keep", widest),
-    attend: attention(variant, "attend", widest),
-    step: attention(variant, "step", widest),
+    keep: attention(variant, "keep", widest, half),
+    attend: attention(variant, "attend", widest, half),
+    step: attention(variant, "step", widest, half),
     score: score(variant),
     draw: draw(variant, false, false),
     "draw filtered": draw(variant, true, false),
     "draw told": draw(variant, false, true),
     "draw filtered told": draw(variant, true, true),
   };
-  for (const tokens of [1, TILE]) {
-    kernels[`qkv ${tokens}`] = matmul(variant, { format, ending: "store", norm: true, tokens });
-    kernels[`residual ${tokens}`] = matmul(variant, { format, ending: "residual", norm: false, tokens });
-    kernels[`gated ${tokens}`] = matmul(variant, { format, ending: "gated", norm: true, tokens });
-    kernels[`head ${tokens}`] = matmul(variant, { format, ending: "head", norm: true, tokens });
+  for (const span of SPANS) {
+    kernels[`qkv ${span}`] = matmul(variant, { format, ending: "store", norm: true, span });
+    kernels[`residual ${span}`] = matmul(variant, { format, ending: "residual", norm: false, span });
+    kernels[`gated ${span}`] = matmul(variant, { format, ending: "gated", norm: true, span });
+    kernels[`head ${span}`] = matmul(variant, { format, ending: "head", norm: true, span });
     if (config.experts !== null) {
-      kernels[`router ${tokens}`] = matmul(variant, { format: formats.f32, ending: "store", norm: true, tokens });
+      kernels[`router ${span}`] = matmul(variant, { format: formats.f32, ending: "store", norm: true, span });
     }
   }
   if (config.window !== null) kernels.reset = reset;
   if (config.experts !== null) {
-    Object.assign(kernels, { choose, "experts down": down(format), "experts up": up(format) });
-    if (config.experts.indexing === "grid") kernels.sort = sort;
+    const { side, perToken } = config.experts;
+    kernels.choose = choose(variant, side, perToken);
+    kernels["experts down"] = down(variant, format);
+    kernels["experts up"] = up(format);
   }
   return kernels;
 }
@@ -94,12 +95,14 @@ interface Bound {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
 }
-/** A part of a matmul: for one token, and for several. */
+/** A part of a matmul, by how many tokens go through it. */
 interface BoundMatmul {
-  readonly one: Bound;
-  readonly many: Bound;
-  /** Workgroups over the outputs. */
-  readonly groups: number;
+  readonly [span: string]: Bound & {
+    /** Workgroups over the outputs. */
+    readonly groups: number;
+    /** Tokens of one of them. */
+    readonly tokens: number;
+  };
 }
 interface BoundLayer {
   readonly qkv: readonly BoundMatmul[];
@@ -111,7 +114,6 @@ interface BoundLayer {
   readonly down: readonly BoundMatmul[];
   readonly experts: {
     readonly router: readonly BoundMatmul[];
-    readonly sort: Bound | null;
     readonly choose: Bound;
     readonly down: readonly Bound[];
     readonly up: readonly Bound[];
@@ -125,12 +127,13 @@ export interface LayerCache {
   readonly meta: GPUBuffer;
 }
 
-/** Bytes of one page of one layer. */
-export function pageBytes(config: Config): { keys: number; values: number; meta: number } {
+/** Bytes of one page of one layer, with keys and values in f32 or `half` of that. */
+export function pageBytes(config: Config, half: boolean): { keys: number; values: number; meta: number } {
   const { kvHeads, headDim, biasHeads } = config;
+  const bytes = half ? 2 : 4;
   return {
-    keys: kvHeads * Math.ceil(headDim / 4) * PAGE * 16,
-    values: kvHeads * PAGE * headDim * 4,
+    keys: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
+    values: kvHeads * PAGE * headDim * bytes,
     meta: (biasHeads + 2 * kvHeads) * PAGE * 4,
   };
 }
@@ -183,6 +186,7 @@ export function makeActivations(
 export interface ProgramParts {
   readonly gpu: Gpu;
   readonly config: Config;
+  readonly dtype: DType;
   readonly weights: Weights;
   readonly pipelines: Pipelines;
   readonly caches: readonly LayerCache[];
@@ -247,14 +251,14 @@ export class Program {
   }
 
   #layer(layer: number): BoundLayer {
-    const { config, weights, activations, caches, angles, pipelines } = this.#parts;
+    const { config, weights, activations, caches, angles, pipelines, gpu, dtype } = this.#parts;
     const { hiddenSize, intermediateSize, heads, kvHeads, headDim, biasHeads, normEpsilon, experts } = config;
     const { stream, qkv, mixed, gated } = activations;
     const own = weights.layers[layer]!;
     const { vectors } = own;
     const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
     const cache = caches[layer]!;
-    const page = pageBytes(config);
+    const page = pageBytes(config, cachesHalf(gpu.variant, dtype));
     const epsilon = bits(normEpsilon);
     const shape = this.#uniform([
       ...[heads, kvHeads, headDim, biasHeads, qkvStride(config), config.window ?? 0, config.qkNorm ? 1 : 0, epsilon],
@@ -301,7 +305,7 @@ export class Program {
   }
 
   #experts(layer: number): BoundLayer["experts"] {
-    const { config, weights, activations, pipelines } = this.#parts;
+    const { config, weights, activations } = this.#parts;
     const { hiddenSize, normEpsilon } = config;
     const { side, perToken, normalize, indexing } = config.experts!;
     const { stream, router, chosen } = activations as { stream: GPUBuffer; router: GPUBuffer; chosen: GPUBuffer };
@@ -317,7 +321,6 @@ export class Program {
       router: this.#matmul("router", tables.router, tables.router, {
         ...{ x: stream, xStride: hiddenSize, result: router, resultStride: 2 * side, padded: true, vectors, normAt },
       }),
-      sort: !pipelines.has("sort") ? null : this.#bind("sort", [router, shape(tables.down, 0, 0)]),
       choose: this.#bind("choose", [router, chosen, shape(tables.down, 0, 0)]),
       down: tables.down.parts.map((part) =>
         this.#bind("experts down", [
@@ -369,11 +372,13 @@ export class Program {
         buffers.push(other.weights);
         if (other.scales !== null) buffers.push(other.scales);
       }
-      return {
-        one: this.#bind(`${name} 1`, buffers),
-        many: this.#bind(`${name} ${TILE}`, buffers),
-        groups: Math.ceil(part.rows / outputsPerGroup(gpu.variant)),
-      };
+      const { variant } = gpu;
+      const bound = SPANS.map((span) => {
+        const tile = tileOf(variant, matrix.format, span, name === "gated");
+        const groups = Math.ceil(part.rows / outputsOf(variant, tile));
+        return [span, { ...this.#bind(`${name} ${span}`, buffers), groups, tokens: tile.tokens }] as const;
+      });
+      return Object.fromEntries(bound);
     });
   }
 
@@ -410,13 +415,14 @@ export class Pass {
   }
 
   matmul(parts: readonly BoundMatmul[], call: GPUBindGroup, dispatch: number, tokens: number): void {
-    for (const { one, many, groups } of parts) {
-      if (tokens === 1) this.run(one, call, dispatch, groups);
-      else this.run(many, call, dispatch, groups, Math.ceil(tokens / TILE));
+    const span = spanOf(tokens);
+    for (const part of parts) {
+      const bound = part[span]!;
+      this.run(bound, call, dispatch, bound.groups, Math.ceil(tokens / bound.tokens));
     }
   }
 
-  units(bound: Bound, call: GPUBindGroup, dispatch: number, units: number): void {
-    this.run(bound, call, dispatch, unitsToGroups(this.#gpu.variant, units));
+  units(bound: Bound, call: GPUBindGroup, dispatch: number, units: number, y = 1): void {
+    this.run(bound, call, dispatch, unitsToGroups(this.#gpu.variant, units), y);
   }
 }

@@ -233,6 +233,30 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
     expect(message).toContain("SwiftShader");
   });
 
+  test("G5: a form of the kernels that a driver computes wrongly, or refuses, is left for a plainer one, which is said", async () => {
+    const spoilt = (from: string, to: string) => (device: GPUDevice) => {
+      const create = device.createShaderModule.bind(device);
+      device.createShaderModule = ({ code, ...rest }) => create({ ...rest, code: code.replaceAll(from, to) });
+      return device;
+    };
+    const variant = { serial: true, packed: true };
+    for (const [from, to, said] of [
+      ["dot4I8Packed(", "1 + dot4I8Packed(", /computes the logit .* where .* is right \(q8/],
+      ["requires packed_4x8_integer_dot_product", "requires no_such_feature", /refuses the kernel "matmul q8 packed/],
+    ] as const) {
+      const backend = await software({ variant, onDevice: spoilt(from, to) }).open();
+      const { device, details, warnings = [] } = backend.can;
+      expect(device).toMatch(/, barrier-free kernels$/);
+      expect(details?.kernels).toBe("barrier-free");
+      expect(warnings.length).toBe(1);
+      expect(warnings[0]).toMatch(said);
+      expect(warnings[0]).toContain("The barrier-free kernels take the place of the barrier-free + packed ones");
+      const model = await backend.load(checkpoint, { dtype: "q8" });
+      expect((await model.forward([{ sequence: model.sequence(), tokens: prompt }]))[0]!.length).toBe(small.vocabSize);
+      await backend.close();
+    }
+  }, 180_000);
+
   test("G6: a readback that comes late, as in a hidden tab, loses nothing", async () => {
     let late = 0;
     const onDevice = (device: GPUDevice): GPUDevice => {

@@ -2,15 +2,14 @@
 // Dawn's null device compiles every kernel and checks every call, and computes nothing.
 //
 //   dispatches of a token, L layers        dense   5L + 3    embed, L x (qkv, attention, output, gated, down), head, draw
-//                                          experts 9L + 3    router, choose, their down, their up; "grid" ids: 1 more (sort)
+//                                          experts 9L + 3    router, choose, their down, their up
 //   more of them for filters, seeds, alternatives, or a full window: none
 //   more of them for each further part of a split vocabulary: 2 (embed, head); of another split matrix: 1
-import { defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
+import { type DType, defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { everyKernel } from "../src/kernels/index.ts";
-import { TILE } from "../src/program.ts";
 import { Counter } from "./software.ts";
-import { nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
+import { featuresFor, nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
 
 const gpu = await nullDawn();
 const why = gpu === null ? " (skipped: the package webgpu, Dawn for Node, is not installed)" : "";
@@ -27,14 +26,15 @@ const row = (model: Model, count: number, more: Partial<SampleRow> = {}): Sample
 describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`, (name) => {
   const variant = variants[name]!;
   const counter = new Counter();
-  let load: (over?: object, options?: object) => Promise<Model>;
+  let load: (over?: object, options?: object, dtype?: DType) => Promise<Model>;
   const closers: (() => Promise<void>)[] = [];
 
   beforeAll(() => {
-    load = async (over = {}, options = {}) => {
+    // Forms that differ in q8 alone are driven in q8.
+    load = async (over = {}, options = {}, dtype = variant.packed || variant.f16 ? "q8" : "f32") => {
       const backend = await nullBackend(gpu!, variant, { tokensPerSubmit: K, onDevice: counter.onDevice, ...options });
       closers.push(() => backend.close());
-      return backend.load(seeded({ ...small, ...over }), { room: 2000 });
+      return backend.load(seeded({ ...small, ...over }), { room: 2000, dtype });
     };
   });
   afterAll(async () => {
@@ -53,10 +53,9 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
   }
 
   test("WGSL of every kernel compiles", async () => {
-    const device = await (await gpu!.requestAdapter())!.requestDevice({
-      requiredFeatures: ["subgroups" as GPUFeatureName],
-    });
-    const kernels = everyKernel(variant, [1, TILE]);
+    const adapter = (await gpu!.requestAdapter())!;
+    const device = await adapter.requestDevice({ requiredFeatures: featuresFor(variant) });
+    const kernels = everyKernel(variant);
     for (const { name, code, bindings, call } of kernels) {
       device.pushErrorScope("validation");
       const { messages } = await device.createShaderModule({ label: name, code }).getCompilationInfo();
@@ -72,6 +71,11 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
 
   test.each([1, 2, 5, 8])("a token of a dense model of %i layers takes 5L + 3 dispatches", async (layers) => {
     expect(await perToken(await load({ layers }))).toBe(5 * layers + 3);
+  });
+
+  test("a model tells how its keys are held: f16 only where the form has it and the weights are rounded too", async () => {
+    expect((await load()).details?.kvDtype).toBe(variant.f16 ? "f16" : "f32");
+    expect((await load({}, {}, "f32")).details?.kvDtype).toBe("f32");
   });
 
   test("filters, seeds, penalties and alternatives take no more", async () => {
@@ -95,15 +99,15 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     expect(await perToken(model, { tokens })).toBe(5 * small.layers + 3);
   });
 
-  test("a mixture of experts takes 9L + 3, and with ids of the sorted grid 10L + 3", async () => {
+  test("a mixture of experts takes 9L + 3, whatever its ids", async () => {
     const experts = { count: 16, perToken: 3, side: 4, normalize: false } as const;
     expect(await perToken(await load({ experts: { ...experts, indexing: "expert" } }))).toBe(9 * small.layers + 3);
-    expect(await perToken(await load({ experts: { ...experts, indexing: "grid" } }))).toBe(10 * small.layers + 3);
+    expect(await perToken(await load({ experts: { ...experts, indexing: "grid" } }))).toBe(9 * small.layers + 3);
   });
 
   test("each further part of the vocabulary takes two more", async () => {
     // 2,000 rows of 128 bytes.
-    const model = await load({ vocabSize: 2000 }, { bindingLimit: 200_000 });
+    const model = await load({ vocabSize: 2000 }, { bindingLimit: 200_000 }, "f32");
     expect(await perToken(model)).toBe(5 * small.layers + 3 + 2);
   });
 

@@ -48,9 +48,13 @@ export function seeded(config: Config): Checkpoint {
 }
 
 export const variants: { readonly [name: string]: Variant } = {
-  "barrier-free": { serial: true, subgroups: false },
-  base: { serial: false, subgroups: false },
-  subgroups: { serial: false, subgroups: true },
+  "barrier-free": { serial: true, subgroups: false, f16: false, packed: false },
+  "barrier-free + f16 + packed": { serial: true, subgroups: false, f16: true, packed: true },
+  base: { serial: false, subgroups: false, f16: false, packed: false },
+  "base + packed": { serial: false, subgroups: false, f16: false, packed: true },
+  "base + f16 + packed": { serial: false, subgroups: false, f16: true, packed: true },
+  subgroups: { serial: false, subgroups: true, f16: false, packed: false },
+  "subgroups + f16 + packed": { serial: false, subgroups: true, f16: true, packed: true },
 };
 
 /** Dawn, when it is installed; what keeps it alive is the caller's to keep. */
@@ -76,6 +80,12 @@ function zeroed(device: GPUDevice): void {
   };
 }
 
+/** What a device must be asked for. */
+export const featuresFor = ({ subgroups, f16 }: Variant): GPUFeatureName[] => [
+  ...(subgroups ? (["subgroups"] as GPUFeatureName[]) : []),
+  ...(f16 ? (["shader-f16"] as const) : []),
+];
+
 /** A backend on the null device, without the known answer that it could not give. */
 export async function nullBackend(
   gpu: GPU,
@@ -83,8 +93,7 @@ export async function nullBackend(
   options: { tokensPerSubmit?: number; onDevice?: (device: GPUDevice) => GPUDevice; bindingLimit?: number } = {},
 ): Promise<Backend> {
   const adapter = (await gpu.requestAdapter())!;
-  const features = variant.subgroups ? (["subgroups"] as GPUFeatureName[]) : [];
-  const device = await adapter.requestDevice({ requiredFeatures: features });
+  const device = await adapter.requestDevice({ requiredFeatures: featuresFor(variant) });
   const can = { device: "null", dtypes: ["f32", "bf16", "q8", "q4"] as const, trains: false };
   zeroed(device);
   const seen = options.onDevice?.(device) ?? device;

@@ -3,7 +3,7 @@
 // A sequence's keys stand in pages of 16 slots. One page of one layer, in three buffers:
 //
 //   keys    vec4 (kvHeads, headDim / 4, 16)   turned, so that neighbouring threads read neighbouring slots
-//   values  f32  (kvHeads, 16, headDim)
+//   values       (kvHeads, 16, headDim)       both f32, or f16 where a variant has it; sums are f32
 //   meta    u32  (biasHeads, 16) the biases' bits, (kvHeads, 16) positions, (kvHeads, 16) evictions
 //
 // Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
@@ -30,7 +30,8 @@ export type AttentionPart = "keep" | "attend" | "step";
 /** Heads are at most this wide. */
 export const WIDEST_HEAD = 256;
 
-export function attention(variant: Variant, part: AttentionPart, widest: number): Kernel {
+/** `half`: keys and values are f16. */
+export function attention(variant: Variant, part: AttentionPart, widest: number, half: boolean): Kernel {
   const writes = part !== "attend";
   const access = writes ? "read_write" : "read";
   const chunk = variant.serial ? PAGE : SIZE;
@@ -43,17 +44,17 @@ export function attention(variant: Variant, part: AttentionPart, widest: number)
     ...(part === "keep" ? [] : (["write"] as const)),
   ];
   return {
-    name: `attention ${part} ${widest}`,
+    name: `attention ${part} ${widest}${half ? " f16" : ""}`,
     bindings,
     call: ["read"],
-    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
+    code: /* wgsl */ `${half ? "enable f16;\n" : ""}${header(variant)}${PRELUDE}${team(variant, SIZE)}
 struct Shape {
   heads: u32, kvHeads: u32, headDim: u32, biasHeads: u32, stride: u32, window: u32, normed: u32, epsilon: f32,
   deltaAt: u32, deltaBiasAt: u32, aAt: u32, queryNormAt: u32, keyNormAt: u32, biased: u32, resultStride: u32,
 }
 @group(0) @binding(0) var<storage, ${access}> qkv: array<f32>;
-@group(0) @binding(1) var<storage, ${access}> keys: array<vec4f>;
-@group(0) @binding(2) var<storage, ${access}> values: array<f32>;
+@group(0) @binding(1) var<storage, ${access}> keys: array<${half ? "vec4h" : "vec4f"}>;
+@group(0) @binding(2) var<storage, ${access}> values: array<${half ? "f16" : "f32"}>;
 @group(0) @binding(3) var<storage, ${access}> meta_: array<u32>;
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;
 @group(0) @binding(5) var<storage, read> angles: array<f32>;
@@ -68,7 +69,7 @@ fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
 fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
 fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
-${writes ? KEEP(variant) : ""}
+${writes ? KEEP(variant, half) : ""}
 ${part === "keep" ? "" : ATTEND(variant, widest, own)}
 ${entry(variant, SIZE)}
 ${BODY[part]}
@@ -78,7 +79,7 @@ ${BODY[part]}
 }
 
 /** Keep one token's key for one key/value head: normalised, turned, with its biases, in a slot of its own; and drop the least. */
-const KEEP = (variant: Variant) => /* wgsl */ `
+const KEEP = (variant: Variant, half: boolean) => /* wgsl */ `
 var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
 /** ln(1 + e^z), with torch's linear branch above 20; where 1 + e^z would round, the series. */
 fn softplus(z: f32) -> f32 {
@@ -174,10 +175,10 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
       }
       turned[c] = rope(a, b, i, position, D);
     }
-    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = turned;
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(turned, vec4f(-65504.0), vec4f(65504.0)))" : "turned"};
   }
   for (var i = lane; i < D; i += TEAM) {
-    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * D + i] = qkv[valuesAt + kv * D + i];
+    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * D + i] = ${half ? "f16(clamp(qkv[valuesAt + kv * D + i], -65504.0, 65504.0))" : "qkv[valuesAt + kv * D + i]"};
   }
   let width = shape.kvHeads * D;
   let each = shape.biasHeads / shape.kvHeads;
@@ -260,7 +261,7 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
           var dot4 = vec4f();
           for (var quad = 0u; quad < quads; quad++) {
             let q = vec4f(query[quad * 4u], query[quad * 4u + 1u], query[quad * 4u + 2u], query[quad * 4u + 3u]);
-            dot4 = fma(q, keys[at + quad * PAGE], dot4);
+            dot4 = fma(q, vec4f(keys[at + quad * PAGE]), dot4);
           }
           score = (dot4.x + dot4.y) + (dot4.z + dot4.w) + bitcast<f32>(meta_[biasAt(slot, page, which)]);
         }
@@ -288,7 +289,7 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
       let at = ((call[pagesAt + slot / PAGE] * shape.kvHeads + kv) * PAGE + slot % PAGE) * D;
       for (var i = 0u; i < ${own}u; i++) {
         let d = i * TEAM + lane;
-        if (d < D) { sums[i] = fma(weight, values[at + d], sums[i]); }
+        if (d < D) { sums[i] = fma(weight, f32(values[at + d]), sums[i]); }
       }
     }
     meet();
@@ -360,9 +361,9 @@ export const copy: Kernel = {
   bindings: ["write", "write", "write", "uniform"],
   call: ["read"],
   code: /* wgsl */ `${PRELUDE}
-struct Shape { keys: u32, values: u32, meta_: u32 } // elements of a page
-@group(0) @binding(0) var<storage, read_write> keys: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> values: array<f32>;
+struct Shape { keys: u32, values: u32, meta_: u32 } // elements of a page, whatever numbers they hold
+@group(0) @binding(0) var<storage, read_write> keys: array<vec4u>;
+@group(0) @binding(1) var<storage, read_write> values: array<u32>;
 @group(0) @binding(2) var<storage, read_write> meta_: array<u32>;
 @group(0) @binding(3) var<uniform> shape: Shape;
 @group(1) @binding(1) var<storage, read> call: array<u32>;

@@ -1,5 +1,8 @@
 // How weights stand in a buffer, four columns at a time: rows one after the other, each padded with zeros to a whole block.
-import type { DType } from "@doge-lm/core";
+import { type DType, QUANTIZATION_BLOCK } from "@doge-lm/core";
+
+/** Quads of columns that share a scale. */
+export const BLOCK_QUADS = QUANTIZATION_BLOCK / 4;
 
 export interface Format {
   readonly name: DType;
@@ -38,3 +41,23 @@ export function decode(format: Format, weights: string, scales: string, name: st
   ${body}${scaled}
 }`;
 }
+
+const BLOCKS: { readonly [name in DType]?: (weights: string) => string } = {
+  q8: (weights) => `let at = row * (quads >> 2u) + block * 2u;
+  return Block(${weights}[at], ${weights}[at + 1u]);`,
+  // A code of 4 bits stands for itself less 8. The high bit of each byte keeps the subtraction within it.
+  q4: (weights) => `let codes = ${weights}[row * (quads >> 3u) + block];
+  let even = (((codes & vec4u(0x0f0f0f0fu)) | vec4u(0x80808080u)) - vec4u(0x08080808u)) ^ vec4u(0x80808080u);
+  let odd = ((((codes >> vec4u(4u)) & vec4u(0x0f0f0f0fu)) | vec4u(0x80808080u)) - vec4u(0x08080808u)) ^ vec4u(0x80808080u);
+  return Block(vec4u(even.x, odd.x, even.y, odd.y), vec4u(even.z, odd.z, even.w, odd.w));`,
+};
+
+/** The 32 integers of a block, in bytes. */
+export const BLOCK = "struct Block { left: vec4u, right: vec4u }";
+
+/** A function `name(row, block, quads) -> Block`, from a buffer of vec4u. Integers of q8 stand in order; of q4 one word has the
+ *  even columns of eight, the next their odd ones. */
+export const decodeBlock = (format: Format, weights: string, name: string): string =>
+  `fn ${name}(row: u32, block: u32, quads: u32) -> Block {
+  ${BLOCKS[format.name]!(weights)}
+}`;

@@ -3,27 +3,28 @@ import type { Variant } from "../variant.ts";
 import { attention, copy, reset } from "./attention.ts";
 import { draw, score } from "./draw.ts";
 import { embed } from "./embed.ts";
-import { choose, down, sort, up } from "./experts.ts";
+import { choose, down, up } from "./experts.ts";
 import { formats } from "./formats.ts";
 import type { Kernel } from "./kernel.ts";
-import { matmul } from "./matmul.ts";
+import { matmul, SPANS } from "./matmul.ts";
 import { rmsnorm } from "./rmsnorm.ts";
 
-/** `tokens`: how many a workgroup of matmul takes. */
-export function everyKernel(variant: Variant, tokens: readonly number[]): Kernel[] {
-  const kernels: Kernel[] = [copy, reset, rmsnorm, choose, sort, score(variant)];
+export function everyKernel(variant: Variant): Kernel[] {
+  const kernels: Kernel[] = [copy, reset, rmsnorm, choose(variant, 128, 64), score(variant)];
   for (const part of ["keep", "attend", "step"] as const) {
-    for (const widest of [128, 256]) kernels.push(attention(variant, part, widest));
+    for (const widest of [128, 256]) {
+      for (const half of variant.f16 ? [false, true] : [false]) kernels.push(attention(variant, part, widest, half));
+    }
   }
   for (const filtered of [false, true]) for (const told of [false, true]) kernels.push(draw(variant, filtered, told));
   for (const format of Object.values(formats)) {
-    kernels.push(embed(format), down(format), up(format));
-    for (const count of tokens) {
+    kernels.push(embed(format), down(variant, format), up(format));
+    for (const span of SPANS) {
       kernels.push(
-        matmul(variant, { format, ending: "store", norm: true, tokens: count }),
-        matmul(variant, { format, ending: "residual", norm: false, tokens: count }),
-        matmul(variant, { format, ending: "gated", norm: true, tokens: count }),
-        matmul(variant, { format, ending: "head", norm: true, tokens: count }),
+        matmul(variant, { format, ending: "store", norm: true, span }),
+        matmul(variant, { format, ending: "residual", norm: false, span }),
+        matmul(variant, { format, ending: "gated", norm: true, span }),
+        matmul(variant, { format, ending: "head", norm: true, span }),
       );
     }
   }

@@ -5,132 +5,265 @@
 //   gated     result[t] = swiglu(map(x[t]), map2(x[t]))  the feed-forward's first half
 //   head      result[r] = map(x[outs[r]])                logits of the tokens that need them
 //
+// A workgroup is 64 threads in four groups of sixteen lanes. The lanes of a group share the columns of a few outputs and a few
+// tokens, whose sums each keeps in registers: what it loads of a row is used for every token, and of a token for every row. At
+// the end all sums are put into workgroup memory, and after one barrier each thread adds up the lanes of some results. In the
+// barrier-free form a lane has all columns of one output.
+//
 // A sum runs over its columns in one order whatever the number of tokens: equal tokens give equal bits in a prompt and in a
 // step, which the dynamic mask needs.
 import type { Variant } from "../variant.ts";
-import { decode, type Format } from "./formats.ts";
+import { BLOCK, BLOCK_QUADS, decode, decodeBlock, type Format } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
 import { SWIGLU } from "./swiglu.ts";
 
 type Ending = "store" | "residual" | "gated" | "head";
+/** For one token, or for more: a prompt, texts side by side. */
+export type Span = "one" | "many";
 export interface MatmulKind {
   readonly format: Format;
   readonly ending: Ending;
   /** RMSNorm of x first. */
   readonly norm: boolean;
-  /** Tokens of one workgroup: its weights are read once for all of them. */
+  readonly span: Span;
+}
+
+const THREADS = 64;
+const GROUPS = 4;
+
+/** Tokens and outputs of one lane. Their product are sums in registers, so a kernel with two matrices takes half the outputs.
+ *  Rounding a token's block to 8 bits costs as much as an output, so packed kernels take no fewer than two of them. */
+export interface Tile {
   readonly tokens: number;
+  readonly rows: number;
+}
+const TILES: { readonly [span in Span]: { readonly plain: Tile; readonly packed: Tile } } = {
+  one: { plain: { tokens: 1, rows: 1 }, packed: { tokens: 1, rows: 2 } },
+  many: { plain: { tokens: 4, rows: 4 }, packed: { tokens: 4, rows: 4 } },
+};
+export const SPANS: readonly Span[] = ["one", "many"];
+
+/** Which matmul some tokens go through. */
+export const spanOf = (tokens: number): Span => (tokens === 1 ? "one" : "many");
+
+const isPacked = (variant: Variant, format: Format): boolean => variant.packed && format.scaled;
+
+export function tileOf(variant: Variant, format: Format, span: Span, two: boolean): Tile {
+  const { tokens, rows } = TILES[span][isPacked(variant, format) ? "packed" : "plain"];
+  return { tokens, rows: variant.serial ? 1 : Math.max(1, two ? rows / 2 : rows) };
 }
 
 /** Outputs of one workgroup. */
-export const outputsPerGroup = (variant: Variant): number => (variant.serial ? 64 : 4);
+export const outputsOf = (variant: Variant, { rows }: Tile): number => (variant.serial ? THREADS : GROUPS * rows);
 
-export function matmul(variant: Variant, { format, ending, norm, tokens }: MatmulKind): Kernel {
+/** Fewest outputs of a workgroup. */
+export const outputsPerGroup = (variant: Variant): number => (variant.serial ? THREADS : GROUPS);
+
+export function matmul(variant: Variant, { format, ending, norm, span }: MatmulKind): Kernel {
   const two = ending === "gated";
-  const outputs = outputsPerGroup(variant);
-  const lanes = 64 / outputs;
-  const scales = format.scaled;
+  const packed = isPacked(variant, format);
+  const tile = tileOf(variant, format, span, two);
+  const { tokens, rows } = tile;
+  const outputs = outputsOf(variant, tile);
+  const lanes = variant.serial ? 1 : THREADS / GROUPS;
   const bindings: Kernel["bindings"][number][] = ["read", "read", "write", "uniform", "read"];
   const declared: string[] = [];
+  const type = packed ? "vec4u" : format.type;
   const buffer = (name: string, type: string) => {
     declared.push(`@group(0) @binding(${bindings.length}) var<storage, read> ${name}: array<${type}>;`);
     bindings.push("read");
   };
-  if (scales) buffer("scales", "f32");
-  if (two) buffer("weights2", format.type);
-  if (two && scales) buffer("scales2", "f32");
-  /** The same statement for every token of the workgroup: arrays that are indexed by a variable leave registers. */
-  const each = (statement: (token: number) => string) =>
-    Array.from({ length: tokens }, (_, token) => statement(token)).join("\n");
-  const sums = [...(two ? ["a", "b"] : ["a"]), ...(norm ? ["q"] : [])];
+  if (format.scaled) buffer("scales", "f32");
+  if (two) buffer("weights2", type);
+  if (two && format.scaled) buffer("scales2", "f32");
+  const matrices = two ? ["a", "b"] : ["a"];
+  /** The same statement for every token, every output, both: arrays that are indexed by a variable leave registers. */
+  const count = (length: number, statement: (index: number) => string) =>
+    Array.from({ length }, (_, index) => statement(index)).join("\n  ");
+  const eachToken = (statement: (token: number) => string) => count(tokens, statement);
+  const eachRow = (statement: (row: number) => string) => count(rows, statement);
+  const eachSum = (statement: (matrix: string, row: number, token: number) => string) =>
+    matrices.map((matrix) => eachRow((row) => eachToken((token) => statement(matrix, row, token)))).join("\n  ");
+  // A software adapter works on four independent sums at once, a GPU has other threads for that and too few registers.
+  const sum = variant.serial && !packed ? "vec4f" : "f32";
+  const square = variant.serial ? "vec4f" : "f32";
   const place = ending === "head" ? "call[grid.outsAt + token]" : "(grid.base + token)";
-  const loadX = (token: number) => /* wgsl */ `
-    let x${token} = x[from${token} + quad];
-    ${norm ? `q${token} = fma(x${token}, x${token}, q${token}); let h${token} = x${token} * n;` : `let h${token} = x${token};`}
-    a${token} = fma(w, h${token}, a${token});
-    ${two ? `b${token} = fma(w2, h${token}, b${token});` : ""}`;
-  const reduce = (token: number) => /* wgsl */ `
-  ${sums
-    .map(
-      (sum) => `var ${sum}s${token} = (${sum}${token}.x + ${sum}${token}.y) + (${sum}${token}.z + ${sum}${token}.w);
-  ${variant.serial ? "" : `${sum}s${token} = together(${sum}s${token}, thread, lane);`}`,
-    )
-    .join("\n  ")}`;
-  const finish = (token: number) => {
-    const scaled = (sum: string) => (norm ? `${sum}s${token} * scale` : `${sum}s${token}`);
-    const first = `${scaled("a")} + select(0.0, vectors[shape.biasAt + output], shape.biased != 0u)`;
-    const second = `${scaled("b")} + select(0.0, vectors[shape.bias2At + output], shape.biased != 0u)`;
-    const write = {
-      store: `result[at] = ${first};`,
-      head: `result[at] = ${first};`,
-      residual: `result[at] = fma(vectors[shape.gateAt + output], result[at], ${first});`,
-      gated: `result[at] = swiglu(${first}, ${second});`,
-    }[ending];
-    return /* wgsl */ `
-  if (token0 + ${token}u < count) {
-    ${norm ? `let scale = inverseSqrt(qs${token} / f32(shape.inner) + shape.epsilon);` : ""}
-    let at = (${ending === "head" ? "" : "grid.base + "}token0 + ${token}u) * shape.resultStride + output;
-    ${write}
+  const weightsOf = (matrix: string) => (matrix === "a" ? "weights" : "weights2");
+  const scalesOf = (matrix: string) => (matrix === "a" ? "scales" : "scales2");
+
+  const quads = /* wgsl */ `
+  for (var quad = lane; quad < shape.quads; quad += LANES) {
+    ${norm ? "let n = vectors[(shape.normAt >> 2u) + quad];" : ""}
+    ${eachToken(
+      (token) => `let x${token} = x[from${token} + quad];
+  ${norm ? `q${token} = squared(x${token}, q${token}); let h${token} = x${token} * n;` : `let h${token} = x${token};`}`,
+    )}
+    ${matrices
+      .map((matrix) =>
+        eachRow(
+          (row) => `let ${matrix}w${row} = ${weightsOf(matrix)}At(row${row}, quad, shape.quads);
+  ${eachToken((token) => `${matrix}${row}_${token} = added(${matrix}w${row}, h${token}, ${matrix}${row}_${token});`)}`,
+        ),
+      )
+      .join("\n    ")}
   }`;
-  };
+  const blocks = /* wgsl */ `
+  for (var block = lane; block < shape.quads / ${BLOCK_QUADS}u; block += LANES) {
+    ${eachToken(
+      (token) =>
+        `let p${token} = rounded(from${token} + block * ${BLOCK_QUADS}u, block * ${BLOCK_QUADS}u${norm ? `, q${token}` : ""});
+  ${norm ? `q${token} = p${token}.squares;` : ""}`,
+    )}
+    ${matrices
+      .map((matrix) =>
+        eachRow(
+          (row) => `let ${matrix}w${row} = ${weightsOf(matrix)}At(row${row}, block, shape.quads);
+  let ${matrix}s${row} = ${scalesOf(matrix)}[row${row} * (shape.quads / ${BLOCK_QUADS}u) + block];
+  ${eachToken(
+    (token) =>
+      `${matrix}${row}_${token} = fma(multiplied(${matrix}w${row}, p${token}), ${matrix}s${row} * p${token}.scale, ${matrix}${row}_${token});`,
+  )}`,
+        ),
+      )
+      .join("\n    ")}
+  }`;
+  const rounding = (left: string, right: string) => `pack4xI8(vec4i(round(vec4f(${left}, ${right}) * inverse)))`;
+  const inOrder = (i: number) => rounding(`h${i}.xy`, `h${i}.zw`);
+  const evenAndOdd = (i: number) =>
+    i % 2 === 0 ? rounding(`h${i}.xz`, `h${i + 1}.xz`) : rounding(`h${i - 1}.yw`, `h${i}.yw`);
+  const four = (from: number) =>
+    Array.from({ length: 4 }, (_, i) => (format.name === "q4" ? evenAndOdd : inOrder)(from + i)).join(", ");
+  const integers = /* wgsl */ `
+struct Rounded { left: vec4u, right: vec4u, scale: f32, ${norm ? `squares: ${square},` : ""} }
+/** A block of a token rounded to 8 bits, in the order of the weights' bytes (decodeBlock), with its scale. */
+fn rounded(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> Rounded {
+  var most = vec4f();
+  ${norm ? "var squares = before;" : ""}
+  ${count(
+    BLOCK_QUADS,
+    (i) => `${
+      norm
+        ? `let x${i} = x[at + ${i}u]; squares = squared(x${i}, squares); let h${i} = x${i} * vectors[(shape.normAt >> 2u) + column + ${i}u];`
+        : `let h${i} = x[at + ${i}u];`
+    }
+  most = max(most, abs(h${i}));`,
+  )}
+  let largest = max(max(most.x, most.y), max(most.z, most.w));
+  let inverse = select(0.0, 127.0 / largest, largest > 1e-30);
+  return Rounded(vec4u(${four(0)}), vec4u(${four(4)}), largest / 127.0${norm ? ", squares" : ""});
+}
+fn multiplied(w: Block, p: Rounded) -> f32 {
+  return f32(${Array.from({ length: BLOCK_QUADS }, (_, i) => {
+    const part = `${i < 4 ? "left" : "right"}.${"xyzw"[i % 4]}`;
+    return `dot4I8Packed(w.${part}, p.${part})`;
+  }).join(" + ")});
+}`;
+  const write = {
+    store: "result[at] = first;",
+    head: "result[at] = first;",
+    residual: "result[at] = fma(vector(shape.gateAt + output), result[at], first);",
+    gated: "result[at] = swiglu(first, b * scale + select(0.0, vector(shape.bias2At + output), shape.biased != 0u));",
+  }[ending];
+  const perGroup = tokens * outputs;
   return {
-    name: `matmul ${format.name} ${ending}${norm ? " norm" : ""} x${tokens}`,
+    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""} ${span}`,
     bindings,
     call: ["read"],
-    code: /* wgsl */ `${PRELUDE}${SWIGLU}
+    code: /* wgsl */ `${packed ? "requires packed_4x8_integer_dot_product;\n" : ""}${PRELUDE}${SWIGLU}
 struct Shape {
   inner: u32, quads: u32, xStride: u32, firstRow: u32, rows: u32, resultStride: u32,
   normAt: u32, biasAt: u32, bias2At: u32, gateAt: u32, biased: u32, epsilon: f32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
-@group(0) @binding(1) var<storage, read> weights: array<${format.type}>;
+@group(0) @binding(1) var<storage, read> weights: array<${type}>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(3) var<uniform> shape: Shape;
-@group(0) @binding(4) var<storage, read> vectors: array<f32>;
+@group(0) @binding(4) var<storage, read> vectors: array<vec4f>;
 ${declared.join("\n")}
 @group(1) @binding(1) var<storage, read> call: array<u32>;
-${decode(format, "weights", "scales", "weightAt")}
-${two ? decode(format, "weights2", "scales2", "weightAt2") : ""}
+${packed ? BLOCK : ""}
+${matrices
+  .map((matrix) =>
+    packed
+      ? decodeBlock(format, weightsOf(matrix), `${weightsOf(matrix)}At`)
+      : decode(format, weightsOf(matrix), scalesOf(matrix), `${weightsOf(matrix)}At`),
+  )
+  .join("\n")}
 const LANES: u32 = ${lanes}u;
+fn vector(at: u32) -> f32 { return vectors[at >> 2u][at & 3u]; }
+${
+  sum === "vec4f"
+    ? "fn added(w: vec4f, h: vec4f, sum: vec4f) -> vec4f { return fma(w, h, sum); }"
+    : "fn added(w: vec4f, h: vec4f, sum: f32) -> f32 { return fma(w.w, h.w, fma(w.z, h.z, fma(w.y, h.y, fma(w.x, h.x, sum)))); }"
+}
+${
+  square === "vec4f"
+    ? "fn squared(x: vec4f, sum: vec4f) -> vec4f { return fma(x, x, sum); }"
+    : "fn squared(x: vec4f, sum: f32) -> f32 { return fma(x.w, x.w, fma(x.z, x.z, fma(x.y, x.y, fma(x.x, x.x, sum)))); }"
+}
+${packed ? integers : ""}
+fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }
+/** One result: the sum, that of the second matrix, the sum of squares. */
+fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32) {
+  if (token >= ${ending === "head" ? "grid.outs" : "grid.count"} || row >= shape.rows) { return; }
+  let output = shape.firstRow + row;
+  let at = (${ending === "head" ? "" : "grid.base + "}token) * shape.resultStride + output;
+  let scale = ${norm ? "inverseSqrt(squares / f32(shape.inner) + shape.epsilon)" : "1.0"};
+  let first = a * scale + select(0.0, vector(shape.biasAt + output), shape.biased != 0u);
+  ${write}
+}
 ${
   variant.serial
     ? ""
     : /* wgsl */ `
-var<workgroup> meeting: array<f32, 64>;
-fn together(value: f32, thread: u32, lane: u32) -> f32 {
-  meeting[thread] = value;
-  workgroupBarrier();
-  for (var half = LANES / 2u; half > 0u; half >>= 1u) {
-    if (lane < half) { meeting[thread] += meeting[thread + half]; }
-    workgroupBarrier();
-  }
-  let sum = meeting[thread - lane];
-  workgroupBarrier();
-  return sum;
+// Lanes of one sum stand together and sums 17 apart, so that threads that add up neighbouring ones meet in no bank.
+var<workgroup> meeting: array<f32, ${17 * GROUPS * (rows * tokens * matrices.length + (norm ? tokens : 0))}>;
+fn lanesOf(sum: u32) -> f32 {
+  var all = meeting[sum * 17u];
+  for (var lane = 1u; lane < LANES; lane++) { all += meeting[sum * 17u + lane]; }
+  return all;
 }`
 }
-fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }
-@compute @workgroup_size(64)
+@compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   if (grid.count == 1u && call[grid.first] == IDLE) { return; }
   let count = ${ending === "head" ? "grid.outs" : "grid.count"};
   let lane = thread % LANES;
-  let row = group.x * ${outputs}u + thread / LANES;
-  let token0 = group.y * ${tokens}u;
-  let safe = min(row, shape.rows - 1u);
-  ${each((token) => `let from${token} = xFrom(min(token0 + ${token}u, count - 1u));`)}
-  ${each((token) => sums.map((sum) => `var ${sum}${token} = vec4f();`).join(" "))}
-  for (var quad = lane; quad < shape.quads; quad += LANES) {
-    let w = weightAt(safe, quad, shape.quads);
-    ${two ? "let w2 = weightAt2(safe, quad, shape.quads);" : ""}
-    ${norm ? "let n4 = shape.normAt + quad * 4u; let n = vec4f(vectors[n4], vectors[n4 + 1u], vectors[n4 + 2u], vectors[n4 + 3u]);" : ""}
-    ${each(loadX)}
-  }
-  ${each(reduce)}
-  if (row >= shape.rows || lane != 0u) { return; }
-  let output = shape.firstRow + row;
-  ${each(finish)}
+  let mine = thread / LANES;
+  let firstRow = group.x * ${outputs}u;
+  let firstToken = group.y * ${tokens}u;
+  ${eachRow((row) => `let row${row} = min(firstRow + ${row * GROUPS}u + mine, shape.rows - 1u);`)}
+  ${eachToken((token) => `let from${token} = xFrom(min(firstToken + ${token}u, count - 1u));`)}
+  ${eachSum((matrix, row, token) => `var ${matrix}${row}_${token} = ${sum}();`)}
+  ${norm ? eachToken((token) => `var q${token} = ${square}();`) : ""}
+  ${packed ? blocks : quads}
+  ${variant.serial ? alone() : together()}
 }
 `,
   };
+
+  /** Barrier-free: a thread has whole sums. */
+  function alone(): string {
+    const whole = (name: string, kind: string) =>
+      kind === "f32" ? name : `((${name}.x + ${name}.y) + (${name}.z + ${name}.w))`;
+    return eachToken((token) => {
+      const b = two ? whole(`b0_${token}`, sum) : "0.0";
+      return `finish(firstToken + ${token}u, firstRow + mine, ${whole(`a0_${token}`, sum)}, ${b}, ${norm ? whole(`q${token}`, square) : "0.0"});`;
+    });
+  }
+
+  /** The sums of a workgroup in the order of tokens, then outputs; those of the second matrix; of squares, by token and group. */
+  function together(): string {
+    const put = (at: number, name: string) => `meeting[(${at * GROUPS}u + mine) * 17u + lane] = ${name};`;
+    const squaresAt = matrices.length * perGroup;
+    return /* wgsl */ `
+  ${eachSum((matrix, row, token) => put((matrix === "b" ? rows * tokens : 0) + token * rows + row, `${matrix}${row}_${token}`))}
+  ${norm ? eachToken((token) => put(matrices.length * rows * tokens + token, `q${token}`)) : ""}
+  workgroupBarrier();
+  for (var one = thread; one < ${perGroup}u; one += ${THREADS}u) {
+    let token = one / ${outputs}u;
+    let row = one % ${outputs}u;
+    finish(firstToken + token, firstRow + row, lanesOf(one), ${two ? `lanesOf(${perGroup}u + one)` : "0.0"}, ${norm ? `lanesOf(${squaresAt}u + token * ${GROUPS}u + row % ${GROUPS}u)` : "0.0"});
+  }`;
+  }
 }
