@@ -13,7 +13,7 @@ import { WIDEST_HEAD } from "./kernels/attention.ts";
 import { fitsChoice } from "./kernels/experts.ts";
 import { headRows, Machine } from "./machine.ts";
 import { GpuModel } from "./model.ts";
-import { GpuPages } from "./pages.ts";
+import { PageQueue } from "./pages.ts";
 import { Pipelines, pageBytes } from "./program.ts";
 import { cachesHalf } from "./variant.ts";
 import { fillWeights, makeWeights } from "./weights.ts";
@@ -58,7 +58,7 @@ export class WebgpuBackend implements Backend {
       );
     }
     const gpu = this.#gpu;
-    const pages = new GpuPages(config, room);
+    const pages = new PageQueue(config, room);
     const { count } = pages.shape;
     const page = pageBytes(config, cachesHalf(gpu.variant, dtype));
     const angles = new Float32Array(context * config.headDim);

@@ -1,16 +1,15 @@
 // A job: what one call of the contract computes, as units of work that are written into submits. It lays out the memory of the
 // call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
 import { keyValueWidth, queryWidth, type Routing } from "@doge-lm/core";
+import { type Group, type PendingToken, planGroups, type Task, type Verb } from "@doge-lm/core/backend-kit";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
 import type { Encoder, Unit } from "./encoder.ts";
-import { type Group, plan, type Task, type Tile, type Token, tiles } from "./groups.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { type Pass, qkvStride } from "./program.ts";
+import { type Tile, tiles } from "./tiles.ts";
 import { strideOf } from "./weights.ts";
-
-export type Kind = "forward" | "score" | "sample" | "inspect";
 
 /** What inspect copies from inside: where the numbers of each of a row's own tokens go, in numbers. */
 export interface Inside {
@@ -24,14 +23,14 @@ export interface Inside {
 
 export class Job {
   readonly memory = new CallMemory();
-  readonly tokens: readonly Token[];
+  readonly tokens: readonly PendingToken[];
   readonly inside: Inside;
   /** Own tokens of all rows. */
   readonly own: number;
   /** Words of one draw among the results. */
   readonly width: number;
   readonly #machine: Machine;
-  readonly #kind: Kind;
+  readonly #verb: Verb;
   readonly #tasks: readonly Task[];
   readonly #layers: boolean;
   readonly #units: Unit[] = [];
@@ -41,15 +40,15 @@ export class Job {
   readonly #groups: readonly Group[];
   #rowsAt = 0;
 
-  constructor(machine: Machine, routing: Routing, kind: Kind, tasks: readonly Task[], steps: number, layers: boolean) {
+  constructor(machine: Machine, routing: Routing, verb: Verb, tasks: readonly Task[], steps: number, layers: boolean) {
     this.#machine = machine;
-    this.#kind = kind;
+    this.#verb = verb;
     this.#tasks = tasks;
     this.#layers = layers;
     const { config } = machine;
     this.own = tasks.reduce((sum, { sequence, before }) => sum + sequence.length - before, 0);
     const alternatives = tasks.map(({ drawing }) => drawing?.alternatives);
-    const told = kind === "sample" && alternatives.some((count) => count !== undefined);
+    const told = verb === "sample" && alternatives.some((count) => count !== undefined);
     this.width = told ? 2 + 2 * Math.max(...alternatives.map((count) => count ?? 0)) : 1;
     this.#filtered = tasks.some(({ count, drawing }) => {
       const { topK = 0, topP = 1, temperature = 0 } = drawing?.sampling ?? {};
@@ -68,7 +67,7 @@ export class Job {
     };
 
     this.#drawers = tasks.flatMap(({ count }, index) => (count > 0 ? [index] : []));
-    ({ tokens: this.tokens, groups: this.#groups } = plan(config, machine.group, routing, tasks));
+    ({ tokens: this.tokens, groups: this.#groups } = planGroups(config, routing, machine.group, tasks));
     this.#rowsAt = this.memory.take(tasks.length * ROW_WORDS);
     const decodeAt = this.memory.take(this.#drawers.length * TOKEN_WORDS);
     tasks.forEach((task, index) => {
@@ -97,8 +96,8 @@ export class Job {
 
   /** What the program needs behind the head. */
   get ending(): string | null {
-    if (this.#kind === "sample") return this.#drawers.length > 0 ? this.#drawing : null;
-    return this.#kind === "score" ? "score" : this.#kind === "inspect" ? "rmsnorm" : null;
+    if (this.#verb === "sample") return this.#drawers.length > 0 ? this.#drawing : null;
+    return this.#verb === "score" ? "score" : this.#verb === "inspect" ? "rmsnorm" : null;
   }
 
   get #drawing(): string {
@@ -116,7 +115,7 @@ export class Job {
 
   /** Bytes of results: of `steps` draws, or of scores. */
   resultBytes(steps: number): number {
-    if (this.#kind === "score") return this.own * 4;
+    if (this.#verb === "score") return this.own * 4;
     return steps * this.#tasks.length * this.width * 4;
   }
 
@@ -166,9 +165,9 @@ export class Job {
     const wanted = this.tokens.map(({ position, task }) => {
       const { sequence, before, count } = this.#tasks[task]!;
       const last = position + 1 === sequence.length;
-      if (this.#kind === "forward") return last ? task : undefined;
-      if (this.#kind === "sample") return last && count > 0 ? task : undefined;
-      if (this.#kind === "inspect") return position >= before ? own++ : undefined;
+      if (this.#verb === "forward") return last ? task : undefined;
+      if (this.#verb === "sample") return last && count > 0 ? task : undefined;
+      if (this.#verb === "inspect") return position >= before ? own++ : undefined;
       if (position === 0 && before === 0) own++; // the first of a sequence follows nothing
       return position + 1 >= before && !last ? own++ : undefined;
     });
@@ -292,9 +291,9 @@ export class Job {
     const rows = asked.length;
     const outsAt = memory.list(asked.map(({ place }) => place));
     const list =
-      this.#kind === "sample"
+      this.#verb === "sample"
         ? memory.list(asked.map(({ to }) => this.#rowOf(to!)))
-        : this.#kind === "score"
+        : this.#verb === "score"
           ? memory.list(asked.flatMap(({ token, to }) => [this.tokens[token + 1]!.id, to!]))
           : 0;
     const dispatch = memory.dispatch({ count, first, outs: rows, outsAt, list, listed: rows, ...this.#results(0) });
@@ -303,14 +302,14 @@ export class Job {
       encode: (encoder) => {
         const { program, logits, staging, activations, groups } = machine;
         encoder.pass.matmul(program.head, groups.read, dispatch, rows);
-        if (this.#kind === "sample") this.#draw(encoder.pass, dispatch, rows);
-        if (this.#kind === "score") encoder.pass.units(program.occasional("score"), groups.score, dispatch, rows);
-        if (this.#kind === "inspect")
+        if (this.#verb === "sample") this.#draw(encoder.pass, dispatch, rows);
+        if (this.#verb === "score") encoder.pass.units(program.occasional("score"), groups.score, dispatch, rows);
+        if (this.#verb === "inspect")
           encoder.pass.run(program.occasional("rmsnorm"), groups.read, dispatch, Math.ceil(count / 32));
         asked.forEach(({ place, to }, row) => {
-          if (this.#kind === "forward")
+          if (this.#verb === "forward")
             encoder.copy(logits, row * vocabSize * 4, staging[0]!, to! * vocabSize * 4, vocabSize * 4);
-          if (this.#kind !== "inspect") return;
+          if (this.#verb !== "inspect") return;
           const { hidden, logits: logitsAt } = this.inside;
           encoder.copy(logits, row * vocabSize * 4, staging[0]!, (logitsAt + to! * vocabSize) * 4, vocabSize * 4);
           const stride = strideOf(hiddenSize);

@@ -15,21 +15,24 @@ import type {
   Tensor,
   Tokens,
 } from "@doge-lm/core";
-import { DogeError, keyValueWidth, trace, tracing } from "@doge-lm/core";
-import { PagedSequence as GpuSequence, Tally } from "@doge-lm/core/backend-kit";
+import { keyValueWidth, trace, tracing } from "@doge-lm/core";
+import { Breath, numerical, Pace, Pages, Sequences, type Task, transposed, type Verb } from "@doge-lm/core/backend-kit";
 import { Encoder, type Unit } from "./encoder.ts";
-import type { Task } from "./groups.ts";
-import { Job, type Kind } from "./job.ts";
+import { Job } from "./job.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
-import { breathe, Pace } from "./pace.ts";
 import { pageUnit } from "./page-work.ts";
-import type { GpuPages as Pages } from "./pages.ts";
+import type { PageQueue } from "./pages.ts";
 
 /** Submits on their way while the host reads the results of an earlier one. */
 const IN_FLIGHT = 2;
 /** Most tokens drawn in one submit: what is computed in vain behind a stop is less than that. */
 const MOST_STEPS = 32;
+
+/** A submit aims at this: short enough for a page to stay smooth and for no watchdog to wake. */
+const SLICE_MS = 16;
+/** Multiply-adds per millisecond before anything is measured: between a software adapter and a small GPU. */
+const FIRST_RATE = 4e6;
 
 export interface ModelOptions {
   readonly dtype: DType;
@@ -58,12 +61,12 @@ export class GpuModel implements Model {
   readonly context: number;
   readonly details: Details;
   readonly #options: ModelOptions;
-  readonly #pages: Pages;
-  readonly #tally = new Tally();
-  readonly #pace = new Pace();
+  readonly #pages: PageQueue;
+  readonly #sequences: Sequences;
+  readonly #pace = new Pace(SLICE_MS, FIRST_RATE);
   #machine: Machine | null;
 
-  constructor(machine: Machine, pages: Pages, options: ModelOptions) {
+  constructor(machine: Machine, pages: PageQueue, options: ModelOptions) {
     this.config = machine.config;
     this.context = options.context;
     this.dtype = options.dtype;
@@ -72,14 +75,16 @@ export class GpuModel implements Model {
     this.#options = options;
     this.#machine = machine;
     this.#pages = pages;
+    const { routing, room } = options;
+    this.#sequences = new Sequences(new Pages(pages.shape, pages), { scope: "webgpu", routing, room });
   }
 
   get room(): number {
-    return this.#options.room - this.#tally.used;
+    return this.#sequences.room;
   }
 
   sequence(): Sequence {
-    return GpuSequence.empty(this.routing, this.#pages, this.#tally);
+    return this.#sequences.open();
   }
 
   forward(rows: readonly Row[], signal?: AbortSignal): Promise<Floats[]> {
@@ -102,7 +107,7 @@ export class GpuModel implements Model {
         const scores = all.slice(from, from + sequence.length - before);
         from += scores.length;
         if (before === 0 && scores.length > 0) scores[0] = 0; // the first token of a sequence follows nothing
-        if (scores.some(Number.isNaN)) throw numerical(row);
+        if (scores.some(Number.isNaN)) throw numerical("webgpu", row);
         return scores;
       });
     });
@@ -111,13 +116,10 @@ export class GpuModel implements Model {
   sample(rows: readonly SampleRow[], signal?: AbortSignal): Promise<Drawn[]> {
     return this.#call("sample", rows, async (job, machine, tasks) => {
       const readings = await this.#draw(job, machine, tasks, signal);
-      return tasks.map(({ sequence: { timeline }, drawing }, index) => {
+      return tasks.map(({ sequence, drawing }, index) => {
         const { ids, logprobs, topIds, topLogprobs, exhausted } = readings[index]!;
-        const start = timeline.length;
-        // Each id drawn is a call of its own (S2).
-        for (const id of ids) timeline.append([id]);
-        if (ids.length > 0) timeline.held = drawing!.sampling.stop.includes(ids.at(-1)!);
-        timeline.evaluatedTo(start + (exhausted ? ids.length : Math.max(0, ids.length - 1)));
+        const stopped = ids.length > 0 && drawing!.sampling.stop.includes(ids.at(-1)!);
+        sequence.drew(ids, stopped, exhausted ? ids.length : Math.max(0, ids.length - 1));
         return {
           ids: ids.length === 0 ? noTokens : Int32Array.from(ids),
           logprobs: logprobs.length === 0 ? noFloats : Float32Array.from(logprobs),
@@ -186,61 +188,24 @@ export class GpuModel implements Model {
     return tensors;
   }
 
-  /** Append the rows' tokens and run a job over what is pending. It happens whole, or every sequence is as it was. */
-  async #call<T>(
-    kind: Kind,
+  /** Append the rows' tokens and run a job over what is pending. */
+  #call<T>(
+    verb: Verb,
     rows: readonly (Row & Partial<SampleRow>)[],
     run: (job: Job, machine: Machine, tasks: readonly Task[]) => Promise<T[]>,
     inside = false,
   ): Promise<T[]> {
-    const machine = this.#machine!;
-    machine.gpu.assertAlive();
-    const needed = rows.reduce((sum, { tokens, count = 0 }) => sum + tokens.length + count, 0);
-    if (needed > this.room) throw this.#noRoom(needed, this.room);
-    const before = rows.map(({ sequence }) => {
-      const { length, held } = (sequence as GpuSequence).timeline;
-      return { length, held };
+    return this.#sequences.call(verb, rows, (tasks) => {
+      const machine = this.#machine!;
+      machine.gpu.assertAlive();
+      return run(new Job(machine, this.routing, verb, tasks, this.#steps(tasks), inside), machine, tasks);
     });
-    const tasks = rows.map((row) => begin(kind, row));
-    let prepared = false;
-    try {
-      this.#prepare(tasks);
-      prepared = true;
-      const job = new Job(machine, this.routing, kind, tasks, this.#steps(tasks), inside);
-      const results = await run(job, machine, tasks);
-      if (kind !== "sample") for (const { sequence } of tasks) sequence.timeline.evaluatedTo(sequence.length);
-      for (const { sequence } of tasks) {
-        sequence.cache.wrote(sequence.timeline.evaluated);
-        sequence.cache.keep(sequence.length);
-        sequence.share.set(sequence.length);
-      }
-      return results;
-    } catch (error) {
-      tasks.forEach(({ sequence, count }, index) => {
-        const { length, held } = before[index]!;
-        if (prepared) sequence.cache.wrote(sequence.length + count);
-        sequence.restore(length, held);
-      });
-      throw error;
-    }
   }
 
   /** Draws of one submit. */
   #steps(tasks: readonly Task[]): number {
     const most = Math.max(0, ...tasks.map(({ count }) => count));
     return Math.min(this.#options.tokensPerSubmit ?? MOST_STEPS, most);
-  }
-
-  /** Pages for what each row will hold at most. Errors: "no-room", before any is taken. */
-  #prepare(tasks: readonly Task[]): void {
-    const ends = tasks.map(({ sequence, count }) => ({
-      cache: sequence.cache,
-      from: sequence.timeline.evaluated,
-      to: sequence.length + count,
-    }));
-    const pages = ends.reduce((sum, { cache, from, to }) => sum + cache.cost(from, to), 0);
-    if (pages > this.#pages.free) throw this.#noRoom(pages * 16, this.#pages.free * 16);
-    for (const { cache, from, to } of ends) cache.prepare(from, to);
   }
 
   /** The job's memory on the device, with the work on pages that goes before it. */
@@ -262,15 +227,15 @@ export class GpuModel implements Model {
   }
 
   /** Run what the job was given, and copy `bytes` of results to the first staging buffer. */
-  async #run(job: Job, machine: Machine, signal: AbortSignal | undefined, kind: Kind, bytes = 0): Promise<void> {
+  async #run(job: Job, machine: Machine, signal: AbortSignal | undefined, verb: Verb, bytes = 0): Promise<void> {
     const needed = {
       ...{ forward: job.rows * this.config.vocabSize * 4, inspect: job.inside.count * 4 },
       ...{ score: job.own * 4, sample: 0 },
-    }[kind];
+    }[verb];
     const units = await this.#begin(job, machine, needed, needed > 0 ? 1 : 0, 0);
-    const encoder = await this.#submitAll(units, machine, signal, kind);
+    const encoder = await this.#submitAll(units, machine, signal, verb);
     if (bytes > 0) encoder.copy(machine.results, 0, machine.staging[0]!, 0, bytes);
-    this.#submit(encoder, kind);
+    this.#submit(encoder, verb);
     if (needed === 0) await machine.gpu.finished();
   }
 
@@ -279,7 +244,7 @@ export class GpuModel implements Model {
     units: readonly Unit[],
     machine: Machine,
     signal: AbortSignal | undefined,
-    kind: Kind,
+    verb: Verb,
   ): Promise<Encoder> {
     let encoder = new Encoder(machine);
     let before: Promise<void> | null = null;
@@ -287,12 +252,12 @@ export class GpuModel implements Model {
       if (encoder.cost > 0 && encoder.cost + unit.cost > this.#pace.budget) {
         const { cost } = encoder;
         const start = performance.now();
-        this.#submit(encoder, kind);
+        this.#submit(encoder, verb);
         encoder = new Encoder(machine);
         try {
           await before;
           before = machine.gpu.finished().then(() => this.#pace.measured(cost, performance.now() - start));
-          await breathe(signal);
+          await new Breath(signal, "webgpu").pause();
         } catch (error) {
           await machine.gpu.finished();
           throw error;
@@ -367,7 +332,7 @@ export class GpuModel implements Model {
           ring = (ring + 1) % machine.staging.length;
           wanted -= drawn;
           if (wanted > 0 && reading.length < IN_FLIGHT) {
-            await breathe(signal);
+            await new Breath(signal, "webgpu").pause();
             continue;
           }
         }
@@ -376,7 +341,7 @@ export class GpuModel implements Model {
         this.#pace.measured(cost, performance.now() - (reading.length > 0 ? Math.max(at, starts[0]!.at - 0) : at));
         collect(words, tasks, readings, job.width);
         done = readings.every((row) => row.done) || (wanted === 0 && reading.length === 0);
-        await breathe(signal);
+        await new Breath(signal, "webgpu").pause();
       }
       await Promise.all(reading);
       return readings;
@@ -384,15 +349,6 @@ export class GpuModel implements Model {
       await Promise.allSettled(reading);
       throw error;
     }
-  }
-
-  #noRoom(needed: number, left: number): DogeError {
-    return new DogeError(
-      "no-room",
-      `The call needs room for ${needed} more tokens and ${left} of ${this.#options.room} are left: ` +
-        "close or rewind sequences, or load the model with a larger `room`.",
-      { scope: "webgpu" },
-    );
   }
 }
 
@@ -405,7 +361,7 @@ function collect(words: Uint32Array, tasks: readonly Task[], readings: readonly 
       if (reading.done) return;
       const at = from + row * width;
       const id = words[at]!;
-      if (id === DRAWN.numerical) throw numerical(row);
+      if (id === DRAWN.numerical) throw numerical("webgpu", row);
       if (id === DRAWN.idle || id === DRAWN.nothing) {
         reading.done = true;
         reading.exhausted = id === DRAWN.nothing;
@@ -428,39 +384,3 @@ function collect(words: Uint32Array, tasks: readonly Task[], readings: readonly 
 
 const noTokens: Tokens = new Int32Array(0);
 const noFloats: Floats = new Float32Array(0);
-
-const numerical = (row: number): DogeError =>
-  new DogeError(
-    "numerical",
-    `row ${row}: its logits have a NaN or nothing finite, so that no token follows from them.`,
-    { scope: "webgpu" },
-  );
-
-/** Append a row's tokens, and see to it that the logits it asks about are computed. */
-function begin(kind: Kind, row: Row & Partial<SampleRow>): Task {
-  const sequence = row.sequence as GpuSequence;
-  const { timeline } = sequence;
-  const before = timeline.length;
-  const { tokens, count = 0, sampling, allowed, alternatives } = row;
-  // The first of the tokens is scored by the logits before it.
-  if (kind === "score" && tokens.length > 0) sequence.reopen();
-  timeline.append(tokens);
-  const draws = timeline.held ? 0 : count;
-  if (kind === "forward" || draws > 0) {
-    // With nothing pending, the last token is evaluated anew for the logits after it.
-    if (timeline.evaluated === timeline.length) sequence.reopen();
-  }
-  return {
-    ...{ sequence, before, count: draws },
-    drawing: sampling && { count: draws, sampling, allowed, alternatives },
-  };
-}
-
-function transposed(data: Floats, columns: number): Floats {
-  const rows = data.length / columns;
-  const turned = new Float32Array(data.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) turned[column * rows + row] = data[row * columns + column]!;
-  }
-  return turned;
-}

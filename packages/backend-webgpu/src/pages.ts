@@ -1,6 +1,6 @@
-// The pages of keys on the device. What is to be done to them is collected here and carried out at the beginning of the next call.
+// What is to be done to the pages of keys on the device: it is collected here and carried out at the beginning of the next call.
 import type { Config } from "@doge-lm/core";
-import { type PageStore, Pages } from "@doge-lm/core/backend-kit";
+import type { PageShape, PageStore } from "@doge-lm/core/backend-kit";
 import { JOURNAL, PAGE } from "./kernels/attention.ts";
 
 /** Pages beyond the room: what sequences waste at their ends and forks copy. */
@@ -12,49 +12,37 @@ export interface PageWork {
   readonly resets: readonly (readonly [number, number])[];
 }
 
-/** Collects what is to be done. */
-class PageQueue implements PageStore {
+export class PageQueue implements PageStore {
+  readonly shape: PageShape;
   /** [from, to] of pages to be copied. */
-  copies: [number, number][] = [];
+  #copies: [number, number][] = [];
   /** Pages in which keys of tokens from `length` on, and what they evicted, are to be forgotten. */
-  resets: [page: number, length: number][] = [];
-  readonly #window: boolean;
+  #resets: [page: number, length: number][] = [];
 
-  constructor(window: boolean) {
-    this.#window = window;
+  constructor(config: Config, room: number) {
+    this.shape = { count: Math.ceil(room / PAGE) + SLACK, slots: PAGE, window: config.window, journal: JOURNAL };
   }
 
   /** Without a window slots are read only as far as tokens reach, so there is nothing to clear. */
   clear(page: number): void {
-    if (this.#window) this.resets.push([page, 0]);
+    if (this.shape.window !== null) this.#resets.push([page, 0]);
   }
 
   copy(from: number, to: number): void {
-    this.copies.push([from, to]);
+    this.#copies.push([from, to]);
   }
 
   truncate(pages: readonly number[], _slots: number, length: number): void {
-    for (const page of pages) this.resets.push([page, length]);
-  }
-}
-
-export class GpuPages extends Pages {
-  readonly #queue: PageQueue;
-
-  constructor(config: Config, room: number) {
-    const queue = new PageQueue(config.window !== null);
-    super({ count: Math.ceil(room / PAGE) + SLACK, slots: PAGE, window: config.window, journal: JOURNAL }, queue);
-    this.#queue = queue;
+    for (const page of pages) this.#resets.push([page, length]);
   }
 
   /** What is to be done, copies first, until workDone() says that it is: a call that fails before leaves it to the next. */
   get work(): PageWork {
-    const { copies, resets } = this.#queue;
-    return { copies, resets };
+    return { copies: this.#copies, resets: this.#resets };
   }
 
   workDone(): void {
-    this.#queue.copies = [];
-    this.#queue.resets = [];
+    this.#copies = [];
+    this.#resets = [];
   }
 }
