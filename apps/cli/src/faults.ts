@@ -1,12 +1,11 @@
 // What went wrong, in one sentence for a person at a terminal.
-import { isDogeError } from "@doge-lm/core";
+import { isDogeError, sentenceOf as said } from "@doge-lm/core";
 import { flagOf, isFlagName } from "./options.ts";
 
 /** What went wrong, for a person: options by the names of their flags. */
 export function sentenceOf(error: unknown): string {
-  if (!isDogeError(error)) return String((error as Error | undefined)?.message ?? error);
-  const sentence = error.message.replace(/^\[doge:\w+\] /, "");
-  if (error.code !== "invalid-argument") return sentence;
+  const sentence = said(error);
+  if (!isDogeError(error, "invalid-argument")) return sentence;
   return sentence.replace(/^[a-z]\w*(?= (?:is|has) )/, (name) => (isFlagName(name) ? flagOf(name) : name));
 }
 

@@ -1,7 +1,7 @@
 // Backend: one opened device behind the binding.
 import type { Backend, Capabilities, Checkpoint, Config, DType, LoadOptions, Model } from "@doge-lm/core";
 import { DogeError } from "@doge-lm/core";
-import { planLoad } from "@doge-lm/core/backend-kit";
+import { assertKnownAnswer, planLoad } from "@doge-lm/core/backend-kit";
 import type { Binding, DeviceHandle, ModelHandle } from "./binding.ts";
 import { fault } from "./faults.ts";
 import { CudaModel } from "./model.ts";
@@ -27,6 +27,19 @@ export class CudaBackend implements Backend {
       this.#device = binding.open(device);
     } catch (error) {
       throw fault(error);
+    }
+  }
+
+  /** Open a device and have it compute the known answer, in f32 and over the 8-bit kernels. Errors: "known-answer" when it computes
+   *  something else, and then the device is closed; those of the driver. */
+  static async open(name: string, binding: Binding, device: number, can: Capabilities): Promise<CudaBackend> {
+    const backend = new CudaBackend(name, binding, device, can);
+    try {
+      await assertKnownAnswer(backend, "This GPU", ["f32", "q8"]);
+      return backend;
+    } catch (error) {
+      await backend.close();
+      throw error;
     }
   }
 

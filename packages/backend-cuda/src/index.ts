@@ -36,7 +36,7 @@ export function cuda(options: CudaOptions = {}): Provider {
       if (signal?.aborted) throw aborted(signal, "cuda");
       const found = find(options);
       if ("why" in found) throw new DogeError("unavailable", found.why, { scope: "cuda" });
-      const backend = new CudaBackend("cuda", found.binding, found.device, found.can);
+      const backend = await CudaBackend.open("cuda", found.binding, found.device, found.can);
       options.onDevice?.(meterOf(found.binding, backend.device));
       return checked(backend);
     },

@@ -11,7 +11,7 @@ import {
 } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { builder, shimBinding, withoutShim } from "./shim.ts";
+import { builder, cudaOnHostShim, type ShimBinding, shimBinding, withoutShim } from "./shim.ts";
 
 const config: Config = {
   generation: "native",
@@ -87,6 +87,19 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
 describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
   const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
   const bytes = (raw: CudaBackend): number => binding.counts(raw.device)[5]!;
+
+  test("a device that computes wrongly is refused when it is opened, and leaves nothing", async () => {
+    const made = binding.made();
+    const off = async (...args: Parameters<ShimBinding["run"]>) => {
+      const results = await binding.run(...args);
+      for (const logits of results) if (logits instanceof Float32Array) logits[3]! += 0.01;
+      return results;
+    };
+    const wrong = { ...binding, run: off as ShimBinding["run"] };
+    await expect(cudaOnHostShim(wrong).open()).rejects.toMatchObject({ code: "known-answer" });
+    expect(binding.made()).toBe(made);
+    await (await cudaOnHostShim().open()).close();
+  });
 
   test("C2: memory refused at any point is out-of-memory, leaks nothing, and the device goes on", async () => {
     const { raw, backend } = opened();

@@ -48,6 +48,6 @@ export function cudaOnHostShim(use: Binding = shimBinding()): Provider {
       withoutShim === undefined
         ? { available: true, ...can }
         : { available: false, code: "unavailable", why: withoutShim },
-    open: async () => new CudaBackend("cuda-on-host-shim", use, 0, can),
+    open: () => CudaBackend.open("cuda-on-host-shim", use, 0, can),
   });
 }

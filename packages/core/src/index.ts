@@ -48,6 +48,7 @@ export {
   type SamplingOptions,
   validateSampling,
 } from "./sampling/sampling.ts";
+export * from "./sentence.ts";
 export * from "./task.ts";
 export { byteSymbols } from "./text/byte-level.ts";
 export {

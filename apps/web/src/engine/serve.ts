@@ -6,6 +6,7 @@ import {
   loadDoge,
   type Message,
   type Progress,
+  sentenceOf,
   tensorShapes,
   weightBytes,
 } from "@doge-lm/core";
@@ -166,9 +167,6 @@ function factsOf(doge: Doge, name: string): ModelFacts {
 /** What need not be copied on its way to the page. */
 const buffersOf = (result: Results[keyof Results]): Transferable[] =>
   "biases" in result ? [result.biases.buffer] : [];
-
-const sentenceOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).replace(/^\[doge:[^\]]*\] /, "");
 
 function problemOf(error: unknown, signal: AbortSignal): Problem {
   if (signal.aborted) return { code: "aborted", message: "It was stopped." };

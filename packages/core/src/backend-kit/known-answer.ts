@@ -5,8 +5,9 @@ import type { Checkpoint } from "../checkpoint.ts";
 import type { Config } from "../config.ts";
 import { noteProven } from "../contract/proven.ts";
 import { DogeError } from "../errors.ts";
-import { memoryCheckpoint, tensorShapes } from "../loading/weights.ts";
+import { elements, memoryCheckpoint, tensorShapes } from "../loading/weights.ts";
 import { defaultSampling } from "../sampling/sampling.ts";
+import { uniform } from "../seeded.ts";
 
 const config: Config = {
   generation: "native",
@@ -56,18 +57,11 @@ const answers: {
   },
 };
 
-/** Weights in -1 ... 1 from a linear congruential generator (Numerical Recipes): the same in every engine. */
+/** Weights in -1 ... 1. */
 function weights(): Map<string, Float32Array> {
-  let state = 1;
-  const next = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2147483648 - 1;
-  };
+  const next = uniform();
   return new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => [
-      name,
-      Float32Array.from({ length: shape.reduce((product, size) => product * size, 1) }, next),
-    ]),
+    Array.from(tensorShapes(config), ([name, shape]) => [name, Float32Array.from({ length: elements(shape) }, next)]),
   );
 }
 

@@ -4,6 +4,7 @@ import type { Checkpoint, TensorInfo } from "../checkpoint.ts";
 import type { Config, Experts } from "../config.ts";
 import { toBf16 } from "../loading/number-formats.ts";
 import { elements, tensorShapes } from "../loading/weights.ts";
+import { uniform } from "../seeded.ts";
 
 /** Experts of a slice at most: a token takes as many as in the model, out of fewer that are quicker to make. */
 const mostExperts = 256;
@@ -24,13 +25,7 @@ function fewer(experts: Experts | null): Experts | null {
 
 /** A checkpoint of such a config in bf16. Norms and gates are near 1 and the rest is small, so that all numbers stay in bounds. */
 export function sliceCheckpoint(config: Config): Checkpoint {
-  let state = 1;
-  /** -1 ... 1, from a linear congruential generator (Numerical Recipes): the same in every engine. */
-  const next = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2147483648 - 1;
-  };
-  const values = Float32Array.from({ length: poolSize }, next);
+  const values = Float32Array.from({ length: poolSize }, uniform());
   const small = bytesOf(values.map((value) => value * 0.05));
   const nearOne = bytesOf(values.map((value) => 1 + value * 0.05));
   const shapes = tensorShapes(config);

@@ -1,5 +1,6 @@
 // What a fetched file must look like where no hash vouches for it: login pages and pointers are not kept in a file's place.
 import { foreignFormat } from "../loading/foreign-format.ts";
+import { sentenceOf } from "../sentence.ts";
 
 /** Bytes that contentFault() wants to see. */
 export const SNIFF = 512;
@@ -16,12 +17,10 @@ export function contentFault(file: string, start: Uint8Array, size: number): str
   } else if (file.endsWith(".safetensors")) {
     const length = start.length < 8 ? -1n : new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
     const good = length >= 2n && length <= 100_000_000n && length + 8n <= BigInt(size) && start[8] === 0x7b;
-    if (!good)
-      return (
-        foreignFormat(start)
-          ?.error(file)
-          .message.replace(/^\[doge:\w+\] /, "") ?? "it is not a safetensors file"
-      );
+    if (!good) {
+      const foreign = foreignFormat(start);
+      return foreign === null ? "it is not a safetensors file" : sentenceOf(foreign.error(file));
+    }
   } else if (/^<(!doctype html|html)/i.test(text)) {
     return "it is a web page";
   }

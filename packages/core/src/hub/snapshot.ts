@@ -3,6 +3,7 @@ import { DogeError, isDogeError } from "../errors.ts";
 import type { Files } from "../loading/files.ts";
 import { foreignWeights } from "../loading/foreign-format.ts";
 import { INDEX_FILE, shardNames, WEIGHTS_FILE } from "../loading/shards.ts";
+import { sentenceOf } from "../sentence.ts";
 import { download, hashOf } from "./download.ts";
 import { checkHubName, checkListing, checkRevision, checkWanted, isCommit } from "./names.ts";
 import type { HubOptions } from "./options.ts";
@@ -46,7 +47,7 @@ export async function openSnapshot(id: string, options: SnapshotOptions): Promis
     if (!isDogeError(error, "hub-unreachable") && !isDogeError(error, "hub-busy")) throw error;
     const commit = await fromCache(id, revision, options, "").catch(() => null);
     if (commit === null) throw error;
-    const notice = `${sentence(error)} The cached ${id} is used, which may be older than the hub's.`;
+    const notice = `${sentenceOf(error)} The cached ${id} is used, which may be older than the hub's.`;
     return withNotices(store.open(id, commit), [...store.notices, notice]);
   }
   if (isCommit(revision) && listing.commit !== revision) {
@@ -221,7 +222,6 @@ function noWeights(id: string, names: readonly string[]): DogeError {
 }
 
 const some = (names: readonly string[]): string => `${names.slice(0, 10).join(", ")}${names.length > 10 ? ", …" : ""}`;
-const sentence = (error: DogeError): string => error.message.replace(/^\[doge:\w+\] /, "");
 
 async function withFiles<T>(files: Files, work: (files: Files) => Promise<T>): Promise<T> {
   try {
