@@ -1,8 +1,9 @@
 // One run of the benchmark, from what was asked for to the files it leaves.
 import { pathToFileURL } from "node:url";
-import type { DType } from "@doge-lm/core";
+import { shapeNames } from "../apps/cli/src/bench/shapes.ts";
 import { type Children, type Outcome, run } from "./child.ts";
 import type { Engine } from "./engines.ts";
+import { allDtypes, countOf, countsOf, listOf, UsageError } from "./flags.ts";
 import { Gate } from "./gate.ts";
 import { type Here, ordinary, plan, quick, shapeSubject, type Timing, timingTitle, type Wishes } from "./plan.ts";
 import { benchPeers, benchTokenizer, type Programs } from "./programs.ts";
@@ -63,13 +64,17 @@ function tell(what: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${what.slice(0, 100)}`);
 }
 
-/** undefined when all went well, else what did not: "usage" of the command, or "failed". */
-export async function runBench(flags: BenchFlags, named: readonly string[]): Promise<"usage" | "failed" | undefined> {
-  if (named.some((part) => !(PARTS as readonly string[]).includes(part))) return "usage";
+/** Whether all went well. Errors: UsageError. */
+export async function runBench(flags: BenchFlags, named: readonly string[]): Promise<boolean> {
+  const asked = named.flatMap((part) => listOf("The command", part, PARTS));
   const isQuick = flags.quick === true;
-  const parts = new Set<Part>(named.length > 0 ? (named as Part[]) : isQuick ? ["models", "tokenizer"] : PARTS);
+  const parts = new Set<Part>(asked.length > 0 ? asked : isQuick ? ["models", "tokenizer"] : PARTS);
   const folder = flags.out ?? (isQuick ? ".cache/bench" : flags.committed);
-  const end = performance.now() + 60_000 * Number(flags.minutes ?? (isQuick ? 1.5 : 12));
+  const minutes = Number(flags.minutes ?? (isQuick ? 1.5 : 12));
+  if (!(minutes > 0))
+    throw new UsageError(`--minutes is ${JSON.stringify(flags.minutes)}; it must be a number above 0.`);
+  const wishes = wishesOf(flags, isQuick ? quick : ordinary);
+  const end = performance.now() + 60_000 * minutes;
   const children: Children = { engines: flags.engines, through: flags.through?.split(" "), tell };
   const programs: Programs = { through: children.through ?? [], say, tell };
   // Peers are kept when they are not there to be timed anew.
@@ -83,12 +88,12 @@ export async function runBench(flags: BenchFlags, named: readonly string[]): Pro
   if (parts.has("models") || parts.has("kernels")) {
     const bench = new Bench(children, flags, results, failures, end);
     await bench.probe();
-    if (parts.has("models")) await bench.models(wishesOf(flags, isQuick ? quick : ordinary));
+    if (parts.has("models")) await bench.models(wishes);
     if (parts.has("kernels")) await bench.kernels();
   }
   if (parts.has("peers")) {
-    const minutes = (end - performance.now()) / 60_000;
-    for (const result of await benchPeers(programs, flags, minutes, failures)) {
+    const left = (end - performance.now()) / 60_000;
+    for (const result of await benchPeers(programs, flags, left, failures)) {
       results.peers = replaced(results.peers, result, ({ engine, kind, shape, threads }) => [
         engine,
         kind,
@@ -98,10 +103,11 @@ export async function runBench(flags: BenchFlags, named: readonly string[]): Pro
     }
   }
 
-  // What was timed anew is no failure of before.
+  // What was tried anew is no failure of before.
   const redone = new Set(failures.map(({ engine, what }) => `${engine} ${what}`));
   const old = results.failures.filter(
-    ({ engine, what }) => !redone.has(`${engine} ${what}`) && !timed(results, engine, what),
+    ({ engine, what }) =>
+      !redone.has(`${engine} ${what}`) && !timed(results, engine, what) && !parts.has(wholes[what] ?? "models"),
   );
   results.failures = [...old, ...failures];
   tell("");
@@ -110,23 +116,27 @@ export async function runBench(flags: BenchFlags, named: readonly string[]): Pro
   say(
     `${file}\n${writeReports(folder, isQuick || flags.out !== undefined ? null : "docs", slug(results.machine)).join("\n")}`,
   );
-  return failures.some(({ kind }) => kind !== "left out") ? "failed" : undefined;
+  return failures.every(({ kind }) => kind === "left out");
 }
+
+/** Parts that fail as a whole, by what their failures are called. */
+const wholes: { readonly [what: string]: Part } = {
+  ...{ "the tokenizer": "tokenizer", "what an install brings": "sizes", "other engines": "peers", kernels: "kernels" },
+};
 
 const timed = ({ models }: Results, engine: string, what: string): boolean =>
   models.some((one) => one.engine === engine && timingTitle({ ...one, contexts: [] }) === what);
 
 function wishesOf(flags: BenchFlags, from: Wishes): Wishes {
-  const list = (text: string | undefined): string[] | undefined => text?.split(",");
-  const numbers = (text: string | undefined): number[] | undefined => list(text)?.map(Number);
+  const { shapes, dtypes, contexts, rows, reps } = flags;
   return {
     ...from,
-    shapes: list(flags.shapes) ?? from.shapes,
-    dtypes: (list(flags.dtypes) as DType[] | undefined) ?? from.dtypes,
-    contexts: numbers(flags.contexts) ?? from.contexts,
-    rows: numbers(flags.rows) ?? from.rows,
-    moe: flags.moe === true || (flags.shapes === undefined && flags.dtypes === undefined && from.moe),
-    reps: Number(flags.reps ?? from.reps),
+    shapes: shapes === undefined ? from.shapes : listOf("--shapes", shapes, shapeNames),
+    dtypes: dtypes === undefined ? from.dtypes : listOf("--dtypes", dtypes, allDtypes),
+    contexts: contexts === undefined ? from.contexts : countsOf("--contexts", contexts),
+    rows: rows === undefined ? from.rows : countsOf("--rows", rows),
+    moe: flags.moe === true || (shapes === undefined && dtypes === undefined && from.moe),
+    reps: reps === undefined ? from.reps : countOf("--reps", reps),
   };
 }
 
@@ -158,7 +168,8 @@ class Bench {
     const url = path === undefined ? new URL("./engines.ts", import.meta.url).href : pathToFileURL(path).href;
     const module = (await import(url)) as { readonly engines: readonly Engine[]; readonly truth: Engine };
     this.#truth = module.truth.name;
-    const wanted = only?.split(",");
+    const names = module.engines.map(({ name }) => name);
+    const wanted = only === undefined ? undefined : listOf("--only", only, names);
     for (const { name, slow = false, untimed = false } of module.engines) {
       if (wanted === undefined ? untimed : !wanted.includes(name)) continue;
       const outcome = await run({ kind: "probe", engine: name }, this.#children, { seconds: 60 });

@@ -2,6 +2,7 @@
 // of this machine and makes its report.
 import { parseArgs } from "node:util";
 import { help, runBench } from "./bench.ts";
+import { orExplain } from "./flags.ts";
 import { committed } from "./results.ts";
 
 const string = { type: "string" } as const;
@@ -28,6 +29,8 @@ const { values: flags, positionals } = parseArgs({
     help: { type: "boolean", default: false },
   },
 });
-const fault = flags.help ? undefined : await runBench({ ...flags, committed }, positionals);
-if (flags.help || fault === "usage") console.log(help);
-process.exit(fault === undefined ? 0 : 1);
+if (flags.help) {
+  console.log(help);
+  process.exit(0);
+}
+process.exit((await orExplain(() => runBench({ ...flags, committed }, positionals))) ? 0 : 1);

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { type Checkpoint, chatTemplate, encodeChat, type Message, readJson, type Tokens } from "@doge-lm/core";
 import { randomCheckpoint, randomIds } from "../apps/cli/src/bench/random-checkpoint.ts";
-import { configOf } from "../apps/cli/src/bench/shapes.ts";
+import { configOf, shapeNames } from "../apps/cli/src/bench/shapes.ts";
 import { openDemoModel } from "../packages/conformance/src/demo.ts";
 import { fixtureNames, fixturesOnDisk, readFixture } from "../packages/conformance/src/fixtures.ts";
 
@@ -21,6 +21,13 @@ export interface Subject {
 const PROMPT = 24;
 
 export const fixtureSubjects: readonly SubjectName[] = fixtureNames.map((name): SubjectName => `fixture:${name}`);
+
+/** All that can be named. */
+export const subjects: readonly SubjectName[] = [
+  "demo",
+  ...fixtureSubjects,
+  ...shapeNames.flatMap((shape): SubjectName[] => [`shape:${shape}`, `shape:${shape} moe`]),
+];
 
 /** For people: "demo model", "native (random)", "20m with experts (random)". */
 export function titleOf(subject: SubjectName): string {

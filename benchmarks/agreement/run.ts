@@ -7,9 +7,10 @@ import { parseArgs } from "node:util";
 import type { DType } from "@doge-lm/core";
 import { type Children, type Outcome, run } from "../child.ts";
 import type { Engine } from "../engines.ts";
+import { allDtypes, countOf, listOf, orExplain } from "../flags.ts";
 import { writeReports } from "../report.ts";
 import { committed, type EngineResult, type Failure, machine, origin, replaced, writeWhole } from "../results.ts";
-import { fixtureSubjects, type SubjectName, titleOf } from "../subjects.ts";
+import { subjects as allSubjects, fixtureSubjects, type SubjectName, titleOf } from "../subjects.ts";
 import type { Extent } from "../tasks.ts";
 import { agreeing, type Expected, joined, within } from "../truth.ts";
 import { agreementFiles } from "./report.ts";
@@ -29,7 +30,6 @@ benchmarks/results/agreement and docs/agreement.md.
   --out FOLDER                instead of the committed one: results and pages go there
   --engines MODULE            engines of your own, in a module like benchmarks/engines.ts`;
 
-const ALL_DTYPES = "f32,bf16,q8,q4";
 const string = { type: "string" } as const;
 const { values: flags } = parseArgs({
   options: {
@@ -38,7 +38,7 @@ const { values: flags } = parseArgs({
     few: { ...string, default: "50" },
     fewer: { ...string, default: "32" },
     only: string,
-    dtypes: { ...string, default: ALL_DTYPES },
+    dtypes: { ...string, default: allDtypes.join() },
     subjects: string,
     out: string,
     engines: string,
@@ -50,16 +50,13 @@ if (flags.help) {
   process.exit(0);
 }
 
-const [texts, steps, few, fewer] = [flags.texts, flags.steps, flags.few, flags.fewer].map(Number) as [
-  number,
-  number,
-  number,
-  number,
-];
-const dtypes = flags.dtypes.split(",") as DType[];
-const subjects = (flags.subjects?.split(",") as SubjectName[] | undefined) ?? [
-  ...(["demo", ...fixtureSubjects, "shape:20m", "shape:20m moe"] as const),
-];
+const ordinary: readonly SubjectName[] = ["demo", ...fixtureSubjects, "shape:20m", "shape:20m moe"];
+const { texts, steps, few, fewer, dtypes, subjects } = await orExplain(() => ({
+  ...{ texts: countOf("--texts", flags.texts), steps: countOf("--steps", flags.steps) },
+  ...{ few: countOf("--few", flags.few), fewer: countOf("--fewer", flags.fewer) },
+  dtypes: listOf("--dtypes", flags.dtypes, allDtypes),
+  subjects: flags.subjects === undefined ? ordinary : listOf("--subjects", flags.subjects, allSubjects),
+}));
 /** Of random checkpoints: prompts of 24, so that a keep window is left behind. */
 const fixtureExtent: Extent = { texts: 2, steps: 40, looked: 2, lookedSteps: 40 };
 const shapeExtent: Extent = { texts: 1, steps: 8, looked: 1, lookedSteps: 8 };
@@ -115,7 +112,8 @@ const url =
   flags.engines === undefined ? new URL("../engines.ts", import.meta.url).href : pathToFileURL(flags.engines).href;
 const module = (await import(url)) as { engines: readonly Engine[]; truth: Engine; baseline: Engine };
 const [truth, base] = [module.truth.name, module.baseline.name];
-const only = flags.only?.split(",");
+const names = module.engines.map(({ name }) => name);
+const only = flags.only === undefined ? undefined : await orExplain(() => listOf("--only", flags.only!, names));
 const engines: EngineResult[] = [];
 const here: { name: string; small: boolean; dtypes: readonly DType[] }[] = [];
 for (const { name, slow = false } of module.engines) {
@@ -194,7 +192,7 @@ await pooled(tasks, async ({ engine, subject, dtype }) => {
 
 const folder = flags.out ?? join(committed, "agreement");
 // A run of a part replaces that part.
-const isPart = [flags.only, flags.subjects].some((part) => part !== undefined) || flags.dtypes !== ALL_DTYPES;
+const isPart = [flags.only, flags.subjects].some((part) => part !== undefined) || flags.dtypes !== allDtypes.join();
 const before = isPart ? readAgreement(folder) : null;
 const made = new Set(tasks.map(({ engine, subject, dtype }) => `${engine.name}, ${dtype} on the ${titleOf(subject)}`));
 const kept = (engine: string, what: string): boolean => !made.has(`${engine}, ${what}`);
@@ -208,7 +206,7 @@ const merged = [
 const rank = ({ engine, subject, dtype }: AgreementEntry): number =>
   1000 * ["demo", ...fixtureSubjects, "shape:20m", "shape:20m moe"].indexOf(subject) +
   10 * module.engines.findIndex(({ name }) => name === engine) +
-  ALL_DTYPES.split(",").indexOf(dtype);
+  allDtypes.indexOf(dtype);
 merged.sort((a, b) => rank(a) - rank(b));
 let known = before?.engines ?? [];
 for (const one of engines) known = replaced(known, one, ({ engine }) => engine);

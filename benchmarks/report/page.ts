@@ -24,13 +24,20 @@ export function blocksOf(results: Results, title: string, prefix: string): Block
   ];
 }
 
-function aboutOf({ machine, models, gates, failures, peers, tokenizer }: Results): string {
+function aboutOf(results: Results): string {
+  const { machine, models, gates, failures, peers, tokenizer, sizes, kernels, gpuKernels } = results;
   const commits = new Set([...models, ...gates].map(({ commit, date }) => `${commit} (${date})`));
-  const others = new Set(
-    [...peers, ...(tokenizer === null ? [] : [tokenizer])].map(({ commit, date }) => `${commit} (${date})`),
-  );
-  for (const commit of commits) others.delete(commit);
-  const also = others.size === 0 ? "" : `; peers and tokenizer at ${[...others].join(", ")}`;
+  const parts = {
+    peers,
+    tokenizer: tokenizer === null ? [] : [tokenizer],
+    sizes,
+    kernels: [...kernels, ...gpuKernels],
+  };
+  const also = Object.entries(parts).flatMap(([part, list]) => {
+    const others = new Set(list.map(({ commit, date }) => `${commit} (${date})`));
+    for (const commit of commits) others.delete(commit);
+    return others.size === 0 ? [] : [`; ${part} at ${[...others].join(", ")}`];
+  });
   const wrong = failures.filter(({ kind }) => kind === "disagrees").length;
   const verdict =
     gates.length === 0
@@ -38,7 +45,7 @@ function aboutOf({ machine, models, gates, failures, peers, tokenizer }: Results
       : wrong === 0
         ? `**Everything that was timed agreed first**: ${gates.length} comparisons with the reference.`
         : `**${wrong} timings were refused, since the results disagree with the reference.**`;
-  return `${machine.system}, Node ${machine.node} (V8 ${machine.v8}). Measured at ${[...commits].join(", ")}${also}. ${verdict}`;
+  return `${machine.system}, Node ${machine.node} (V8 ${machine.v8}). Measured at ${[...commits].join(", ")}${also.join("")}. ${verdict}`;
 }
 
 function failureBlock({ failures }: Results): Block[] {

@@ -1,6 +1,6 @@
 // The benchmark as it is run, on engines of which some disagree, one dies and one is not there: what may be printed, what is filed.
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,6 +16,20 @@ const common = ["--disable-warning=ExperimentalWarning"];
 const bench = ["models", "--shapes", "tiny", "--dtypes", "f32", "--engines", here("engines.ts"), "--out", folder];
 const only = ["--only", "honest,blurred,lying,dying,absent"];
 const program = [...common, here("../run.ts")];
+
+test.each([
+  [["nonsense"], 'The command has "nonsense", which must be one of models, kernels, tokenizer, sizes, peers.'],
+  [["models", "--dtypes", "q9"], '--dtypes has "q9", which must be one of f32, bf16, q8, q4.'],
+  [["models", "--shapes", "20q"], '--shapes has "20q", which must be one of tiny, 20m, 60m, 160m, 320m.'],
+  [["models", "--rows", "0"], '--rows has "0", which must be a whole number from 1 on.'],
+  [["models", "--minutes", "soon"], '--minutes is "soon"; it must be a number above 0.'],
+  [["models", "--only", "wsam"], '--only has "wsam", which must be one of '],
+])("%j is refused in a sentence, and nothing is filed", (args, sentence) => {
+  const place = join(folder, "refused");
+  const { status, stderr } = spawnSync(process.execPath, [...program, ...args, "--out", place], { encoding: "utf8" });
+  expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringContaining(sentence) });
+  expect(existsSync(place)).toBe(false);
+});
 
 describe("a run", () => {
   let result: { status: number | null; stdout: string };
