@@ -53,6 +53,7 @@ struct Buffers {
   // Of a decoding step: the token of each row, and runs of one token each.
   Array<int> step_ids{device, grown}, step_positions{device, grown}, step_rows{device, grown};
   Array<Run> step_runs{device, grown};
+  Array<int> zero{device, grown};
   // Of some rows of logits.
   Array<float> head_normed{device, grown}, logits{device, grown}, scores{device, grown};
   Array<double> draw_weights{device, grown};

@@ -1,7 +1,7 @@
 // A model on the device: its weights, tables, pages and buffers, and the forward pass in the order of docs/model.md.
 #pragma once
 #include <atomic>
-#include "buffers.h"
+#include "decoder.h"
 #include "kernels/attention_tiles.cuh"
 #include "kernels/draw.cuh"
 #include "kernels/experts.cuh"
@@ -13,7 +13,6 @@
 
 namespace doge {
 
-constexpr int NORM_THREADS = 256;
 constexpr int SWIGLU_THREADS = 128;
 /** Pages beyond the room asked for: sequences fill their last page in part. */
 constexpr int SLACK_PAGES = 32;
@@ -130,6 +129,8 @@ class Model {
       come_ = static_cast<int*>(device.allocate(most * 4));
       device.fill(come_, 0, most * 4);
       write_angles();
+      if (decodes(config, shape.window)) decoder = std::make_unique<Decoder>(device, weights, heads, cosine_, sine_);
+      if (decoder != nullptr && !decoder->ready()) decoder.reset();
     } catch (...) {
       release();
       throw;
@@ -137,6 +138,7 @@ class Model {
   }
   ~Model() {
     sequences.clear();
+    decoder.reset();
     pages.reset();
     release();
   }
@@ -149,6 +151,8 @@ class Model {
   Buffers buffers;
   Heads heads{};
   std::unique_ptr<Pages> pages;
+  /** Takes the steps of one row; null where the model is none of its kind. */
+  std::unique_ptr<Decoder> decoder;
   Control* control = nullptr;
   int64_t used = 0;
   bool ready = false;

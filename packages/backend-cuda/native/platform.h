@@ -1,5 +1,6 @@
 // The device, as the rest of the core sees it: memory, copies, launches, graphs; by CUDA's runtime, or under DOGE_SHIM its double.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -103,6 +104,32 @@ class Device {
     shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); });
 #else
     kernel<<<grid, static_cast<unsigned>(threads), 0, stream_>>>(static_cast<Parameters>(arguments)...);
+#endif
+    check(cudaGetLastError(), "A kernel could not be launched");
+  }
+  /** How many blocks of a kernel are on the device at once. */
+  template <class... Parameters>
+  int together(void (*kernel)(Parameters...), int threads) {
+    int each = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, 0), "A kernel's blocks could not be counted");
+    return std::min(each, 1) * processors();
+  }
+  /** A launch whose blocks wait for each other. */
+  template <class Parameter>
+  void launch_together(void (*kernel)(Parameter), int blocks, int threads, Parameter argument) {
+    if (capturing_ != nullptr) {
+      capturing_->launches_++;
+    } else {
+      context_.launches++;
+      context_.submissions++;
+    }
+#if defined(DOGE_SHIM)
+    shim::submit(stream_, [=] { shim::launch_together(blocks, threads, [=] { kernel(argument); }); });
+#else
+    void* arguments[] = {&argument};
+    check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments, 0,
+                                      stream_),
+          "A kernel could not be launched");
 #endif
     check(cudaGetLastError(), "A kernel could not be launched");
   }

@@ -3,6 +3,7 @@
 //   doge_runner check                    properties that need no golden: one line each
 //   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement, and
 //                                        one for how near the logits are to those of f32. SIZE tiny: the same in a moment, anywhere
+//   doge_runner profile SIZE DTYPE       one prompt, then a step of one row and one of many, each launched once: to run under a profiler
 //   doge_runner rates [BYTES]            the most that the device reads, over so many bytes, and multiplies: one JSON line
 #include <algorithm>
 #include <chrono>
@@ -146,6 +147,19 @@ double apart(const std::vector<float>& a, const std::vector<float>& b) {
   return most;
 }
 
+/** Ids that two rows draw beside each other. */
+std::vector<std::vector<int32_t>> drawn_together(doge_model* model, const std::vector<std::vector<int32_t>>& prompts, int count, double temperature) {
+  std::vector<std::vector<int32_t>> found(prompts.size(), std::vector<int32_t>(static_cast<size_t>(count)));
+  std::vector<doge_row> rows;
+  std::vector<doge_drawn> out;
+  for (size_t row = 0; row < prompts.size(); row++) {
+    rows.push_back(row_of(fresh(model), prompts[row], count, temperature));
+    out.push_back({0, found[row].data(), nullptr, nullptr, nullptr});
+  }
+  require(doge_sample(model, rows.data(), static_cast<int32_t>(rows.size()), out.data(), &error), "doge_sample");
+  return found;
+}
+
 int checks(doge_device* device) {
   int failed = 0;
   const auto say = [&failed](bool good, const char* what, double number) {
@@ -185,6 +199,24 @@ int checks(doge_device* device) {
     say(doge_forward(model, &empty, 1, last.data(), &error) != 0 && std::strcmp(error.code, "empty-prompt") == 0, "an empty prompt is refused", 0);
     doge_model_close(model);
   }
+  // The kernel that makes all steps of one row is another than that of rows, and has a form for each published shape.
+  for (const int hidden : {0, 256, 512, 768, 1024})
+    for (int dtype = 0; dtype < (hidden == 0 ? 3 : 2); dtype++) {
+      doge_config config = hidden == 0 ? config_of(vocabulary, 100, 76, 3, 6, 20, 512, 4096) : config_of(vocabulary, hidden, 2 * hidden, 2, hidden / 128, 128, 512, 4096);
+      config.dtype = dtype;
+      doge_model* const model = loaded(device, config, 5);
+      int same = 0, all = 0;
+      for (const double temperature : {0.0, 0.9})
+        for (const int length : {1, 30, 150}) {
+          const std::vector<int32_t> text = ids(length, vocabulary, length);
+          const std::vector<int32_t> alone = drawn(model, fresh(model), text, 24, temperature);
+          const std::vector<int32_t> beside = drawn_together(model, {text, ids(5, vocabulary, 77)}, 24, temperature)[0];
+          for (size_t index = 0; index < alone.size(); index++, all++) same += alone[index] == beside[index] ? 1 : 0;
+        }
+      say(same == all, ("a row of hidden size " + std::to_string(static_cast<int>(config.hidden_size)) + " in " + names[dtype] + " draws alone as beside another").c_str(),
+          static_cast<double>(same) / all);
+      doge_model_close(model);
+    }
   doge_config large = config_of(vocabulary, 96, 160, 2, 4, 32, 256, 2000000000);
   doge_model* none = nullptr;
   say(doge_model_create(device, &large, &none, &error) != 0 && std::strcmp(error.code, "out-of-memory") == 0, "what does not fit is refused before the weights", 0);
@@ -252,14 +284,47 @@ std::pair<double, double> nearness(doge_device* device, doge_config config, doge
   return {divergence / TEXTS, static_cast<double>(agreed) / TEXTS};
 }
 
+const Size* size_named(const std::string& name) {
+  for (const Size& size : SIZES)
+    if (name == size.name) return &size;
+  std::fprintf(stderr, "There is no size %s: use 20M, 60M, 160M, 320M or tiny.\n", name.c_str());
+  return nullptr;
+}
+
+doge_config config_of(const Size& shape, const std::string& dtype) {
+  const double context = std::max(shape.prompt, shape.before + shape.draws) + 256;
+  doge_config config = config_of(shape.vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, shape.dim, context,
+                                 std::max<double>(context, shape.rows * (shape.before + shape.row_draws + 32)));
+  config.dtype = dtype == "q8" ? DOGE_Q8 : dtype == "bf16" ? DOGE_BF16 : DOGE_F32;
+  return config;
+}
+
+int profile(doge_device* device, const std::string& size, const std::string& dtype) {
+  const Size* const shape = size_named(size);
+  if (shape == nullptr) return 1;
+  doge_model* const model = loaded(device, config_of(*shape, dtype), 11);
+  doge_sequence* const one = fresh(model);
+  logits(model, one, ids(shape->prompt, shape->vocabulary), shape->vocabulary);
+  drawn(model, one, {}, 2, 0);
+  doge_sequence_close(one);
+  std::vector<std::vector<int32_t>> prompts, lists(static_cast<size_t>(shape->rows), std::vector<int32_t>(2));
+  std::vector<doge_row> rows;
+  std::vector<doge_drawn> out;
+  for (int row = 0; row < shape->rows; row++) prompts.push_back(ids(1, shape->vocabulary, row));
+  for (int row = 0; row < shape->rows; row++) {
+    rows.push_back(row_of(fresh(model), prompts[static_cast<size_t>(row)], 2));
+    out.push_back({0, lists[static_cast<size_t>(row)].data(), nullptr, nullptr, nullptr});
+  }
+  require(doge_sample(model, rows.data(), shape->rows, out.data(), &error), "doge_sample");
+  doge_model_close(model);
+  return 0;
+}
+
 int timing(doge_device* device, const std::string& size, const std::string& dtype, int times) {
-  for (const Size& shape : SIZES) {
-    if (size != shape.name) continue;
+  if (const Size* const known = size_named(size)) {
+    const Size& shape = *known;
     const int vocabulary = shape.vocabulary;
-    const double context = std::max(shape.prompt, shape.before + shape.draws) + 256;
-    doge_config config = config_of(vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, shape.dim, context,
-                                   std::max<double>(context, shape.rows * (shape.before + shape.row_draws + 32)));
-    config.dtype = dtype == "q8" ? DOGE_Q8 : dtype == "bf16" ? DOGE_BF16 : DOGE_F32;
+    const doge_config config = config_of(shape, dtype);
     doge_model* const model = loaded(device, config, 11);
     const auto median = [times](const auto& once) {
       std::vector<double> found;
@@ -328,7 +393,6 @@ int timing(doge_device* device, const std::string& size, const std::string& dtyp
     doge_model_close(model);
     return 0;
   }
-  std::fprintf(stderr, "There is no size %s: use 20M, 60M, 160M, 320M or tiny.\n", size.c_str());
   return 1;
 }
 
@@ -352,10 +416,12 @@ int main(int count, char** arguments) {
     status = checks(device);
   else if (command == "time" && count > 3)
     status = timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
+  else if (command == "profile" && count > 3)
+    status = profile(device, arguments[2], arguments[3]);
   else if (command == "rates")
     status = rates(device, count > 2 ? std::max(0ll, std::atoll(arguments[2])) : 512ll << 20);
   else
-    std::fprintf(stderr, "Use: doge_runner check, doge_runner time SIZE DTYPE [N], or doge_runner rates [BYTES].\n");
+    std::fprintf(stderr, "Use: doge_runner check, doge_runner time SIZE DTYPE [N], doge_runner profile SIZE DTYPE, or doge_runner rates [BYTES].\n");
   doge_close(device);
   return status;
 }

@@ -1,5 +1,5 @@
 // CUDA's execution model as plain C++, for tests on machines without a GPU: every thread of a block is a fiber, barriers and
-// shuffles switch between them, blocks run one after the other.
+// shuffles switch between them, blocks run one after the other, or where they wait for each other, each on a thread of its own.
 //
 // The kernels are compiled unchanged. What this cannot show: races between blocks, memory ordering, occupancy, speed.
 #pragma once
@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #include <ucontext.h>
@@ -187,8 +188,9 @@ inline void prepare(Block& b, int thread) {
 #endif
 }
 
+/** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. */
 template <class Kernel>
-void launch(dim3 grid, int threads, Kernel kernel) {
+void launch(dim3 grid, int threads, Kernel kernel, int only = -1) {
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
   running = &own_block();
   Block& b = *running;
@@ -202,6 +204,7 @@ void launch(dim3 grid, int threads, Kernel kernel) {
   for (unsigned z = 0; z < grid.z; z++)
     for (unsigned y = 0; y < grid.y; y++)
       for (unsigned x = 0; x < grid.x; x++) {
+        if (only >= 0 && x != static_cast<unsigned>(only)) continue;
         block_index = {x, y, z};
         b.running = threads;
         b.barrier_waiting = 0;
@@ -213,6 +216,15 @@ void launch(dim3 grid, int threads, Kernel kernel) {
         }
         enter(b, 0, &b.home);
       }
+}
+
+/** All blocks at once, each on an OS thread of its own: they may wait for each other. */
+template <class Kernel>
+void launch_together(int blocks, int threads, Kernel kernel) {
+  std::vector<std::thread> all;
+  for (int index = 0; index < blocks; index++)
+    all.emplace_back([=] { launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, index); });
+  for (std::thread& each : all) each.join();
 }
 
 /** All lanes of a warp have arrived; `last` runs once, in the lane that comes last. */
@@ -228,7 +240,8 @@ inline void warp_barrier(Block& b, Last last) {
   }
   for (int tries = 0; b.warp_generation[warp] == generation; tries++) {
     if (tries > 1000000) broken("a warp waits for lanes that are elsewhere: a shuffle inside a branch.");
-    yield(b, true);
+    // Lanes may wait for numbers that other warps have yet to publish.
+    yield(b, tries < 4 * WARP);
   }
 }
 
@@ -327,7 +340,7 @@ inline void __syncthreads() {
   }
 }
 
-inline void __threadfence() {}
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
 
 template <class T>
@@ -353,6 +366,7 @@ inline T atomicAdd(T* address, T value) {
   *address = before + value;
   return before;
 }
+inline unsigned atomicOr(unsigned* address, unsigned value) { return __atomic_fetch_or(address, value, __ATOMIC_RELAXED); }
 inline int atomicMin(int* address, int value) {
   const int before = *address;
   *address = std::min(before, value);
@@ -366,6 +380,11 @@ inline float __fmaf_rn(float a, float b, float c) { return a * b + c; }
 inline float __int_as_float(int value) {
   float result;
   std::memcpy(&result, &value, 4);
+  return result;
+}
+inline long long __double_as_longlong(double value) {
+  long long result;
+  std::memcpy(&result, &value, 8);
   return result;
 }
 inline unsigned __float_as_uint(float value) {

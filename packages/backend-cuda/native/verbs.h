@@ -6,6 +6,8 @@ namespace doge {
 
 /** Decoding steps that are submitted together: on a GPU one launch of a captured graph. */
 constexpr int STEPS = 8;
+/** The same where one launch makes them all: short enough for an abort, and for a device that draws a screen too. */
+constexpr int STEPS_AT_ONCE = 64;
 
 /** logits (rows, vocabulary): those after each row's last token. */
 inline void forward(Model& model, const doge_row* rows, int count, float* logits) {
@@ -81,6 +83,14 @@ inline void decoding_step(Model& model, int rows) {
   }
 }
 
+/** The same for a call's only row where the model has a decoder: one launch up to the logits, and one for the draw. */
+inline void decoding_step_of_one(Model& model) {
+  Buffers& buffers = model.buffers;
+  model.decoder->launch(draw_plan(model), model.pages->shape, model.pages->layer_bytes, buffers.pages, 1, buffers.logits);
+  // Row 0, at a position that is one.
+  model.device.launch(draw_kernel, dim3(1), DRAW_THREADS, draw_plan(model), buffers.zero.get(), buffers.zero.get());
+}
+
 /** All steps of a call after the first draw, submitted in chunks; the device says when no row draws on. */
 inline void decode(Model& model, const Call& call, int steps) {
   Buffers& buffers = model.buffers;
@@ -91,12 +101,21 @@ inline void decode(Model& model, const Call& call, int steps) {
   buffers.step_rows.reserve(TILE);
   buffers.step_runs.reserve(TILE);
   model.device.upload(buffers.step_runs, runs.data(), runs.size() * sizeof(Run));
+  buffers.zero.reserve(1);
   buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true);
+  const bool alone = model.decoder != nullptr && call.tasks.size() == 1;
+  while (alone && draws_at_once(call.states[0]) && steps > 0 && model.control->active > 0) {
+    const int together = std::min(steps, STEPS_AT_ONCE);
+    model.decoder->launch(draw_plan(model), model.pages->shape, model.pages->layer_bytes, buffers.pages, together);
+    steps -= together;
+    model.device.finish();
+    call.check_stop();
+  }
   while (steps > 0 && model.control->active > 0) {
     const int together = steps >= STEPS ? STEPS : 1;
     const int rows = static_cast<int>(call.tasks.size());
     model.device.repeat(model.graph(rows, together), [&] {
-      for (int step = 0; step < together; step++) decoding_step(model, rows);
+      for (int step = 0; step < together; step++) alone ? decoding_step_of_one(model) : decoding_step(model, rows);
     });
     steps -= together;
     model.device.finish();

@@ -108,6 +108,21 @@ __device__ __forceinline__ unsigned long long ranked(float value, int id) {
   return static_cast<unsigned long long>(ordered(value)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
 }
 
+/** A logit as a row's draws see it: under its penalty, -inf where it is not allowed. */
+__device__ __forceinline__ float score_of(const DrawPlan& plan, const RowState& state, int id, float logit) {
+  const unsigned bit = 1u << (id & 31);
+  if (state.allowed >= 0 && (plan.words[state.allowed + (id >> 5)] & bit) == 0) return -INFINITY;
+  // Drawn ids are marked while steps go on in one launch.
+  if (state.seen < 0 || (*static_cast<volatile unsigned*>(&plan.words[state.seen + (id >> 5)]) & bit) == 0) return logit;
+  return static_cast<float>(logit < 0.0f ? static_cast<double>(logit) * state.penalty : static_cast<double>(logit) / state.penalty);
+}
+
+/** What the greatest of is drawn, where no filter is set. */
+__device__ __forceinline__ double with_noise(const RowState& state, int id, float score, int position) {
+  if (state.temperature == 0.0) return static_cast<double>(score);
+  return static_cast<double>(score) / state.temperature + gumbel(pcg3d(static_cast<unsigned>(id), static_cast<unsigned>(position), state.seed));
+}
+
 /** The id drawn from sound logits for a row's next position, or -1 when nothing is allowed. */
 __device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& state, const float* logits, float* scores, double* weights,
                                       DrawShared& shared) {
@@ -116,11 +131,7 @@ __device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& stat
   int counts[1] = {};
   unsigned long long best = 0;
   for (int id = thread; id < vocabulary; id += DRAW_THREADS) {
-    float score = logits[id];
-    const unsigned bit = 1u << (id & 31);
-    if (state.allowed >= 0 && (plan.words[state.allowed + (id >> 5)] & bit) == 0) score = -INFINITY;
-    if (state.seen >= 0 && (plan.words[state.seen + (id >> 5)] & bit) != 0)
-      score = static_cast<float>(score < 0.0f ? static_cast<double>(score) * state.penalty : static_cast<double>(score) / state.penalty);
+    const float score = score_of(plan, state, id, logits[id]);
     scores[id] = score;
     if (score == -INFINITY) continue;
     counts[0]++;
@@ -160,8 +171,7 @@ __device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& stat
   for (int id = thread; id < vocabulary; id += DRAW_THREADS) {
     if (scores[id] == -INFINITY || ordered(scores[id]) < cut) continue;
     if (state.min_p > 0.0 && weights[id] < state.min_p) continue;
-    const double score = static_cast<double>(scores[id]) / temperature +
-                         gumbel(pcg3d(static_cast<unsigned>(id), static_cast<unsigned>(state.position), state.seed));
+    const double score = with_noise(state, id, scores[id], state.position);
     if (score > best_score || best_id == 0x7fffffff) {
       best_score = score;
       best_id = id;

@@ -9,15 +9,18 @@
 
 namespace doge {
 
-/** Numbers that a lane reads at a time: 16 bytes of f32, bf16 and q8 alike are 4, 8 and 16; q8 takes 8 to stay in one block. */
+/** Numbers that a lane reads at a time: 16 bytes of f32, bf16 and q8 alike are 4, 8 and 16; q8 takes 8 to stay in one block. `fetch`
+ *  brings those `ahead` of a column (whole blocks, known when compiled) as they are held, `expand` makes numbers of them. */
 template <Type type>
 struct Format;
 template <>
 struct Format<Type::F32> {
   static constexpr int CHUNK = 4;
-  __device__ static __forceinline__ void load(float (&to)[CHUNK], const Matrix& matrix, size_t row, int column) {
-    const float4 four = *reinterpret_cast<const float4*>(static_cast<const float*>(matrix.data) +
-                                                         row * static_cast<size_t>(matrix.stride) + column);
+  using Raw = float4;
+  __device__ static __forceinline__ Raw fetch(const Matrix& matrix, size_t row, int column, int ahead = 0) {
+    return *reinterpret_cast<const float4*>(static_cast<const float*>(matrix.data) + row * static_cast<size_t>(matrix.stride) + column + ahead);
+  }
+  __device__ static __forceinline__ void expand(float (&to)[CHUNK], const Raw& four) {
     to[0] = four.x;
     to[1] = four.y;
     to[2] = four.z;
@@ -27,9 +30,11 @@ struct Format<Type::F32> {
 template <>
 struct Format<Type::BF16> {
   static constexpr int CHUNK = 8;
-  __device__ static __forceinline__ void load(float (&to)[CHUNK], const Matrix& matrix, size_t row, int column) {
-    const uint4 eight = *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) +
-                                                        row * static_cast<size_t>(matrix.stride) + column);
+  using Raw = uint4;
+  __device__ static __forceinline__ Raw fetch(const Matrix& matrix, size_t row, int column, int ahead = 0) {
+    return *reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(matrix.data) + row * static_cast<size_t>(matrix.stride) + column + ahead);
+  }
+  __device__ static __forceinline__ void expand(float (&to)[CHUNK], const Raw& eight) {
     const unsigned words[4] = {eight.x, eight.y, eight.z, eight.w};
 #pragma unroll
     for (int pair = 0; pair < 4; pair++) {
@@ -41,14 +46,19 @@ struct Format<Type::BF16> {
 template <>
 struct Format<Type::Q8> {
   static constexpr int CHUNK = 8;
-  __device__ static __forceinline__ void load(float (&to)[CHUNK], const Matrix& matrix, size_t row, int column) {
-    const uint2 eight = *reinterpret_cast<const uint2*>(static_cast<const signed char*>(matrix.data) +
-                                                        row * static_cast<size_t>(matrix.stride) + column);
-    const float scale = matrix.scales[row * static_cast<size_t>(matrix.stride / BLOCK) + static_cast<size_t>(column / BLOCK)];
-    const unsigned words[2] = {eight.x, eight.y};
+  struct Raw {
+    uint2 codes;
+    float scale;
+  };
+  __device__ static __forceinline__ Raw fetch(const Matrix& matrix, size_t row, int column, int ahead = 0) {
+    return {*reinterpret_cast<const uint2*>(static_cast<const signed char*>(matrix.data) + row * static_cast<size_t>(matrix.stride) + column + ahead),
+            matrix.scales[row * static_cast<size_t>(matrix.stride / BLOCK) + static_cast<size_t>(column / BLOCK) + ahead / BLOCK]};
+  }
+  __device__ static __forceinline__ void expand(float (&to)[CHUNK], const Raw& eight) {
+    const unsigned words[2] = {eight.codes.x, eight.codes.y};
 #pragma unroll
     for (int index = 0; index < CHUNK; index++)
-      to[index] = static_cast<float>(static_cast<signed char>((words[index / 4] >> (8 * (index % 4))) & 0xff)) * scale;
+      to[index] = static_cast<float>(static_cast<signed char>((words[index / 4] >> (8 * (index % 4))) & 0xff)) * eight.scale;
   }
 };
 
@@ -95,7 +105,7 @@ __global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_
 #pragma unroll
     for (int each = 0; each < MATMUL_COLUMNS; each++) {
       const int safe = output(each) < weight.outer ? output(each) : column;
-      Format<type>::load(w[each], weight, static_cast<size_t>(safe), index);
+      Format<type>::expand(w[each], Format<type>::fetch(weight, static_cast<size_t>(safe), index));
     }
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {

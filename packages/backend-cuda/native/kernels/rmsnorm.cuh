@@ -4,7 +4,10 @@
 
 namespace doge {
 
+constexpr int NORM_THREADS = 256;
+
 /** x <- gate * x + update (left out when gate is null), then out = weight * x / sqrt(mean(x^2) + epsilon).
+ *  A thread's share are pairs of columns, and the squares are added thread by thread, warp by warp: decode.cuh adds them so too.
  *  One block a token; x, update and out are (tokens, stride). Rows `from` says which token row r of `out` is, when not r. */
 __global__ void rmsnorm_kernel(float* out, float* x, const float* gate, const float* update, const float* weight, int width,
                                int stride, float epsilon, const int* from) {
@@ -15,17 +18,18 @@ __global__ void rmsnorm_kernel(float* out, float* x, const float* gate, const fl
   const float* const added = update + token * static_cast<size_t>(stride);
   float* const to = out + row * static_cast<size_t>(stride);
   float squares = 0.0f;
-  for (int column = static_cast<int>(threadIdx.x); column < width; column += static_cast<int>(blockDim.x)) {
-    float value = stream[column];
-    if (gate != nullptr) {
-      value = __fmaf_rn(gate[column], value, added[column]);
-      stream[column] = value;
+  for (int pair = 2 * static_cast<int>(threadIdx.x); pair < width; pair += 2 * NORM_THREADS)
+    for (int column = pair; column < min(pair + 2, width); column++) {
+      float value = stream[column];
+      if (gate != nullptr) {
+        value = __fmaf_rn(gate[column], value, added[column]);
+        stream[column] = value;
+      }
+      squares = __fmaf_rn(value, value, squares);
     }
-    squares = __fmaf_rn(value, value, squares);
-  }
   const float scale = 1.0f / sqrtf(block_sum(squares, sums) / static_cast<float>(width) + epsilon);
-  for (int column = static_cast<int>(threadIdx.x); column < width; column += static_cast<int>(blockDim.x))
-    to[column] = weight[column] * (stream[column] * scale);
+  for (int pair = 2 * static_cast<int>(threadIdx.x); pair < width; pair += 2 * NORM_THREADS)
+    for (int column = pair; column < min(pair + 2, width); column++) to[column] = weight[column] * (stream[column] * scale);
 }
 
 }  // namespace doge

@@ -25,27 +25,32 @@ __device__ __forceinline__ Slot slot_of(const PageShape& page, const int* pages,
   return {layer_of(page, pages[position / PAGE]), position % PAGE};
 }
 
-/** The biases of a token, exp(A softplus(dt_proj values)): bias (bias_heads) and, where `slot` is one, its page. One warp; each dot
- *  is summed as matmul_kernel does. */
-__device__ __forceinline__ void biases(float* bias, const float* values, const RopeWeights& weights, const Slot& slot, const PageShape& page,
-                                       const Heads& shape) {
-  const int lane = static_cast<int>(threadIdx.x);
-  for (int index = 0; index < shape.bias_heads; index++) {
-    float sum = 0.0f;
-    for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
-      float four[4];
-      Format<Type::F32>::load(four, weights.delta, static_cast<size_t>(index), column);
+/** A bias, exp(A softplus(dt_proj values)), of the dot of its row of dt_proj with a token's values. */
+__device__ __forceinline__ float bias_of(float dot, const RopeWeights& weights, int index) {
+  // In double precision, rounded once: where |A softplus| is tiny a bias is exactly 1 on every backend, and such keys tie.
+  const double z = static_cast<double>(dot + (weights.delta.bias == nullptr ? 0.0f : weights.delta.bias[index]));
+  const double softplus = z > 20.0 ? z : log1p(exp(z));
+  return static_cast<float>(exp(static_cast<double>(weights.A[index]) * softplus));
+}
+/** Four columns of that dot; a lane takes every 32nd four, and lanes are added as matmul_kernel adds them. */
+__device__ __forceinline__ float plus_four(float sum, const float (&values)[4], const float4& row) {
+  float four[4];
+  Format<Type::F32>::expand(four, row);
 #pragma unroll
-      for (int each = 0; each < 4; each++) sum = __fmaf_rn(values[column + each], four[each], sum);
-    }
-    sum = warp_sum(sum);
-    if (lane != index % WARP) continue;
-    // In double precision, rounded once: where |A softplus| is tiny a bias is exactly 1 on every backend, and such keys tie.
-    const double z = static_cast<double>(sum + (weights.delta.bias == nullptr ? 0.0f : weights.delta.bias[index]));
-    const double softplus = z > 20.0 ? z : log1p(exp(z));
-    bias[index] = static_cast<float>(exp(static_cast<double>(weights.A[index]) * softplus));
-    if (slot.layer != nullptr) slot.layer[page.biases_at + index * PAGE + slot.lane] = bias[index];
+  for (int each = 0; each < 4; each++) sum = __fmaf_rn(values[each], four[each], sum);
+  return sum;
+}
+
+/** Numbers `index` and `index` + `half` of a head, under its norm where there is one, turned by their position's angle. */
+__device__ __forceinline__ void rotate(float* x, int index, int half, const float* weight, float scale, float cosine, float sine) {
+  float first = x[index];
+  float second = x[index + half];
+  if (weight != nullptr) {
+    first = weight[index] * (first * scale);
+    second = weight[index + half] * (second * scale);
   }
+  x[index] = first * cosine - second * sine;
+  x[index + half] = second * cosine + first * sine;
 }
 
 /** One warp a head of a token: grid (tokens, heads + 2 kv_heads + 1): queries and keys turned in place, values, then the biases.
@@ -62,7 +67,18 @@ __global__ void rope_kernel(float* qkv, float* delta, RopeWeights weights, const
   const Slot slot = stores ? slot_of(page, call_pages + states[rows[token]].first_page, position) : Slot{nullptr, 0};
   const int value_head = head - shape.heads - shape.kv_heads;
   if (value_head == shape.kv_heads) {
-    biases(delta + token * static_cast<size_t>(shape.delta_stride), row + shape.value_at, weights, slot, page, shape);
+    for (int index = 0; index < shape.bias_heads; index++) {
+      float sum = 0.0f;
+      for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
+        const float4 four = *reinterpret_cast<const float4*>(row + shape.value_at + column);
+        sum = plus_four(sum, {four.x, four.y, four.z, four.w}, Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(index), column));
+      }
+      sum = warp_sum(sum);
+      if (lane != index % WARP) continue;
+      const float bias = bias_of(sum, weights, index);
+      delta[token * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(index)] = bias;
+      if (stores) slot.layer[page.biases_at + index * PAGE + slot.lane] = bias;
+    }
     return;
   }
   if (value_head >= 0) {
@@ -85,14 +101,7 @@ __global__ void rope_kernel(float* qkv, float* delta, RopeWeights weights, const
   const float* const cosines = weights.cosine + static_cast<size_t>(position) * static_cast<size_t>(half);
   const float* const sines = weights.sine + static_cast<size_t>(position) * static_cast<size_t>(half);
   for (int index = lane; index < half; index += WARP) {
-    float first = x[index];
-    float second = x[index + half];
-    if (weight != nullptr) {
-      first = weight[index] * (first * scale);
-      second = weight[index + half] * (second * scale);
-    }
-    x[index] = first * cosines[index] - second * sines[index];
-    x[index + half] = second * cosines[index] + first * sines[index];
+    rotate(x, index, half, weight, scale, cosines[index], sines[index]);
     if (key == nullptr) continue;
     key[index * PAGE] = x[index];
     key[(index + half) * PAGE] = x[index + half];

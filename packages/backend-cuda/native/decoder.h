@@ -1,0 +1,102 @@
+// The model as decode.cuh takes it: which models it takes, its table of layers, the arrays of its exchanges, and its launch.
+#pragma once
+#include <memory>
+#include "buffers.h"
+#include "kernels/decode.cuh"
+
+namespace doge {
+
+/** Whether decode_kernel takes such a model. */
+inline bool decodes(const Config& config, int window) {
+  return config.experts == 0 && window == 0 && config.layers <= DECODE_LAYERS && std::max({config.hidden, config.intermediate, config.queries()}) <= DECODE_WIDTH &&
+         config.keys() <= DECODE_WIDTH / 2 && config.heads <= DECODE_GROUP * config.kv_heads && config.head_dim <= DECODE_DIM && config.head_dim % 4 == 0 &&
+         config.context <= DECODE_CONTEXT;
+}
+
+/** Whether a row's draws can be made where its logits are: no filter has to see all of them. */
+inline bool draws_at_once(const RowState& state) {
+  return state.alternatives < 0 && (state.temperature == 0.0 || (state.top_k <= 0 && state.top_p >= 1.0 && state.min_p <= 0.0));
+}
+
+class Decoder {
+ public:
+  /** `cosine`, `sine` (context, head_dim / 2). */
+  Decoder(Device& device, const Weights& weights, const Heads& heads, const float* cosine, const float* sine) : device_(device) {
+    const Config& config = weights.config;
+    choose(config);
+    const int room = device.together(kernel_, DECODE_THREADS);
+    // Each block takes part in every exchange, so that nobody falls behind by more than one.
+    blocks_ = std::min({room, config.hidden, DECODE_THREADS});
+    plan_.slices = std::min(DECODE_SLICES, blocks_ / config.kv_heads - 1);
+    if (plan_.slices < 1) return;
+    std::vector<DecodeLayer> layers;
+    for (const Layer& layer : weights.layers)
+      layers.push_back({layer.qkv, layer.output, layer.gate_up, layer.down,
+                        {layer.query_norm, layer.key_norm, layer.A, cosine, sine, layer.delta, config.epsilon},
+                        layer.input_norm, layer.input_gate, layer.post_norm, layer.post_gate});
+    plan_.layer_count = config.layers;
+    plan_.embedding = weights.embedding;
+    plan_.head = weights.head;
+    plan_.norm = weights.norm;
+    plan_.sizes = {config.hidden, config.intermediate, config.heads, config.kv_heads, config.head_dim};
+    plan_.epsilon = config.epsilon;
+    plan_.heads = heads;
+    const int width = padded(config.hidden);
+    const int lengths[] = {heads.qkv_stride, padded(config.heads * plan_.slices * (config.head_dim + 2)), 2 * config.heads, width, padded(config.intermediate), width, 4 * blocks_};
+    Pair** const arrays[] = {&plan_.between.qkv, &plan_.between.parts, &plan_.between.scores, &plan_.between.mixed, &plan_.between.gated, &plan_.between.update, &plan_.between.draws};
+    size_t pairs = PADDING;  // the epoch stands in front
+    for (const int length : lengths) pairs += static_cast<size_t>(padded(length));
+    const size_t table = layers.size() * sizeof(DecodeLayer);
+    memory_ = static_cast<char*>(device.allocate(pairs * sizeof(Pair) + table));
+    device.fill(memory_, 0, pairs * sizeof(Pair));
+    plan_.between.epoch = reinterpret_cast<unsigned*>(memory_);
+    Pair* at = reinterpret_cast<Pair*>(memory_) + PADDING;
+    for (size_t each = 0; each < 7; each++) {
+      *arrays[each] = at;
+      at += padded(lengths[each]);
+    }
+    device.upload(at, layers.data(), table);
+    plan_.layers = reinterpret_cast<const DecodeLayer*>(at);
+    device.finish();
+  }
+  ~Decoder() { device_.release(memory_); }
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  bool ready() const { return memory_ != nullptr; }
+
+  /** Up to `steps` steps of the call's only row; with `logits` one, which ends with them and draws nothing. */
+  void launch(const DrawPlan& draw, const PageShape& page, size_t layer_bytes, const int* call_pages, int steps, float* logits = nullptr) {
+    Decoding of = plan_;
+    of.draw = draw;
+    of.page = page;
+    of.layer_bytes = layer_bytes;
+    of.call_pages = call_pages;
+    of.steps = steps;
+    of.logits = logits;
+    device_.launch_together(kernel_, blocks_, DECODE_THREADS, of);
+  }
+
+ private:
+  using Kernel = void (*)(Decoding);
+  /** The kernel of a published shape in the format that they are published in, else that of any shape. */
+  void choose(const Config& config) {
+    const int hidden = config.hidden;
+    const bool published = config.intermediate == 2 * hidden && config.head_dim == DECODE_DIM && config.heads * DECODE_DIM == hidden &&
+                           2 * config.kv_heads == config.heads && !config.attention_bias && !config.mlp_bias && config.dtype == Type::BF16;
+    if (published && hidden == 256) kernel_ = decode_kernel<Type::BF16, 256>;
+    if (published && hidden == 512) kernel_ = decode_kernel<Type::BF16, 512>;
+    if (published && hidden == 768) kernel_ = decode_kernel<Type::BF16, 768>;
+    if (published && hidden == 1024) kernel_ = decode_kernel<Type::BF16, 1024>;
+    if (kernel_ != nullptr) return;
+    kernel_ = config.dtype == Type::F32 ? decode_kernel<Type::F32, 0> : config.dtype == Type::BF16 ? decode_kernel<Type::BF16, 0> : decode_kernel<Type::Q8, 0>;
+  }
+
+  Device& device_;
+  Kernel kernel_ = nullptr;
+  Decoding plan_{};
+  int blocks_ = 0;
+  char* memory_ = nullptr;
+};
+
+}  // namespace doge

@@ -1,0 +1,652 @@
+// decode: steps of one row, layers and draws, in one launch: a block for each processor, which stays for all of them.
+//
+// Every block keeps the residual stream and computes norms for itself. Five exchanges a layer (exchange.cuh) stand where launches would:
+// projections, slices of attention, its output, the gated unit, and what goes back into the stream; one more for the draw. While a block
+// waits for numbers, the weights that it multiplies them with are on their way, and those of the next layer come into the shared cache.
+//
+// A matrix's rows belong to the warps of all blocks in turn. The keys before a step's token are attended to by a few blocks for each
+// key/value head, its slices, 64 slots to one in turn; the token's own key by another, which also keeps it. Sums run in the order of matmul_kernel and rmsnorm_kernel, so equal tokens keep bit-equal
+// values beside those of prompts. For models without experts, without a window in force, and of bounded size (decodes).
+#pragma once
+#include "draw.cuh"
+#include "embed.cuh"
+#include "exchange.cuh"
+#include "rmsnorm.cuh"
+#include "rope.cuh"
+#include "rows.cuh"
+
+namespace doge {
+
+constexpr int DECODE_THREADS = 256;
+constexpr int DECODE_WARPS = DECODE_THREADS / WARP;
+/** Of models that are decoded so: layers; numbers of a row, and of the stream; heads that share keys, and their numbers; tokens. */
+constexpr int DECODE_LAYERS = 48, DECODE_WIDTH = 2048, DECODE_GROUP = 2, DECODE_DIM = 128, DECODE_CONTEXT = 16384;
+/** Pairs of columns of a row that a thread has; width 0: of any that the kernel takes. */
+template <int WIDTH>
+constexpr int PAIRS_OF = ((WIDTH == 0 ? DECODE_WIDTH : WIDTH) + 2 * DECODE_THREADS - 1) / (2 * DECODE_THREADS);
+/** Slots that a slice attends to at a time. */
+constexpr int CHUNK_PAGES = 4, CHUNK_SLOTS = CHUNK_PAGES * PAGE;
+constexpr int DECODE_SLICES = 4;
+/** Keys of a page stand across this many lanes' shares of a head's numbers; and those are so long. */
+constexpr int DIM_GROUPS = DECODE_THREADS / PAGE, DIM_SHARE = DECODE_DIM / DIM_GROUPS;
+
+/** Sizes that the kernel's loops go by. Those of the published models, which follow from the hidden size, are known when it is compiled:
+ *  all that is not theirs is then not there. HIDDEN 0: any. */
+struct Sizes {
+  int hidden, intermediate, heads, kv_heads, dim;
+};
+template <int HIDDEN>
+__device__ __forceinline__ Sizes known(const Sizes& any) {
+  if constexpr (HIDDEN == 0) return any;
+  return {HIDDEN, 2 * HIDDEN, HIDDEN / DECODE_DIM, HIDDEN / DECODE_DIM / 2, DECODE_DIM};
+}
+template <int HIDDEN>
+__device__ __forceinline__ Heads known(const Heads& any, const Sizes& sizes) {
+  if constexpr (HIDDEN == 0) return any;
+  return {sizes.heads, sizes.kv_heads, any.bias_heads, sizes.dim, HIDDEN, HIDDEN + HIDDEN / 2, 2 * HIDDEN, any.delta_stride};
+}
+template <int HIDDEN>
+__device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer) {
+  Matrix its = any;
+  if constexpr (HIDDEN > 0) {
+    its.stride = its.inner = inner;
+    its.outer = outer;
+    its.bias = nullptr;
+  }
+  return its;
+}
+
+struct DecodeLayer {
+  Matrix qkv, output, gate_up, down;
+  RopeWeights rope;
+  const float *input_norm, *input_gate, *post_norm, *post_gate;
+};
+
+/** What blocks hand to each other: pairs (number, epoch). */
+struct Exchanges {
+  Pair* qkv;     // (qkv_stride)
+  Pair* parts;   // (kv_heads, slices, group, head_dim + 2): sums of weighted values, the greatest score, the sum of weights
+  Pair* scores;  // (heads, 2): of the token's own key, and nothing
+  Pair* mixed;   // (hidden): the attention's output
+  Pair* gated;   // (intermediate)
+  Pair* update;  // (hidden): the feed-forward's output
+  Pair* draws;   // (blocks, 4): the best score in 64 ordered bits, its id, and DRAW_ bits
+  unsigned* epoch;
+};
+constexpr unsigned DRAW_FINITE = 1, DRAW_ABORTED = 2;
+
+struct Decoding {
+  const DecodeLayer* layers;
+  int layer_count;
+  Matrix embedding, head;
+  const float* norm;
+  Sizes sizes;
+  float epsilon;
+  Heads heads;
+  PageShape page;
+  size_t layer_bytes;
+  Exchanges between;
+  int slices;
+  DrawPlan draw;
+  const int* call_pages;
+  float* logits;  // not null: one step, which ends with them and draws nothing
+  int steps;
+};
+
+struct DecodeShared {
+  alignas(16) float x[2][DECODE_WIDTH];
+  DecodeLayer layers[DECODE_LAYERS];
+  float squares[2][DECODE_WARPS];
+  float cosine[DECODE_DIM / 2], sine[DECODE_DIM / 2];
+  int pages[DECODE_CONTEXT / PAGE];
+  float query[DECODE_GROUP][DECODE_DIM], value[DECODE_DIM];
+  float dots[DECODE_WARPS][DECODE_GROUP][CHUNK_SLOTS];
+  float weights[DECODE_GROUP][CHUNK_SLOTS], fade[DECODE_GROUP];
+  float half[DECODE_GROUP][DECODE_DIM];
+  unsigned long long best[2][DECODE_WARPS];
+  int ids[2][DECODE_WARPS];
+  unsigned told[2][DECODE_WARPS];
+};
+
+/** The better of two draws: the higher score, and of equal ones the lower id. No score is 0, and one that is none all ones. */
+struct Best {
+  unsigned long long score;
+  int id;
+  unsigned told;
+};
+static_assert(sizeof(DecodeLayer) % 4 == 0, "it is copied in words");
+__device__ __forceinline__ unsigned long long ordered(double value) {
+  const unsigned long long bits = static_cast<unsigned long long>(__double_as_longlong(value == 0.0 ? 0.0 : value));
+  return bits >> 63 ? ~bits : bits | 1ull << 63;
+}
+__device__ __forceinline__ Best better(const Best& a, const Best& b) {
+  const bool first = a.score > b.score || (a.score == b.score && a.id < b.id);
+  return {first ? a.score : b.score, first ? a.id : b.id, a.told | b.told};
+}
+__device__ __forceinline__ Best block_best(Best mine, DecodeShared& shared, int which) {
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
+  for (int mask = WARP / 2; mask > 0; mask /= 2)
+    mine = better(mine, Best{__shfl_xor_sync(ALL, mine.score, mask), __shfl_xor_sync(ALL, mine.id, mask), __shfl_xor_sync(ALL, mine.told, mask)});
+  if (lane == 0) {
+    shared.best[which][threadIdx.x / WARP] = mine.score;
+    shared.ids[which][threadIdx.x / WARP] = mine.id;
+    shared.told[which][threadIdx.x / WARP] = mine.told;
+  }
+  __syncthreads();
+  mine = {shared.best[which][0], shared.ids[which][0], shared.told[which][0]};
+  for (int warp = 1; warp < DECODE_WARPS; warp++) mine = better(mine, Best{shared.best[which][warp], shared.ids[which][warp], shared.told[which][warp]});
+  return mine;
+}
+
+/** Keys and values of a chunk of slots, as the threads of a block share them. */
+struct Chunk {
+  float keys[CHUNK_PAGES][DIM_SHARE];   // of slot thread % 16 of each page: numbers from thread / 16 * DIM_SHARE on
+  float values[CHUNK_PAGES][PAGE / 2];  // number thread % 128 of half of each page's slots
+  float biases[CHUNK_SLOTS / WARP];     // of head `warp`, of slots lane, lane + 32
+
+  /** Whatever stands in slots from `position` on. Head `bias_head` of the biases. */
+  __device__ __forceinline__ void load(const Heads& heads, const PageShape& page, const int* pages, int head, int bias_head, int chunk, int position) {
+    const int thread = own_thread();
+    const int dim = heads.head_dim;
+    const int last = position / PAGE;
+    const float* layers[CHUNK_PAGES];
+#pragma unroll
+    for (int each = 0; each < CHUNK_PAGES; each++) layers[each] = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, last)]);
+    const int row = thread / PAGE * DIM_SHARE;
+#pragma unroll
+    for (int each = 0; each < CHUNK_PAGES; each++)
+#pragma unroll
+      for (int share = 0; share < DIM_SHARE; share++)
+        keys[each][share] = layers[each][(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE];
+#pragma unroll
+    for (int each = 0; each < CHUNK_SLOTS / WARP; each++) {
+      const int slot = each * WARP + thread % WARP;
+      biases[each] = layer_of(page, pages[min(chunk * CHUNK_PAGES + slot / PAGE, last)])[page.biases_at + bias_head * PAGE + slot % PAGE];
+    }
+    const int column = min(thread % DECODE_DIM, dim - 1);
+#pragma unroll
+    for (int each = 0; each < CHUNK_PAGES; each++)
+#pragma unroll
+      for (int slot = 0; slot < PAGE / 2; slot++)
+        values[each][slot] = layers[each][page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column];
+  }
+};
+
+/** One block's slice of the attention to the keys before a step's token, for the heads of one key/value head: scores, softmax and
+ *  weighted values, published. The sums are of value[j] - own, as in attention_kernel. */
+__device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, const RopeWeights& rope, const PageShape& page, int kv_head, int slice, int position,
+                                       unsigned epoch, DecodeShared& shared) {
+  const int thread = own_thread();
+  const int lane = thread % WARP;
+  const int warp = own_warp();
+  const int dim = heads.head_dim;
+  const int group = heads.heads / heads.kv_heads;
+  const int bias_head = (kv_head * group + min(warp, group - 1)) / (heads.heads / heads.bias_heads);
+  Chunk held;
+  held.load(heads, page, shared.pages, kv_head, bias_head, slice, position);
+  {
+    // Its heads' queries and the token's own value, one pair a thread.
+    const int queries = group * dim;
+    const int index = 2 * thread;
+    const bool is_query = index < queries;
+    const bool wanted = index < queries + dim;
+    const Pair* const from[1] = {of.between.qkv + (is_query ? kv_head * queries + index : wanted ? heads.value_at + kv_head * dim + index - queries : 0)};
+    uint2 numbers[1];
+    await(numbers, from, epoch, wanted ? 1 : 0);
+    if (wanted) {
+      float* const to = is_query ? &shared.query[index / dim][index % dim] : &shared.value[index - queries];
+      to[0] = number(numbers[0].x);
+      to[1] = number(numbers[0].y);
+    }
+  }
+  __syncthreads();
+  if (warp < group) {
+    float* const x = shared.query[warp];
+    const int half = dim / 2;
+    float scale = 1.0f;
+    if (rope.query_norm != nullptr) {
+      float squares = 0.0f;
+      for (int index = lane; index < dim; index += WARP) squares = __fmaf_rn(x[index], x[index], squares);
+      scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + rope.epsilon);
+    }
+    for (int index = lane; index < half; index += WARP) rotate(x, index, half, rope.query_norm, scale, shared.cosine[index], shared.sine[index]);
+  }
+  __syncthreads();
+
+  const float scale = 1.0f / sqrtf(static_cast<float>(dim));
+  const int column = thread % DECODE_DIM;
+  const int side = thread / DECODE_DIM;
+  const float own_value = shared.value[column < dim ? column : 0];
+  float best = -INFINITY, total = 0.0f;  // of head `warp`
+  float sums[DECODE_GROUP] = {};
+#pragma unroll 1
+  for (int chunk = slice; chunk * CHUNK_SLOTS < position; chunk += of.slices) {
+    if (chunk != slice) held.load(heads, page, shared.pages, kv_head, bias_head, chunk, position);
+#pragma unroll
+    for (int head = 0; head < DECODE_GROUP; head++) {
+      float dots[CHUNK_PAGES] = {};
+#pragma unroll
+      for (int share = 0; share < DIM_SHARE; share++) {
+        const int index = thread / PAGE * DIM_SHARE + share;
+        const float query = head < group && index < dim ? shared.query[head][index] : 0.0f;
+#pragma unroll
+        for (int each = 0; each < CHUNK_PAGES; each++) dots[each] = __fmaf_rn(query, held.keys[each][share], dots[each]);
+      }
+#pragma unroll
+      for (int each = 0; each < CHUNK_PAGES; each++) {
+        dots[each] += __shfl_xor_sync(ALL, dots[each], PAGE);
+        if (lane < PAGE) shared.dots[warp][head][each * PAGE + lane] = dots[each];
+      }
+    }
+    __syncthreads();
+    if (warp < group) {
+      float scores[CHUNK_SLOTS / WARP];
+      float top = best;
+#pragma unroll
+      for (int each = 0; each < CHUNK_SLOTS / WARP; each++) {
+        float dot = 0.0f;
+#pragma unroll
+        for (int part = 0; part < DECODE_WARPS; part++) dot += shared.dots[part][warp][each * WARP + lane];
+        scores[each] = chunk * CHUNK_SLOTS + each * WARP + lane < position ? dot * scale + held.biases[each] : -INFINITY;
+        top = scores[each] > top ? scores[each] : top;
+      }
+      top = warp_max(top);
+      const float fade = best == -INFINITY ? 0.0f : expf(best - top);
+      float weight = 0.0f;
+#pragma unroll
+      for (int each = 0; each < CHUNK_SLOTS / WARP; each++) {
+        const float its = scores[each] == -INFINITY ? 0.0f : expf(scores[each] - top);
+        shared.weights[warp][each * WARP + lane] = its;
+        weight += its;
+      }
+      total = total * fade + warp_sum(weight);
+      best = top;
+      if (lane == 0) shared.fade[warp] = fade;
+    }
+    __syncthreads();
+    float fades[DECODE_GROUP];
+#pragma unroll
+    for (int head = 0; head < DECODE_GROUP; head++) fades[head] = head < group ? shared.fade[head] : 0.0f;
+#pragma unroll
+    for (int head = 0; head < DECODE_GROUP; head++) sums[head] *= fades[head];
+#pragma unroll
+    for (int each = 0; each < CHUNK_PAGES; each++)
+#pragma unroll
+      for (int slot = 0; slot < PAGE / 2; slot++) {
+        const int at = each * PAGE + side * (PAGE / 2) + slot;
+        // From the token's own slot on nobody stands there yet.
+        const float value = chunk * CHUNK_SLOTS + at < position ? held.values[each][slot] - own_value : 0.0f;
+#pragma unroll
+        for (int head = 0; head < DECODE_GROUP; head++)
+          if (head < group) sums[head] = __fmaf_rn(shared.weights[head][at], value, sums[head]);
+      }
+  }
+  if (side == 1) {
+#pragma unroll
+    for (int head = 0; head < DECODE_GROUP; head++) shared.half[head][column] = sums[head];
+  }
+  __syncthreads();
+  Pair* const parts = of.between.parts + (kv_head * of.slices + slice) * group * (dim + 2);
+#pragma unroll
+  for (int head = 0; head < DECODE_GROUP; head++)
+    if (head < group && side == 0 && column < dim) publish(parts + head * (dim + 2) + column, sums[head] + shared.half[head][column], epoch);
+  if (warp < group && lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
+}
+
+/** One head's score of the token's own key, published, by one warp, which waits for what it needs by itself. The first head of a
+ *  key/value head also keeps the key, the value and the biases. The biases' double precision takes as long as a slice does. */
+__device__ __forceinline__ void keep(const Decoding& of, const Heads& heads, const RopeWeights& rope, const PageShape& page, int head, int position, unsigned epoch,
+                                     const DecodeShared& shared) {
+  const int lane = own_thread() % WARP;
+  const int dim = heads.head_dim;
+  const int half = dim / 2;
+  const int kv_head = head / (heads.heads / heads.kv_heads);
+  const int bias_head = head / (heads.heads / heads.bias_heads);
+  constexpr int FOURS = 4;
+  float dot = 0.0f;
+#pragma unroll 1
+  for (int start = lane * 4; start < rope.delta.stride; start += FOURS * WARP * 4) {
+    float4 rows[FOURS];
+    const Pair* from[2 * FOURS];
+    unsigned wanted = 0;
+#pragma unroll
+    for (int each = 0; each < FOURS; each++) {
+      const int column = start + each * WARP * 4;
+      const int safe = column < rope.delta.stride ? column : start;
+      rows[each] = Format<Type::F32>::fetch(rope.delta, static_cast<size_t>(bias_head), safe);
+      from[2 * each] = of.between.qkv + heads.value_at + safe;
+      from[2 * each + 1] = from[2 * each] + 2;
+      wanted |= column < rope.delta.stride ? 3u << 2 * each : 0u;
+    }
+    uint2 numbers[2 * FOURS];
+    await(numbers, from, epoch, wanted);
+#pragma unroll
+    for (int each = 0; each < FOURS; each++)
+      if (wanted >> 2 * each & 1)
+        dot = plus_four(dot, {number(numbers[2 * each].x), number(numbers[2 * each].y), number(numbers[2 * each + 1].x), number(numbers[2 * each + 1].y)},
+                        rows[each]);
+  }
+  const float bias = bias_of(warp_sum(dot), rope, bias_head);
+
+  // Numbers 2 lane, 2 lane + 1 and those half a head behind: of the query, the key and the value.
+  const int index = 2 * lane;
+  const Pair* from[6];
+#pragma unroll
+  for (int part = 0; part < 3; part++) {
+    from[2 * part] = of.between.qkv + (part == 0 ? head * dim : (part == 1 ? heads.key_at : heads.value_at) + kv_head * dim) + (index < half ? index : 0);
+    from[2 * part + 1] = from[2 * part] + half;
+  }
+  uint2 numbers[6];
+  await(numbers, from, epoch, index < half ? 63 : 0);
+  float score = 0.0f;
+  float parts[3][4] = {};
+  if (index < half)
+#pragma unroll
+    for (int part = 0; part < 3; part++)
+#pragma unroll
+      for (int each = 0; each < 4; each++) parts[part][each] = number(each % 2 == 0 ? numbers[2 * part + each / 2].x : numbers[2 * part + each / 2].y);
+#pragma unroll
+  for (int part = 0; part < 2; part++) {
+    const float* const weight = part == 0 ? rope.query_norm : rope.key_norm;
+    float(&x)[4] = parts[part];
+    if (weight != nullptr) {
+      float squares = 0.0f;
+#pragma unroll
+      for (int each = 0; each < 4; each++) squares = __fmaf_rn(x[each], x[each], squares);
+      const float scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + rope.epsilon);
+      if (index < half)
+#pragma unroll
+        for (int each = 0; each < 4; each++) x[each] = weight[index + each % 2 + each / 2 * half] * (x[each] * scale);
+    }
+    if (index >= half) continue;
+#pragma unroll
+    for (int each = 0; each < 2; each++) {
+      const float first = x[each], second = x[each + 2];
+      const float cosine = shared.cosine[index + each], sine = shared.sine[index + each];
+      x[each] = first * cosine - second * sine;
+      x[each + 2] = second * cosine + first * sine;
+    }
+  }
+#pragma unroll
+  for (int each = 0; each < 4; each++) score = __fmaf_rn(parts[0][each], parts[1][each], score);
+  score = warp_sum(score) / sqrtf(static_cast<float>(dim)) + bias;
+  if (lane == 0) publish(of.between.scores + 2 * head, score, epoch);
+
+  float* const layer = layer_of(page, shared.pages[position / PAGE]);
+  const int slot = position % PAGE;
+  if (lane == 0) layer[page.biases_at + bias_head * PAGE + slot] = bias;
+  if (head % (heads.heads / heads.kv_heads) != 0 || index >= half) return;
+#pragma unroll
+  for (int each = 0; each < 4; each++) {
+    const int row = index + each % 2 + each / 2 * half;
+    layer[(kv_head * dim + row) * PAGE + slot] = parts[1][each];
+    layer[page.values_at + (kv_head * PAGE + slot) * dim + row] = parts[2][each];
+  }
+}
+
+/** Grid (blocks), all of them on the device at once. */
+template <Type type, int HIDDEN>
+__global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) {
+  __shared__ DecodeShared shared;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int block = static_cast<int>(blockIdx.x);
+  const int blocks = static_cast<int>(gridDim.x);
+  const int warp = block + blocks * own_warp();  // of all blocks: those of one block follow each other last
+  const int warps = blocks * DECODE_WARPS;
+  constexpr int PAIRS = PAIRS_OF<HIDDEN>, INNER_PAIRS = PAIRS_OF<2 * HIDDEN>;
+  const Sizes sizes = known<HIDDEN>(of.sizes);
+  const Heads heads = known<HIDDEN>(of.heads, sizes);
+  const int dim = heads.head_dim;
+  const int group = heads.heads / heads.kv_heads;
+  const int queries = heads.heads * dim;
+  const Exchanges& between = of.between;
+
+  const int words = static_cast<int>(sizeof(DecodeLayer) / 4);
+  for (int index = thread; index < of.layer_count * words; index += DECODE_THREADS)
+    reinterpret_cast<unsigned*>(shared.layers)[index] = reinterpret_cast<const unsigned*>(of.layers)[index];
+  for (int index = thread; index < 2 * DECODE_WIDTH; index += DECODE_THREADS) shared.x[index / DECODE_WIDTH][index % DECODE_WIDTH] = 0.0f;
+  const RowState state = of.draw.states[0];
+  for (int index = thread; index * PAGE < state.position + of.steps - 1 && index < DECODE_CONTEXT / PAGE; index += DECODE_THREADS)
+    shared.pages[index] = of.call_pages[state.first_page + index];
+  int left = state.left, position = state.position - 1, id = state.last, drawn = state.drawn;
+  bool stopped = false, failed = false;
+  unsigned epoch = *between.epoch;
+  __syncthreads();
+
+  const bool attends = block < heads.kv_heads * of.slices;
+  const int keeper = block - heads.kv_heads * of.slices;  // of which key/value head
+  const bool keeps = keeper >= 0 && keeper < heads.kv_heads;
+  int which = 0;  // of the two arrays in shared memory that phases use in turn
+  float x[PAIRS][2];
+
+  // x <- gate x + update, as soon as that comes; then its norm to shared memory, for all warps.
+  const auto normed = [&](const float* gate, const float* weight, const Pair* update) {
+    which ^= 1;
+    const int thread = own_thread();
+    float gates[PAIRS][2], scales[PAIRS][2];
+    const Pair* from[PAIRS];
+    unsigned wanted = 0, single = 0;
+#pragma unroll
+    for (int each = 0; each < PAIRS; each++) {
+      const int column = 2 * (thread + each * DECODE_THREADS);
+      from[each] = (update == nullptr ? between.update : update) + (column < sizes.hidden ? column : 0);
+      if (update != nullptr && column < sizes.hidden) wanted |= 1u << each;
+      if (column + 1 == sizes.hidden) single |= 1u << each;
+#pragma unroll
+      for (int side = 0; side < 2; side++) {
+        const int safe = min(column + side, sizes.hidden - 1);
+        gates[each][side] = update == nullptr ? 0.0f : gate[safe];
+        scales[each][side] = weight[safe];
+      }
+    }
+    uint2 numbers[PAIRS];
+    await(numbers, from, epoch, wanted, single);
+    float squares = 0.0f;
+#pragma unroll
+    for (int each = 0; each < PAIRS; each++) {
+      const int column = 2 * (thread + each * DECODE_THREADS);
+#pragma unroll
+      for (int side = 0; side < 2; side++) {
+        if (column + side >= sizes.hidden) continue;
+        if (update != nullptr) x[each][side] = __fmaf_rn(gates[each][side], x[each][side], number(side == 0 ? numbers[each].x : numbers[each].y));
+        squares = __fmaf_rn(x[each][side], x[each][side], squares);
+      }
+    }
+    squares = warp_sum(squares);
+    if (thread % WARP == 0) shared.squares[which][thread / WARP] = squares;
+    __syncthreads();
+    squares = shared.squares[which][0];
+    for (int each = 1; each < DECODE_WARPS; each++) squares += shared.squares[which][each];
+    const float scale = 1.0f / sqrtf(squares / static_cast<float>(sizes.hidden) + of.epsilon);
+#pragma unroll
+    for (int each = 0; each < PAIRS; each++) {
+      const int column = 2 * (thread + each * DECODE_THREADS);
+#pragma unroll
+      for (int side = 0; side < 2; side++)
+        if (column + side < sizes.hidden) shared.x[which][spread<type>(column + side)] = scales[each][side] * (x[each][side] * scale);
+    }
+    __syncthreads();
+  };
+  const auto ahead = [&](auto turn, Stretches<type>& held, const Matrix& weight, int count) { decltype(turn)::ahead(held, weight, count, warp); };
+  const auto multiply = [&](auto turn, Stretches<type>& held, const Matrix& weight, int count, auto emit) {
+    decltype(turn)::multiply(held, weight, shared.x[which], count, warp, warps, emit);
+  };
+  using One = Turn<type, 1>;
+  using Two = Turn<type, 2>;
+  using Four = Turn<type, 4>;
+  using TwoGated = Turn<type, 4, true>;
+
+  for (int step = 0; step < of.steps && left > 0 && !stopped; step++) {
+    const int abort = block == 0 && thread == 0 ? of.draw.control->abort : 0;  // far away: asked for early
+#pragma unroll
+    for (int each = 0; each < PAIRS; each++)
+#pragma unroll
+      for (int side = 0; side < 2; side++) {
+        const int column = 2 * (thread + each * DECODE_THREADS) + side;
+        x[each][side] = column < sizes.hidden ? element(of.embedding, static_cast<size_t>(id), column) : 0.0f;
+      }
+    if (thread < dim / 2) {
+      shared.cosine[thread] = shared.layers[0].rope.cosine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
+      shared.sine[thread] = shared.layers[0].rope.sine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
+    }
+
+    for (int depth = 0; depth < of.layer_count; depth++) {
+      const DecodeLayer& layer = shared.layers[depth];
+      PageShape page = of.page;
+      page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
+      const Matrix qkv = known<HIDDEN>(layer.qkv, sizes.hidden, heads.qkv_stride), output = known<HIDDEN>(layer.output, queries, sizes.hidden),
+                   gate_up = known<HIDDEN>(layer.gate_up, sizes.hidden, 2 * sizes.intermediate), down = known<HIDDEN>(layer.down, sizes.intermediate, sizes.hidden);
+      Stretches<type> of_qkv, of_output, of_gated, of_down;
+      ahead(Two{}, of_qkv, qkv, qkv.outer);
+      normed(depth == 0 ? nullptr : shared.layers[depth - 1].post_gate, layer.input_norm, depth == 0 ? nullptr : between.update);
+      epoch++;
+      multiply(Two{}, of_qkv, qkv, qkv.outer, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
+
+      if (attends) attend(of, heads, layer.rope, page, block / of.slices, block % of.slices, position, epoch, shared);
+      if (keeps && own_warp() < group) keep(of, heads, layer.rope, page, keeper * group + own_warp(), position, epoch, shared);
+      ahead(One{}, of_output, output, sizes.hidden);
+
+      // The slices of each head become one.
+      which ^= 1;
+#pragma unroll 1
+      for (int column = 2 * own_thread(); column < queries; column += 2 * DECODE_THREADS) {
+        const int head = column / dim;
+        const int at = column % dim;
+        const Pair* from[2 * DECODE_SLICES + 2];
+#pragma unroll
+        for (int slice = 0; slice < DECODE_SLICES; slice++) {
+          const Pair* const part = between.parts + ((head / group * of.slices + min(slice, of.slices - 1)) * group + head % group) * (dim + 2);
+          from[2 * slice] = part + at;
+          from[2 * slice + 1] = part + dim;
+        }
+        from[2 * DECODE_SLICES] = between.qkv + heads.value_at + head / group * dim + at;
+        from[2 * DECODE_SLICES + 1] = between.scores + 2 * head;
+        // Until the slowest slice has come, only its few sums are asked for: all of them would be megabytes for each question.
+        const Pair* sums_of[DECODE_SLICES];
+        uint2 come[DECODE_SLICES];
+#pragma unroll
+        for (int slice = 0; slice < DECODE_SLICES; slice++) sums_of[slice] = from[2 * slice + 1];
+        await(come, sums_of, epoch, (1u << DECODE_SLICES) - 1);
+        uint2 numbers[2 * DECODE_SLICES + 2];
+        await(numbers, from, epoch, (4u << 2 * DECODE_SLICES) - 1, 2u << 2 * DECODE_SLICES);
+        const float own = number(numbers[2 * DECODE_SLICES + 1].x);
+        float top = own;
+#pragma unroll
+        for (int slice = 0; slice < DECODE_SLICES; slice++)
+          if (slice < of.slices) top = max(top, number(numbers[2 * slice + 1].x));
+        float sums[2] = {}, total = expf(own - top);  // its value less itself is nothing
+#pragma unroll
+        for (int slice = 0; slice < DECODE_SLICES; slice++) {
+          if (slice >= of.slices) continue;
+          const float best = number(numbers[2 * slice + 1].x);
+          const float weight = best == -INFINITY ? 0.0f : expf(best - top);
+          total += number(numbers[2 * slice + 1].y) * weight;
+          sums[0] += number(numbers[2 * slice].x) * weight;
+          sums[1] += number(numbers[2 * slice].y) * weight;
+        }
+        shared.x[which][spread<type>(column)] = number(numbers[2 * DECODE_SLICES].x) + sums[0] / total;
+        shared.x[which][spread<type>(column + 1)] = number(numbers[2 * DECODE_SLICES].y) + sums[1] / total;
+      }
+      __syncthreads();
+      multiply(One{}, of_output, output, sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
+
+      ahead(TwoGated{}, of_gated, gate_up, sizes.intermediate);
+      normed(layer.input_gate, layer.post_norm, between.mixed);
+      multiply(TwoGated{}, of_gated, gate_up, sizes.intermediate, [&](int place, float value) { publish(between.gated + place, value, epoch); });
+
+      ahead(One{}, of_down, down, sizes.hidden);
+      which ^= 1;
+      {
+        const int thread = own_thread();
+        const Pair* from[INNER_PAIRS];
+        unsigned wanted = 0, single = 0;
+#pragma unroll
+        for (int each = 0; each < INNER_PAIRS; each++) {
+          const int column = 2 * (thread + each * DECODE_THREADS);
+          from[each] = between.gated + (column < sizes.intermediate ? column : 0);
+          if (column < sizes.intermediate) wanted |= 1u << each;
+          if (column + 1 == sizes.intermediate) single |= 1u << each;
+        }
+        uint2 numbers[INNER_PAIRS];
+        await(numbers, from, epoch, wanted, single);
+#pragma unroll
+        for (int each = 0; each < INNER_PAIRS; each++) {
+          const int column = 2 * (thread + each * DECODE_THREADS);
+          if (column < sizes.intermediate) shared.x[which][spread<type>(column)] = number(numbers[each].x);
+          if (column + 1 < sizes.intermediate) shared.x[which][spread<type>(column + 1)] = number(numbers[each].y);
+        }
+      }
+      __syncthreads();
+      multiply(One{}, of_down, down, sizes.hidden, [&](int place, float value) { publish(between.update + place, value, epoch); });
+      if (depth + 1 < of.layer_count) {
+        const DecodeLayer& next = shared.layers[depth + 1];
+        prefetch<type, 2, false>(known<HIDDEN>(next.qkv, sizes.hidden, heads.qkv_stride), heads.qkv_stride, warp);
+        prefetch<type, 1, false>(known<HIDDEN>(next.output, queries, sizes.hidden), sizes.hidden, warp);
+        prefetch<type, 4, true>(known<HIDDEN>(next.gate_up, sizes.hidden, 2 * sizes.intermediate), sizes.intermediate, warp);
+        prefetch<type, 1, false>(known<HIDDEN>(next.down, sizes.intermediate, sizes.hidden), sizes.hidden, warp);
+      }
+    }
+
+    const Matrix head = known<HIDDEN>(of.head, sizes.hidden, of.head.outer);
+    Stretches<type> of_head;
+    ahead(Four{}, of_head, head, of.draw.vocabulary);
+    normed(shared.layers[of.layer_count - 1].post_gate, of.norm, between.update);
+    if (of.logits != nullptr) {
+      multiply(Four{}, of_head, head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
+      break;
+    }
+    Best best{0, NOBODY, abort != 0 ? DRAW_ABORTED : 0};
+    multiply(Four{}, of_head, head, of.draw.vocabulary, [&](int output, float logit) {
+      best.told |= is_finite(logit) ? DRAW_FINITE : 0;
+      if (logit != logit) best.score = ~0ull;
+      const float score = score_of(of.draw, state, output, logit);
+      if (score != -INFINITY) best = better(best, Best{ordered(with_noise(state, output, score, position + 1)), output, 0});
+    });
+    if (keeps) __threadfence();  // what it has kept is there for whoever sees its draw
+    best = block_best(best, shared, 0);
+    if (thread == 0) {
+      Pair* const own = between.draws + 4 * block;
+      publish(own, static_cast<unsigned>(best.score), epoch);
+      publish(own + 1, static_cast<unsigned>(best.score >> 32), epoch);
+      publish(own + 2, static_cast<unsigned>(best.id), epoch);
+      publish(own + 3, best.told, epoch);
+    }
+    const Pair* const own_draw = between.draws + 4 * min(thread, blocks - 1);
+    const Pair* const from[2] = {own_draw, own_draw + 2};
+    uint2 numbers[2];
+    await(numbers, from, epoch, thread < blocks ? 3 : 0);
+    if (attends) __threadfence();
+    best = Best{0, NOBODY, 0};
+    if (thread < blocks) best = Best{static_cast<unsigned long long>(numbers[0].y) << 32 | numbers[0].x, static_cast<int>(numbers[1].x), numbers[1].y};
+    best = block_best(best, shared, 1);
+
+    failed = best.score == ~0ull || (best.told & DRAW_FINITE) == 0;
+    if (failed || best.score == 0) {
+      left = -1;
+      break;
+    }
+    id = best.id;
+    position++;
+    left--;
+    if (thread == 0 && block == id / Four::OWN % warps % blocks && state.seen >= 0) atomicOr(of.draw.words + state.seen + (id >> 5), 1u << (id & 31));
+    if (thread == 0 && block == 0) of.draw.ids[state.out + drawn] = id;
+    drawn++;
+    for (int stop = 0; stop < state.stop_count; stop++) stopped = stopped || of.draw.words[state.stops + stop] == static_cast<unsigned>(id);
+    if ((best.told & DRAW_ABORTED) != 0) break;
+  }
+
+  // Everybody has read what the first block now writes: it got here by their numbers.
+  if (block != 0 || thread != 0) return;
+  *between.epoch = epoch;
+  if (of.logits != nullptr) return;
+  if (failed) of.draw.control->failed = 0;
+  if (left <= 0 || stopped) of.draw.control->active = 0;
+  RowState& to = of.draw.states[0];
+  to.last = id;
+  to.drawn = drawn;
+  to.position = position + 1;
+  to.left = stopped ? 0 : left;
+  to.stopped = stopped ? 1 : 0;
+}
+
+}  // namespace doge

@@ -1,0 +1,91 @@
+// exchange: numbers from every block to every block inside one launch. A number travels beside the epoch it belongs to, in one store of
+// 8 bytes, and whoever needs it asks until the epoch is right: no barrier, no counter, nothing to reset.
+//
+// An epoch's numbers may be overwritten once every block has shown, by publishing something later, that it has read them.
+//
+// Source: the low-latency protocol of NCCL (a flag beside every 4 bytes of data).
+#pragma once
+#include "common.cuh"
+#if defined(DOGE_SHIM)
+#include <sched.h>
+#endif
+
+namespace doge {
+
+/** A number's bits and its epoch. */
+using Pair = uint2;
+
+/** Questions after which a number will not come: some seconds. A hang would be worse than the error that follows. */
+constexpr int PATIENCE = 1 << 24;
+
+/** threadIdx.x, read anew: what follows from it is then computed where it is used, not kept in registers through all of a long kernel. */
+#if defined(DOGE_SHIM)
+inline int own_thread() { return static_cast<int>(threadIdx.x); }
+inline int own_warp() { return own_thread() / WARP; }
+#else
+__device__ __forceinline__ int own_thread() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+/** A number that the compiler knows to be one for the whole warp, so that branches on it do not part its lanes. */
+__device__ __forceinline__ int own_warp() { return __shfl_sync(ALL, static_cast<int>(threadIdx.x) / WARP, 0); }
+#endif
+
+#if defined(DOGE_SHIM)
+inline void publish(Pair* to, unsigned bits, unsigned epoch) {
+  __atomic_store_n(reinterpret_cast<uint64_t*>(to), static_cast<uint64_t>(epoch) << 32 | bits, __ATOMIC_RELAXED);
+}
+inline uint4 two_pairs(const Pair* from) {
+  const uint64_t first = __atomic_load_n(reinterpret_cast<const uint64_t*>(from), __ATOMIC_RELAXED);
+  const uint64_t second = __atomic_load_n(reinterpret_cast<const uint64_t*>(from) + 1, __ATOMIC_RELAXED);
+  return {static_cast<unsigned>(first), static_cast<unsigned>(first >> 32), static_cast<unsigned>(second), static_cast<unsigned>(second >> 32)};
+}
+inline void ask_again(int asked) {
+  if (asked > PATIENCE) shim::broken("a number of an exchange never came.");
+  // Once all threads of the block have asked, the other blocks' turn has come.
+  static thread_local int asks = 0;
+  if (++asks % shim::MOST_THREADS == 0) sched_yield();
+  shim::yield(shim::block(), false);
+}
+#else
+__device__ __forceinline__ void publish(Pair* to, unsigned bits, unsigned epoch) {
+  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(bits), "r"(epoch) : "memory");
+}
+__device__ __forceinline__ uint4 two_pairs(const Pair* from) {
+  uint4 four;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(four.x), "=r"(four.y), "=r"(four.z), "=r"(four.w) : "l"(from) : "memory");
+  return four;
+}
+__device__ __forceinline__ void ask_again(int asked) {
+  if (asked > PATIENCE) asm volatile("trap;");
+}
+#endif
+
+__device__ __forceinline__ void publish(Pair* to, float value, unsigned epoch) { publish(to, __float_as_uint(value), epoch); }
+
+/** The two numbers at each of the addresses whose bit of `waiting` is set, once they are of this epoch; all are asked for at once. Addresses
+ *  are even places of an array, all of them, wanted or not. Of those in `single` only the first number is waited for. */
+template <int N>
+__device__ __forceinline__ void await(uint2 (&to)[N], const Pair* const (&from)[N], unsigned epoch, unsigned waiting, unsigned single = 0) {
+#pragma unroll
+  for (int each = 0; each < N; each++) to[each] = uint2{0, 0};  // what is written sometimes keeps its registers for ever
+  for (int asked = 0; waiting != 0; asked++) {
+    uint4 found[N];
+#pragma unroll
+    for (int each = 0; each < N; each++) found[each] = two_pairs(from[each]);
+#pragma unroll
+    for (int each = 0; each < N; each++) {
+      const unsigned bit = 1u << each;
+      const bool come = (waiting & bit) != 0 && found[each].y == epoch && (found[each].w == epoch || (single & bit) != 0);
+      to[each].x = come ? found[each].x : to[each].x;
+      to[each].y = come ? found[each].z : to[each].y;
+      waiting &= come ? ~bit : ~0u;
+    }
+    if (waiting != 0) ask_again(asked);
+  }
+}
+
+__device__ __forceinline__ float number(unsigned bits) { return __int_as_float(static_cast<int>(bits)); }
+
+}  // namespace doge
