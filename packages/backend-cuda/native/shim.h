@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <vector>
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #include <ucontext.h>
@@ -91,6 +92,8 @@ struct Block {
   /** What the lanes of a warp hand to each other, in two buffers used in turn. */
   alignas(16) unsigned char mail[MOST_THREADS / WARP][2][WARP][128];
   std::vector<Copy> copies[MOST_THREADS];
+  /** Products of a warpgroup that are under way: made when they are waited for. */
+  std::vector<std::function<void()>> products[MOST_THREADS];
   int committed[MOST_THREADS] = {};
   void* home = nullptr;
   char* stacks = nullptr;
@@ -149,6 +152,7 @@ inline void body() {
   b.entry(b.context);
   const int self = b.current;
   if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
+  if (!b.products[self].empty()) broken("a thread returned with products of its warpgroup under way.");
   b.done[self] = true;
   if (--b.running > 0) {
     if (b.barrier_waiting > 0) broken("a thread returned while others wait at __syncthreads.");
@@ -187,8 +191,16 @@ inline void prepare(Block& b, int thread) {
 #endif
 }
 
+/** The shared memory that a launch asks for: as much as a block of compute capability 9.0 may have. */
+constexpr size_t MOST_SHARED = 227 * 1024;
+inline unsigned char* dynamic_shared() {
+  alignas(1024) static thread_local unsigned char memory[MOST_SHARED];
+  return memory;
+}
+
 template <class Kernel>
-void launch(dim3 grid, int threads, Kernel kernel) {
+void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0) {
+  if (shared > MOST_SHARED) broken("a block has at most 227 KB of shared memory.");
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
   running = &own_block();
   Block& b = *running;
@@ -205,6 +217,7 @@ void launch(dim3 grid, int threads, Kernel kernel) {
         block_index = {x, y, z};
         b.running = threads;
         b.barrier_waiting = 0;
+        std::memset(dynamic_shared(), 0xff, shared);  // NaN, until it is written
         for (int warp = 0; warp < threads / WARP; warp++) b.warp_waiting[warp] = 0;
         for (int thread = 0; thread < threads; thread++) {
           b.done[thread] = false;
@@ -343,6 +356,18 @@ inline T __shfl_sync(unsigned, T value, int source) {
   return shim::exchange(value, [source](unsigned char(&buffer)[shim::WARP][128], int) {
     T result;
     std::memcpy(&result, buffer[source & 31], sizeof(T));
+    return result;
+  });
+}
+
+inline unsigned __ballot_sync(unsigned, bool value) {
+  return shim::exchange(value ? 1u : 0u, [](unsigned char(&buffer)[shim::WARP][128], int) {
+    unsigned result = 0;
+    for (int lane = 0; lane < shim::WARP; lane++) {
+      unsigned bit;
+      std::memcpy(&bit, buffer[lane], sizeof bit);
+      result |= bit << lane;
+    }
     return result;
   });
 }

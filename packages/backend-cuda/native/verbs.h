@@ -91,7 +91,7 @@ inline void decode(Model& model, const Call& call, int steps) {
   buffers.step_rows.reserve(TILE);
   buffers.step_runs.reserve(TILE);
   model.device.upload(buffers.step_runs, runs.data(), runs.size() * sizeof(Run));
-  buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true);
+  buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true, model.in_halves());
   while (steps > 0 && model.control->active > 0) {
     const int together = steps >= STEPS ? STEPS : 1;
     const int rows = static_cast<int>(call.tasks.size());
