@@ -159,9 +159,10 @@ class Model {
   bool ready = false;
   std::map<Sequence*, std::unique_ptr<Sequence>> sequences;
   int64_t room() const { return config.room - used; }
-  /** Whether tensor cores take the matrices, and the attention, of many tokens. */
-  bool by_tiles() const { return device.tensor_cores() && config.dtype != Type::F32; }
-  bool attends_by_tiles() const { return doge::attends_by_tiles(device, config.dtype, config.head_dim); }
+  /** Whether tensor cores take the matrices, and the attention, of many tokens. Not where a window drops keys: which it drops hangs on
+   *  biases that may be a bit apart, so prompts and steps there go through the same sums. */
+  bool by_tiles() const { return device.tensor_cores() && config.dtype != Type::F32 && pages->shape.window == 0; }
+  bool attends_by_tiles() const { return by_tiles() && doge::attends_by_tiles(device, config.dtype, config.head_dim); }
 
   /** Whether the products of many tokens are in half precision. */
   bool in_halves() const { return halves_ != nullptr; }
@@ -206,7 +207,7 @@ class Model {
         finish_half(number, layer, group);
         continue;
       }
-      matmul(device, buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
+      multiply(buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
       norm(buffers.normed, nullptr, layer.input_gate, layer.post_norm, group.count);
       feed_forward(layer, group);
       gate = layer.post_gate;
@@ -223,16 +224,16 @@ class Model {
     if (halves)
       matmul_half(device, buffers.logits, config.vocabulary, buffers.head_half, stride, halves_->head, rows, nullptr);
     else
-      matmul(device, buffers.logits, config.vocabulary, buffers.head_normed, stride, weights.head, rows);
+      multiply(buffers.logits, config.vocabulary, buffers.head_normed, stride, weights.head, rows);
   }
 
  private:
-  /** Half precision is for dense layers without a window: where a window chooses keys or a router experts, 11 bits of each number would
-   *  choose others more often than the 16 that the kernels for those keep. DOGE_HALVES=0 takes that way everywhere, to compare. */
+  /** Half precision is for dense bf16 models: where a router chooses experts, 11 bits of each number would choose others more often than
+   *  the 16 that the other kernels keep. DOGE_HALVES=0 takes those everywhere, to compare. */
   bool takes_halves() const {
     const char* const wish = std::getenv("DOGE_HALVES");
-    return (wish == nullptr || std::strcmp(wish, "0") != 0) && device.warpgroups() && config.dtype == Type::BF16 && pages->shape.window == 0 &&
-           config.experts == 0 && attends_in_half(config.head_dim);
+    return (wish == nullptr || std::strcmp(wish, "0") != 0) && by_tiles() && device.warpgroups() && config.dtype == Type::BF16 && config.experts == 0 &&
+           attends_in_half(config.head_dim);
   }
 
   void norm(float* out, unsigned short* halves, const float* gate, const float* weight, int count) {
@@ -240,25 +241,31 @@ class Model {
                   config.hidden, padded(config.hidden), config.epsilon, nullptr);
   }
 
+  /** Whether tensor cores take a matrix for so many rows. */
+  bool tiles(const Matrix& weight, int rows) const { return by_tiles() && doge::by_tiles(device, weight, rows); }
+  void multiply(float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows, const int* positions = nullptr) {
+    if (tiles(weight, rows))
+      matmul(device, out, out_stride, x, x_stride, weight, rows, positions);
+    else
+      matmul_rows(device, out, out_stride, x, x_stride, weight, rows, positions);
+  }
+
   /** Queries, keys and values. Equal tokens get bit-equal values in layer 0, whatever the call's length (docs/contract.md, S4): the
    *  tensor cores, which sum in an order of their own, leave them out there. */
   void project(const Matrix& qkv, int number, const Group& group) {
-    const auto part = [&](int first, int count, auto how) {
-      how(device, buffers.qkv + first, heads.qkv_stride, buffers.normed, padded(config.hidden), outputs(qkv, first, count), group.count, group.positions);
-    };
-    if (number > 0 || !doge::by_tiles(device, qkv, group.count)) return part(0, qkv.outer, matmul);
-    part(0, heads.value_at, matmul);
-    part(heads.value_at, qkv.outer - heads.value_at, [](auto&&... all) { matmul_rows(all...); });
+    const bool apart = number == 0 && tiles(qkv, group.count);
+    multiply(buffers.qkv, heads.qkv_stride, buffers.normed, padded(config.hidden), apart ? outputs(qkv, 0, heads.value_at) : qkv, group.count, group.positions);
+    if (apart) project_values(qkv, group);
   }
-
-  /** The same in half precision; the values of layer 0 as above. */
+  void project_values(const Matrix& qkv, const Group& group) {
+    matmul_rows(device, buffers.qkv + heads.value_at, heads.qkv_stride, buffers.normed, padded(config.hidden),
+                outputs(qkv, heads.value_at, qkv.outer - heads.value_at), group.count, group.positions);
+  }
+  /** The same in half precision. */
   void project_half(const HalfMatrix& half, const Matrix& qkv, int number, const Group& group) {
-    const int stride = padded(config.hidden);
-    const int count = number > 0 ? qkv.outer : heads.value_at;
-    matmul_half(device, buffers.qkv, heads.qkv_stride, buffers.normed_half, stride, outputs(half, 0, count), group.count, group.positions);
-    if (number > 0) return;
-    matmul_rows(device, buffers.qkv + heads.value_at, heads.qkv_stride, buffers.normed, stride, outputs(qkv, heads.value_at, qkv.outer - heads.value_at),
+    matmul_half(device, buffers.qkv, heads.qkv_stride, buffers.normed_half, padded(config.hidden), number == 0 ? outputs(half, 0, heads.value_at) : half,
                 group.count, group.positions);
+    if (number == 0) project_values(qkv, group);
   }
 
   /** What follows a layer's attention, in half precision. The matmuls update the stream themselves but for the last, whose update
@@ -318,19 +325,19 @@ class Model {
     const int inner = padded(config.intermediate);
     const int* const wanted = group.positions;
     const unsigned tokens = static_cast<unsigned>(group.count);
-    if (!doge::by_tiles(device, layer.gate_up, group.count)) {
+    if (!tiles(layer.gate_up, group.count)) {
       matmul_rows<true>(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted, config.intermediate);
     } else {
-      matmul(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
+      multiply(buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
       device.launch(swiglu_kernel, dim3(static_cast<unsigned>((config.intermediate + SWIGLU_THREADS - 1) / SWIGLU_THREADS), tokens), SWIGLU_THREADS,
                     buffers.gate_up.get(), 2 * inner, config.intermediate, inner);
     }
-    matmul(device, buffers.update, stride, buffers.gate_up, 2 * inner, layer.down, group.count, wanted);
+    multiply(buffers.update, stride, buffers.gate_up, 2 * inner, layer.down, group.count, wanted);
     if (config.experts == 0) return;
     const ExpertShape shape{config.side, config.per_token, config.normalize ? 1 : 0, config.sorted ? 1 : 0, padded(2 * config.side), config.hidden, stride};
     const int step = group.span > 0 ? 1 : 2;
     const int split = group.span > 0 ? group.span : 1;
-    matmul(device, buffers.router, shape.router_stride, buffers.normed, stride, layer.router, group.count, wanted);
+    multiply(buffers.router, shape.router_stride, buffers.normed, stride, layer.router, group.count, wanted);
     device.launch(choose_kernel, dim3(tokens), CHOOSE_THREADS, buffers.expert_ids.get(), buffers.expert_weights.get(), buffers.router.get(), wanted, step,
                   split, shape);
     const unsigned warps = EXPERT_THREADS / WARP;

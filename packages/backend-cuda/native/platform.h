@@ -111,7 +111,7 @@ class Device {
     shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, static_cast<size_t>(shared)); });
 #else
     const void* const its = reinterpret_cast<const void*>(kernel);
-    if (shared > 48 * 1024 && large_.insert(its).second)
+    if (shared > 0 && large_.insert(its).second)
       check(cudaFuncSetAttribute(its, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "Shared memory could not be taken");
     kernel<<<grid, static_cast<unsigned>(threads), static_cast<size_t>(shared), stream_>>>(static_cast<Parameters>(arguments)...);
 #endif

@@ -73,6 +73,7 @@ struct Copy {
   void* to;
   const void* from;  // null: zeros
   int group;
+  size_t bytes;
 };
 
 /** The block that this OS thread is running. */
@@ -275,13 +276,13 @@ inline T together(T value, Work work) {
   return value;
 }
 
-/** A copy of 16 bytes that is under way: made when it is waited for, as late as a device may. Until then NaN stands there. */
-inline void copy_async(void* to, const void* from, bool valid) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
-    broken("cp.async: an address is not a multiple of 16 bytes.");
+/** A copy of 16 or 4 bytes that is under way: made when it is waited for, as late as a device may. Until then NaN stands there. */
+inline void copy_async(void* to, const void* from, bool valid, size_t bytes = 16) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
+    broken("cp.async: an address is not a multiple of the bytes copied.");
   Block& b = block();
-  std::memset(to, 0xff, 16);
-  b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current]});
+  std::memset(to, 0xff, bytes);
+  b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current], bytes});
 }
 inline void copy_commit() { block().committed[block().current]++; }
 inline void copy_wait(int pending) {
@@ -290,9 +291,9 @@ inline void copy_wait(int pending) {
   size_t done = 0;
   for (; done < copies.size() && copies[done].group < b.committed[b.current] - pending; done++) {
     if (copies[done].from == nullptr)
-      std::memset(copies[done].to, 0, 16);
+      std::memset(copies[done].to, 0, copies[done].bytes);
     else
-      std::memcpy(copies[done].to, copies[done].from, 16);
+      std::memcpy(copies[done].to, copies[done].from, copies[done].bytes);
   }
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
 }

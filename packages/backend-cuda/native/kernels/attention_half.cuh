@@ -1,5 +1,5 @@
 // attention for many tokens of one row in half precision, on tensor cores, where no window drops keys: 64 queries of a head against
-// the keys they see, with the running softmax of flash attention. Two groups of four warps take the keys in turn, 32 slots each, and
+// the keys they see, with the running softmax of flash attention. Two groups of four warps take the keys in turn, 64 slots each, and
 // are merged at the end: the last queries of a long prompt are what everyone waits for.
 //
 // The keys and values of the run itself are halves that rope has written beside the projections; those of earlier calls stand in
@@ -14,6 +14,8 @@
 namespace doge {
 
 constexpr int GROUP_THREADS = 128;
+/** Slots at a time: four pages. */
+constexpr int HALF_KEYS = 64;
 /** Pairs of keys and values that a group has room for. */
 constexpr int KEY_STAGES = 2;
 
@@ -22,9 +24,9 @@ template <int DIM, int GROUPS>
 struct alignas(16) HalfTile {
   static constexpr int PLACES = DIM / 8;
   unsigned short queries[QUERIES * DIM];
-  unsigned short keys[GROUPS][KEY_STAGES][KEYS * DIM];
-  unsigned short values[GROUPS][KEY_STAGES][KEYS * DIM];
-  float biases[GROUPS][KEY_STAGES][KEYS];
+  unsigned short keys[GROUPS][KEY_STAGES][HALF_KEYS * DIM];
+  unsigned short values[GROUPS][KEY_STAGES][HALF_KEYS * DIM];
+  float biases[GROUPS][KEY_STAGES][HALF_KEYS];
   /** What all threads would keep in registers: slots of earlier calls, all slots, and where slot 0 would stand among the halves. */
   int before, slots, own;
   /** Where in a matrix of rows the place of 16 bytes is. */
@@ -40,7 +42,7 @@ struct HalfMerge {
 /** Softmax attention as attention_kernel, into halves. Grid (heads, tiles), longest first. `halves` (tokens, qkv_stride): queries, keys and
  *  values as rope leaves them; `biases` (tokens, delta_stride). */
 template <int DIM, int GROUPS>
-__global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
+__global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
     attention_half_kernel(unsigned short* mixed, int mixed_stride, const unsigned short* halves, const float* biases, const QueryTile* tiles, const int* positions,
                           const int* rows, const RowState* states, const int* call_pages, PageShape page, Heads shape) {
 #if DOGE_TENSOR
@@ -80,13 +82,13 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
     tile.own = (run.start - before) * shape.qkv_stride + kv_head * dim;
   }
   __syncthreads();
-  // One stage of a group: 32 slots from `base` on, of this call by copies, of earlier ones by hand.
+  // One stage of a group: 64 slots from `base` on, of this call by copies, of earlier ones by hand.
   const auto load = [&](int stage, int base) {
     unsigned short* const keys = tile.keys[group][stage];
     unsigned short* const values = tile.values[group][stage];
     const int before = tile.before;
 #pragma unroll 1
-    for (int row = thread / PLACES; row < KEYS; row += GROUP_THREADS / PLACES) {
+    for (int row = thread / PLACES; row < HALF_KEYS; row += GROUP_THREADS / PLACES) {
       const int place = thread % PLACES;
       const int slot = base + row;
       if (slot < before) continue;
@@ -95,12 +97,17 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
       copy_async(&keys[Tile::at(row, place)], from + shape.key_at, valid);
       copy_async(&values[Tile::at(row, place)], from + shape.value_at, valid);
     }
+    if (thread < HALF_KEYS && base + thread >= before) {
+      const bool valid = base + thread < tile.slots;
+      copy_async_word(&tile.biases[group][stage][thread],
+                      biases + (valid ? (run.start + base + thread - before) * shape.delta_stride + bias_head : 0), valid);
+    }
     copy_commit();
     if (base < before) {
       const int* const pages = call_pages + states[rows[run.first]].first_page;
 #pragma unroll 1
-      for (int each = thread; each < KEYS / 4 * DIM; each += GROUP_THREADS) {
-        const int row = each % (KEYS / 4) * 4, index = each / (KEYS / 4);
+      for (int each = thread; each < HALF_KEYS / 4 * DIM; each += GROUP_THREADS) {
+        const int row = each % (HALF_KEYS / 4) * 4, index = each / (HALF_KEYS / 4);
         float four[4] = {};
         if (base + row < before && index < dim) {
           const float4 its =
@@ -115,7 +122,7 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
           if (base + row + part < before) keys[Tile::at(row + part, index / 8) + index % 8] = half_of(four[part]);
       }
 #pragma unroll 1
-      for (int each = thread; each < KEYS * DIM / 4; each += GROUP_THREADS) {
+      for (int each = thread; each < HALF_KEYS * DIM / 4; each += GROUP_THREADS) {
         const int index = each % (DIM / 4) * 4, row = each / (DIM / 4);
         if (base + row >= before) continue;
         float4 its{0.0f, 0.0f, 0.0f, 0.0f};
@@ -124,28 +131,22 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
         *reinterpret_cast<uint2*>(&values[Tile::at(row, index / 8) + index % 8]) = uint2{half_pair(its.x, its.y), half_pair(its.z, its.w)};
       }
     }
-    if (thread < KEYS) {
-      const int slot = base + thread;
-      float its = 0.0f;
-      if (slot < before)
-        its = layer_of(page, call_pages[states[rows[run.first]].first_page + slot / PAGE])[page.biases_at + bias_head * PAGE + slot % PAGE];
-      else if (slot < tile.slots)
-        its = biases[static_cast<size_t>(run.start + slot - before) * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(bias_head)];
-      tile.biases[group][stage][thread] = its * LOG2E;
-    }
+    if (thread < HALF_KEYS && base + thread < before)
+      tile.biases[group][stage][thread] =
+          layer_of(page, call_pages[states[rows[run.first]].first_page + (base + thread) / PAGE])[page.biases_at + bias_head * PAGE + (base + thread) % PAGE];
   };
 
   const int mine = thread / WARP * 16;
   float best[2] = {-INFINITY, -INFINITY};
   float total[2] = {};
   float sums[DIM / 8][4] = {};
-  const int turns = (slots + GROUPS * KEYS - 1) / (GROUPS * KEYS);
+  const int turns = (slots + GROUPS * HALF_KEYS - 1) / (GROUPS * HALF_KEYS);
   for (int turn = -1; turn < turns; turn++) {
     copy_wait<0>();
     __syncthreads();
-    const int base = (turn * GROUPS + group) * KEYS;
+    const int base = (turn * GROUPS + group) * HALF_KEYS;
     const int stage = turn & 1;
-    if (turn + 1 < turns) load(stage ^ 1, base + GROUPS * KEYS);
+    if (turn + 1 < turns) load(stage ^ 1, base + GROUPS * HALF_KEYS);
     // Nothing is here yet, or nothing that this warp's tokens see.
     if (turn < 0 || mine >= run.count || base > first_position + mine + 15) continue;
 
@@ -157,13 +158,13 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
     int key_at = Tile::at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
     here(query_at);
     here(key_at);
-    float scores[KEYS / 8][4] = {};
+    float scores[HALF_KEYS / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < DIM / 16; step++) {
       unsigned a[4];
       load_matrices<false>(a, &tile.queries[query_at ^ (16 * step)]);
 #pragma unroll
-      for (int pair = 0; pair < KEYS / 16; pair++) {
+      for (int pair = 0; pair < HALF_KEYS / 16; pair++) {
         unsigned r[4];
         load_matrices<false>(r, &keys[(key_at ^ (16 * step)) + pair * 16 * DIM]);
         const unsigned b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
@@ -171,15 +172,15 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
         mma_half(scores[2 * pair + 1], a, b[1]);
       }
     }
-    const bool whole = base + KEYS - 1 <= first_position + mine;  // all slots are seen by all of the warp's tokens
+    const bool whole = base + HALF_KEYS - 1 <= first_position + mine;  // all slots are seen by all of the warp's tokens
     const int behind = base - first_position - mine - g;
     float top[2] = {best[0], best[1]};
 #pragma unroll
-    for (int wide = 0; wide < KEYS / 8; wide++)
+    for (int wide = 0; wide < HALF_KEYS / 8; wide++)
 #pragma unroll
       for (int part = 0; part < 4; part++) {
         const int slot = wide * 8 + 2 * t + part % 2;
-        float score = __fmaf_rn(scores[wide][part], scale, its_biases[wide * 8 + part % 2]);
+        float score = __fmaf_rn(scores[wide][part], scale, its_biases[wide * 8 + part % 2] * LOG2E);
         if (!whole && behind + slot > part / 2 * 8) score = -INFINITY;
         scores[wide][part] = score;
         top[part / 2] = score > top[part / 2] ? score : top[part / 2];
@@ -204,9 +205,9 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
     int value_at = lane;
     here(value_at);
     value_at = Tile::at(value_at / 8 % 2 * 8 + value_at % 8, value_at / 16);
-    unsigned weights[KEYS / 16][4];
+    unsigned weights[HALF_KEYS / 16][4];
 #pragma unroll
-    for (int wide = 0; wide < KEYS / 8; wide++)
+    for (int wide = 0; wide < HALF_KEYS / 8; wide++)
 #pragma unroll
       for (int part = 0; part < 2; part++) {
         float weight[2];
@@ -219,7 +220,7 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 3 : 1)
         weights[wide / 2][wide % 2 * 2 + part] = half_pair_of(weight[0], weight[1]);
       }
 #pragma unroll
-    for (int step = 0; step < KEYS / 16; step++) {
+    for (int step = 0; step < HALF_KEYS / 16; step++) {
 #pragma unroll
       for (int pair = 0; pair < DIM / 16; pair++) {
         unsigned r[4];

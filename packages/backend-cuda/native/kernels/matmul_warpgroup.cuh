@@ -1,6 +1,7 @@
 // matmul for many rows in half precision, by warpgroups: a block computes a tile of outputs from tiles of both operands in shared
 // memory, the next ones arriving while those before them are multiplied.
 #pragma once
+#include <cstdlib>
 #include "matmul.cuh"
 #include "warpgroup.cuh"
 
@@ -17,21 +18,22 @@ struct HalfResult {
 };
 
 /** Rows of a block, 64 for each of its warpgroups, its outputs, and how many pairs of operands there is room for. */
-template <int ROWS, int COLUMNS>
+template <int ROWS, int COLUMNS, int STAGES>
 struct WarpgroupTile {
   static constexpr int THREADS = 2 * ROWS;
   static constexpr int STAGE = (ROWS + COLUMNS) * ROW_BYTES;
-  static constexpr int STAGES = ROWS + COLUMNS == 256 ? 3 : 4;
   static constexpr int SHARED = STAGES * STAGE;
+  /** Blocks that a processor has room for. */
+  static constexpr int BESIDE = SHARED > 113 * 1024 ? 1 : 2;
 };
 
 /** sum_i x[r, i] weight[o, i], as HalfResult says. Grid (ceil(outer / COLUMNS), ceil(rows / ROWS)); x (rows, x_stride) halves.
  *  GATED: the weights are interleaved, and silu of the gate's outputs times the others comes out, half as many. */
-template <int ROWS, int COLUMNS, bool GATED>
-__global__ void __launch_bounds__(2 * ROWS, 2)
+template <int ROWS, int COLUMNS, int STAGES, bool GATED>
+__global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>::BESIDE)
     matmul_warpgroup_kernel(HalfResult to, const unsigned short* x, int x_stride, HalfMatrix weight, int rows, const int* positions) {
 #if DOGE_WARPGROUP
-  using Tile = WarpgroupTile<ROWS, COLUMNS>;
+  using Tile = WarpgroupTile<ROWS, COLUMNS, STAGES>;
   constexpr int APART = Tile::THREADS / 8;  // rows between two that a thread brings
   DOGE_SHARED(shared);
   __shared__ int wanted[Tile::THREADS / WARP];
@@ -51,7 +53,7 @@ __global__ void __launch_bounds__(2 * ROWS, 2)
   const int count = (weight.stride + DEEP - 1) / DEEP;
   const auto load = [&](int index) {
     if (index < count) {
-      unsigned char* const stage = shared + index % Tile::STAGES * Tile::STAGE;
+      unsigned char* const stage = shared + index % STAGES * Tile::STAGE;
       const int inner = index * DEEP;
       const bool there = inner + place * 8 < weight.stride;
 #pragma unroll
@@ -72,20 +74,20 @@ __global__ void __launch_bounds__(2 * ROWS, 2)
   float sums[COLUMNS / 2] = {};
   const int above = thread / 128 * 64;
 #pragma unroll
-  for (int index = 0; index < Tile::STAGES - 1; index++) load(index);
+  for (int index = 0; index < STAGES - 1; index++) load(index);
   for (int index = 0; index < count; index++) {
-    copy_wait<Tile::STAGES - 2>();
+    copy_wait<STAGES - 2>();
     multiply_wait(sums);  // what is loaded next goes where the products before read
     show_products();
     __syncthreads();
-    const unsigned char* const stage = shared + index % Tile::STAGES * Tile::STAGE;
+    const unsigned char* const stage = shared + index % STAGES * Tile::STAGE;
     const uint64_t a = descriptor(stage + above * ROW_BYTES);
     const uint64_t b = descriptor(stage + ROWS * ROW_BYTES);
     multiply_begin();
 #pragma unroll
     for (int step = 0; step < DEEP / STEP; step++) multiply<COLUMNS>(sums, a + static_cast<uint64_t>(step * STEP * 2 >> 4), b + static_cast<uint64_t>(step * STEP * 2 >> 4));
     multiply_commit();
-    load(index + Tile::STAGES - 1);
+    load(index + STAGES - 1);
   }
   multiply_wait(sums);
   copy_wait<0>();
@@ -134,14 +136,16 @@ __global__ void __launch_bounds__(2 * ROWS, 2)
 #endif
 }
 
-/** The tiles there are, greatest first. */
-enum class Form : int { LARGE = 0, TALL = 1, MIDDLE = 2, SMALL = 3 };
-constexpr int FORM_ROWS[] = {128, 128, 64, 64};
-constexpr int FORM_COLUMNS[] = {128, 64, 64, 32};
-constexpr int FORMS = 4;
+/** The tiles there are: rows, outputs and stages. One block of a processor with many stages on their way, or two beside each other. */
+enum class Form : int { WIDE = 0, DEEP = 1, LARGE = 2, TALL = 3, MIDDLE = 4, SMALL = 5 };
+constexpr int FORM_ROWS[] = {128, 128, 128, 128, 64, 64};
+constexpr int FORM_COLUMNS[] = {256, 128, 128, 64, 64, 32};
+constexpr int FORMS = 6;
 
 /** The greatest tile that leaves few processors without work, or else the least. */
 inline Form form_of(int processors, int rows, int outer) {
+  const char* const wish = std::getenv("DOGE_FORM");
+  if (wish != nullptr) return static_cast<Form>(*wish - '0');
   for (int form = 0; form < FORMS - 1; form++) {
     const int blocks = ((rows + FORM_ROWS[form] - 1) / FORM_ROWS[form]) * ((outer + FORM_COLUMNS[form] - 1) / FORM_COLUMNS[form]);
     if (20 * blocks >= 19 * processors) return static_cast<Form>(form);
@@ -155,14 +159,18 @@ inline void matmul_warpgroup_as(Device& device, Form form, const HalfResult& to,
   const int of = static_cast<int>(form);
   const dim3 grid(static_cast<unsigned>((weight.outer + FORM_COLUMNS[of] - 1) / FORM_COLUMNS[of]), static_cast<unsigned>((rows + FORM_ROWS[of] - 1) / FORM_ROWS[of]));
   const auto launch = [&](auto kernel, int shared) { device.launch_with(shared, kernel, grid, 2 * FORM_ROWS[of], to, x, x_stride, weight, rows, positions); };
-  if (form == Form::LARGE)
-    launch(matmul_warpgroup_kernel<128, 128, GATED>, WarpgroupTile<128, 128>::SHARED);
+  if (form == Form::WIDE)
+    launch(matmul_warpgroup_kernel<128, 256, 4, GATED>, WarpgroupTile<128, 256, 4>::SHARED);
+  else if (form == Form::DEEP)
+    launch(matmul_warpgroup_kernel<128, 128, 6, GATED>, WarpgroupTile<128, 128, 6>::SHARED);
+  else if (form == Form::LARGE)
+    launch(matmul_warpgroup_kernel<128, 128, 3, GATED>, WarpgroupTile<128, 128, 3>::SHARED);
   else if (form == Form::TALL)
-    launch(matmul_warpgroup_kernel<128, 64, GATED>, WarpgroupTile<128, 64>::SHARED);
+    launch(matmul_warpgroup_kernel<128, 64, 4, GATED>, WarpgroupTile<128, 64, 4>::SHARED);
   else if (form == Form::MIDDLE)
-    launch(matmul_warpgroup_kernel<64, 64, GATED>, WarpgroupTile<64, 64>::SHARED);
+    launch(matmul_warpgroup_kernel<64, 64, 6, GATED>, WarpgroupTile<64, 64, 6>::SHARED);
   else
-    launch(matmul_warpgroup_kernel<64, 32, GATED>, WarpgroupTile<64, 32>::SHARED);
+    launch(matmul_warpgroup_kernel<64, 32, 6, GATED>, WarpgroupTile<64, 32, 6>::SHARED);
 }
 
 /** out[r, o] = sum_i x[r, i] weight[o, i] + bias[o]; x is what it stands for times 1 / scale. */

@@ -97,6 +97,8 @@ inline void load_matrices(unsigned (&r)[4], const void* row) {
 
 /** 16 bytes from global to shared memory, there at the earliest after copy_wait; zeros unless `valid`. */
 inline void copy_async(void* to, const void* from, bool valid) { shim::copy_async(to, from, valid); }
+/** The same for 4 bytes. */
+inline void copy_async_word(void* to, const void* from, bool valid) { shim::copy_async(to, from, valid, 4); }
 /** What was asked for so far and not yet committed is one group. */
 inline void copy_commit() { shim::copy_commit(); }
 /** Until at most `PENDING` of this thread's groups are under way. */
@@ -134,6 +136,9 @@ __device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* row)
 }
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copy_async_word(void* to, const void* from, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 4 : 0) : "memory");
 }
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING>
