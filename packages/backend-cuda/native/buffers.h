@@ -50,11 +50,14 @@ struct Buffers {
   Array<float> stream{device, grown}, update{device, grown}, normed{device, grown}, qkv{device, grown}, delta{device, grown},
       mixed{device, grown}, gate_up{device, grown}, router{device, grown}, expert_weights{device, grown};
   Array<int> expert_ids{device, grown}, slots{device, grown};
+  // The same in half precision, where the matrices are too.
+  Array<unsigned short> normed_half{device, grown}, qkv_half{device, grown}, mixed_half{device, grown}, gated_half{device, grown};
   // Of a decoding step: the token of each row, and runs of one token each.
   Array<int> step_ids{device, grown}, step_positions{device, grown}, step_rows{device, grown};
   Array<Run> step_runs{device, grown};
   Array<int> zero{device, grown};
   // Of some rows of logits.
+  Array<unsigned short> head_half{device, grown};
   Array<float> head_normed{device, grown}, logits{device, grown}, scores{device, grown};
   Array<double> draw_weights{device, grown};
   // Of a call.
@@ -64,7 +67,7 @@ struct Buffers {
   Array<int> ids_out{device, grown}, top_ids_out{device, grown};
   Array<float> logprobs_out{device, grown}, top_logprobs_out{device, grown};
 
-  void reserve_tokens(const Config& config, const Heads& heads, int tokens) {
+  void reserve_tokens(const Config& config, const Heads& heads, int tokens, bool halves) {
     const size_t count = static_cast<size_t>(tokens);
     const auto rows = [count](int width) { return count * static_cast<size_t>(padded(width)); };
     stream.reserve(rows(config.hidden));
@@ -75,13 +78,20 @@ struct Buffers {
     mixed.reserve(rows(config.queries()));
     gate_up.reserve(2 * rows(config.intermediate));
     slots.reserve(count * static_cast<size_t>(config.kv_heads));
+    if (halves) {
+      normed_half.reserve(rows(config.hidden));
+      qkv_half.reserve(count * static_cast<size_t>(heads.qkv_stride));
+      mixed_half.reserve(rows(config.queries()));
+      gated_half.reserve(rows(config.intermediate));
+    }
     if (config.experts == 0) return;
     router.reserve(rows(2 * config.side));
     expert_ids.reserve(count * static_cast<size_t>(config.per_token));
     expert_weights.reserve(count * static_cast<size_t>(config.per_token));
   }
-  void reserve_logits(const Config& config, int rows, bool draws) {
+  void reserve_logits(const Config& config, int rows, bool draws, bool halves) {
     const size_t count = static_cast<size_t>(rows);
+    if (halves) head_half.reserve(count * static_cast<size_t>(padded(config.hidden)));
     head_normed.reserve(count * static_cast<size_t>(padded(config.hidden)));
     logits.reserve(count * static_cast<size_t>(config.vocabulary));
     if (!draws) return;

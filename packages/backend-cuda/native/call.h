@@ -126,9 +126,9 @@ class Call {
     for (const Task& task : tasks) drawing += task.count > 0 ? 1 : 0;
     plan_states();
     Buffers& buffers = model.buffers;
-    buffers.reserve_tokens(config, model.heads, std::max(longest, std::min(TILE, static_cast<int>(tasks.size()))));
+    buffers.reserve_tokens(config, model.heads, std::max(longest, std::min(TILE, static_cast<int>(tasks.size()))), model.in_halves());
     const size_t logits_rows = std::max(most, static_cast<size_t>(drawing));
-    buffers.reserve_logits(config, static_cast<int>(std::min(logits_rows, static_cast<size_t>(HEAD_ROWS))), drawing > 0);
+    buffers.reserve_logits(config, static_cast<int>(std::min(logits_rows, static_cast<size_t>(HEAD_ROWS))), drawing > 0, model.in_halves());
     buffers.words.reserve(blob_.size());
     buffers.states.reserve(states.size());
     buffers.pages.reserve(pages_.size());
@@ -146,7 +146,7 @@ class Call {
                         words(positions_ + from),
                         words(rows_ + from),
                         reinterpret_cast<const Run*>(words(plan.runs)),
-                        reinterpret_cast<const Run*>(words(plan.tiles)),
+                        reinterpret_cast<const QueryTile*>(words(plan.tiles)),
                         plan.parts.data(),
                         static_cast<int>(plan.parts.size()),
                         plan.count,
@@ -257,7 +257,7 @@ class Call {
       }
     }
     for (Part& part : group.parts) {
-      part.tiles = static_cast<int>(tiles.size() / 2);
+      part.tiles = static_cast<int>(tiles.size() / 3);
       int most = 0;
       for (int run = part.runs; run < part.runs + part.run_count; run++) most = std::max(most, runs[static_cast<size_t>(2 * run + 1)]);
       if (most < QUERIES_LEAST || !model.attends_by_tiles()) continue;
@@ -265,6 +265,7 @@ class Call {
         for (int done = 0; done < runs[static_cast<size_t>(2 * run + 1)]; done += QUERIES) {
           tiles.push_back(runs[static_cast<size_t>(2 * run)] + done);
           tiles.push_back(std::min(QUERIES, runs[static_cast<size_t>(2 * run + 1)] - done));
+          tiles.push_back(runs[static_cast<size_t>(2 * run)]);
           part.tile_count++;
         }
     }

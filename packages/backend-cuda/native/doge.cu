@@ -2,6 +2,7 @@
 #include "doge.h"
 #include <cstdio>
 #include <new>
+#include "forms.h"
 #include "rates.h"
 
 namespace {
@@ -128,6 +129,7 @@ int doge_model_ready(doge_model* model, doge_error* error) {
   return guarded(error, [&] {
     model_of(model).device.finish();
     model_of(model).weights.require_complete();
+    model_of(model).prepare();
     model_of(model).ready = true;
   });
 }
@@ -146,6 +148,15 @@ int doge_device_rates(doge_device* device, int64_t bytes, int32_t effort, double
     if (bytes < 0 || effort < 1) throw Fault{"invalid-argument", "Rates need bytes of 0 or more and an effort of 1 or more."};
     device_of(device).require();
     measure_rates(device_of(device), static_cast<size_t>(bytes), effort, read, multiply, multiply_tiles);
+  });
+}
+
+int doge_device_form(doge_device* device, int32_t rows, int32_t inner, int32_t outer, int32_t form, int32_t gated, int32_t together, double* apart,
+                     double* seconds, doge_error* error) {
+  return guarded(error, [&] {
+    if (rows < 1 || inner < 1 || outer < 1 || together < 0) throw Fault{"invalid-argument", "A form needs matrices of one number at least."};
+    device_of(device).require();
+    measure_form(device_of(device), rows, inner, outer, form, gated != 0, together, apart, seconds);
   });
 }
 

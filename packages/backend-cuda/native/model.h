@@ -1,7 +1,12 @@
 // A model on the device: its weights, tables, pages and buffers, and the forward pass in the order of docs/model.md.
 #pragma once
 #include <atomic>
+#include <cstdlib>
+#include <memory>
 #include "decoder.h"
+#include "halves.h"
+#include "kernels/attention_half.cuh"
+#include "kernels/attention_rows.cuh"
 #include "kernels/attention_tiles.cuh"
 #include "kernels/draw.cuh"
 #include "kernels/experts.cuh"
@@ -86,7 +91,7 @@ struct Group {
   const int* positions;
   const int* rows;
   const Run* runs;
-  const Run* tiles;
+  const QueryTile* tiles;
   const Part* parts;
   int part_count;
   int count;
@@ -128,6 +133,7 @@ class Model {
       slices_ = static_cast<float*>(device.allocate(most * static_cast<size_t>(config.head_dim + 2) * 4));
       come_ = static_cast<int*>(device.allocate(most * 4));
       device.fill(come_, 0, most * 4);
+      if (takes_halves()) halves_ = std::make_unique<Halves>(device, weights);
       write_angles();
       if (decodes(config, shape.window)) decoder = std::make_unique<Decoder>(device, weights, heads, cosine_, sine_);
       if (decoder != nullptr && !decoder->ready()) decoder.reset();
@@ -158,9 +164,17 @@ class Model {
   bool ready = false;
   std::map<Sequence*, std::unique_ptr<Sequence>> sequences;
   int64_t room() const { return config.room - used; }
-  /** Whether tensor cores take the matrices, and the attention, of many tokens. */
-  bool by_tiles() const { return device.tensor_cores() && config.dtype != Type::F32; }
-  bool attends_by_tiles() const { return doge::attends_by_tiles(device, config.dtype, config.head_dim); }
+  /** Whether tensor cores take the matrices, and the attention, of many tokens. Not where a window drops keys: which it drops hangs on
+   *  biases that may be a bit apart, so prompts and steps there go through the same sums. */
+  bool by_tiles() const { return device.tensor_cores() && config.dtype != Type::F32 && pages->shape.window == 0; }
+  bool attends_by_tiles() const { return by_tiles() && doge::attends_by_tiles(device, config.dtype, config.head_dim); }
+
+  /** Whether the products of many tokens are in half precision. */
+  bool in_halves() const { return halves_ != nullptr; }
+  /** After the last of the weights. */
+  void prepare() {
+    if (halves_ != nullptr) halves_->convert();
+  }
 
   /** The graph of some decoding steps of that many rows; a new one where arrays have moved since. */
   Graph& graph(int rows, int steps) {
@@ -176,21 +190,30 @@ class Model {
     const int stride = padded(config.hidden);
     const dim3 tokens(static_cast<unsigned>(group.count));
     const int* const wanted = group.positions;
+    const bool halves = in_halves() && group.count >= TILES_LEAST;
     device.launch(embed_kernel, tokens, 128, buffers.stream.get(), stride, weights.embedding, group.ids, wanted);
     const float* gate = nullptr;
     for (int number = 0; number < config.layers; number++) {
       const Layer& layer = weights.layers[static_cast<size_t>(number)];
-      norm(buffers.normed, gate, layer.input_norm, group.count);
-      project(layer.qkv, number, group);
+      // Layer 0 takes values from f32 (project).
+      norm(halves && number > 0 ? nullptr : buffers.normed.get(), halves ? buffers.normed_half.get() : nullptr, gate, layer.input_norm, group.count);
+      if (halves)
+        project_half(halves_->layers[static_cast<size_t>(number)].qkv, layer.qkv, number, group);
+      else
+        project(layer.qkv, number, group);
       PageShape shape = pages->shape;
       shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
       const RopeWeights rope{layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, layer.delta, config.epsilon};
-      device.launch(rope_kernel, dim3(tokens.x, static_cast<unsigned>(config.heads + 2 * config.kv_heads + 1)), ROPE_THREADS, buffers.qkv.get(),
-                    buffers.delta.get(), rope, wanted, group.rows, states, call_pages, shape, heads);
-      attend(group, shape, states, call_pages);
+      device.launch(rope_kernel, rope_grid(group.count, heads), ROPE_THREADS, buffers.qkv.get(), buffers.delta.get(),
+                    halves ? buffers.qkv_half.get() : nullptr, rope, wanted, group.rows, states, call_pages, shape, heads);
+      attend(group, shape, states, call_pages, halves);
       inside(number);
-      matmul(device, buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
-      norm(buffers.normed, layer.input_gate, layer.post_norm, group.count);
+      if (halves) {
+        finish_half(number, layer, group);
+        continue;
+      }
+      multiply(buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
+      norm(buffers.normed, nullptr, layer.input_gate, layer.post_norm, group.count);
       feed_forward(layer, group);
       gate = layer.post_gate;
     }
@@ -200,29 +223,72 @@ class Model {
   void head(const int* from, int first, int rows) {
     const int stride = padded(config.hidden);
     const size_t skip = static_cast<size_t>(first) * static_cast<size_t>(stride);
-    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, buffers.head_normed.get(), buffers.stream + skip,
-                  weights.layers.back().post_gate, buffers.update + skip, weights.norm, config.hidden, stride, config.epsilon, from);
-    matmul(device, buffers.logits, config.vocabulary, buffers.head_normed, stride, weights.head, rows);
+    const bool halves = in_halves() && rows >= TILES_LEAST;
+    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, buffers.head_normed.get(), halves ? buffers.head_half.get() : nullptr,
+                  buffers.stream + skip, weights.layers.back().post_gate, buffers.update + skip, weights.norm, config.hidden, stride, config.epsilon, from);
+    if (halves)
+      matmul_half(device, buffers.logits, config.vocabulary, buffers.head_half, stride, halves_->head, rows, nullptr);
+    else
+      multiply(buffers.logits, config.vocabulary, buffers.head_normed, stride, weights.head, rows);
   }
 
  private:
-  void norm(float* out, const float* gate, const float* weight, int count) {
-    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(count)), NORM_THREADS, out, buffers.stream.get(), gate, buffers.update.get(), weight,
+  /** Half precision is for dense bf16 models: where a router chooses experts, 11 bits of each number would choose others more often than
+   *  the 16 that the other kernels keep. DOGE_HALVES=0 takes those everywhere, to compare. */
+  bool takes_halves() const {
+    const char* const wish = std::getenv("DOGE_HALVES");
+    return (wish == nullptr || std::strcmp(wish, "0") != 0) && by_tiles() && device.warpgroups() && config.dtype == Type::BF16 && config.experts == 0 &&
+           attends_in_half(config.head_dim);
+  }
+
+  void norm(float* out, unsigned short* halves, const float* gate, const float* weight, int count) {
+    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(count)), NORM_THREADS, out, halves, buffers.stream.get(), gate, buffers.update.get(), weight,
                   config.hidden, padded(config.hidden), config.epsilon, nullptr);
+  }
+
+  /** Whether tensor cores take a matrix for so many rows. */
+  bool tiles(const Matrix& weight, int rows) const { return by_tiles() && doge::by_tiles(device, weight, rows); }
+  void multiply(float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows, const int* positions = nullptr) {
+    if (tiles(weight, rows))
+      matmul(device, out, out_stride, x, x_stride, weight, rows, positions);
+    else
+      matmul_rows(device, out, out_stride, x, x_stride, weight, rows, positions);
   }
 
   /** Queries, keys and values. Equal tokens get bit-equal values in layer 0, whatever the call's length (docs/contract.md, S4): the
    *  tensor cores, which sum in an order of their own, leave them out there. */
   void project(const Matrix& qkv, int number, const Group& group) {
-    const auto part = [&](int first, int count, auto how) {
-      how(device, buffers.qkv + first, heads.qkv_stride, buffers.normed, padded(config.hidden), outputs(qkv, first, count), group.count, group.positions);
-    };
-    if (number > 0 || !doge::by_tiles(device, qkv, group.count)) return part(0, qkv.outer, matmul);
-    part(0, heads.value_at, matmul);
-    part(heads.value_at, qkv.outer - heads.value_at, [](auto&&... all) { matmul_rows(all...); });
+    const bool apart = number == 0 && tiles(qkv, group.count);
+    multiply(buffers.qkv, heads.qkv_stride, buffers.normed, padded(config.hidden), apart ? outputs(qkv, 0, heads.value_at) : qkv, group.count, group.positions);
+    if (apart) project_values(qkv, group);
+  }
+  void project_values(const Matrix& qkv, const Group& group) {
+    matmul_rows(device, buffers.qkv + heads.value_at, heads.qkv_stride, buffers.normed, padded(config.hidden),
+                outputs(qkv, heads.value_at, qkv.outer - heads.value_at), group.count, group.positions);
+  }
+  /** The same in half precision. */
+  void project_half(const HalfMatrix& half, const Matrix& qkv, int number, const Group& group) {
+    matmul_half(device, buffers.qkv, heads.qkv_stride, buffers.normed_half, padded(config.hidden), number == 0 ? outputs(half, 0, heads.value_at) : half,
+                group.count, group.positions);
+    if (number == 0) project_values(qkv, group);
   }
 
-  void attend(const Group& group, const PageShape& shape, const RowState* states, const int* call_pages) {
+  /** What follows a layer's attention, in half precision. The matmuls update the stream themselves but for the last, whose update
+   *  head() adds. */
+  void finish_half(int number, const Layer& layer, const Group& group) {
+    const HalfLayer& half = halves_->layers[static_cast<size_t>(number)];
+    const int stride = padded(config.hidden);
+    const int inner = padded(config.intermediate);
+    matmul_half(device, buffers.stream, stride, buffers.mixed_half, padded(config.queries()), half.output, group.count, group.positions, 1.0f,
+                layer.input_gate);
+    norm(nullptr, buffers.normed_half, nullptr, layer.post_norm, group.count);
+    matmul_half_gated(device, buffers.gated_half, inner, buffers.normed_half, stride, half.gate_up, group.count, group.positions);
+    const bool last = number + 1 == config.layers;
+    matmul_half(device, last ? buffers.update : buffers.stream, stride, buffers.gated_half, inner, half.down, group.count, group.positions,
+                1.0f / SWIGLU_SCALE, last ? nullptr : layer.post_gate);
+  }
+
+  void attend(const Group& group, const PageShape& shape, const RowState* states, const int* call_pages, bool halves) {
     for (int index = 0; index < group.part_count; index++) {
       const Part& part = group.parts[index];
       const size_t first = static_cast<size_t>(part.first);
@@ -237,13 +303,19 @@ class Model {
         device.launch(store_kernel, grid, STORE_THREADS, qkv, buffers.delta + first * static_cast<size_t>(heads.delta_stride),
                       buffers.slots + first * static_cast<size_t>(config.kv_heads), positions, rows, states, call_pages, shape, heads);
       }
-      if (part.tile_count > 0)
+      float* const mixed = buffers.mixed + first * static_cast<size_t>(mixed_stride);
+      unsigned short* const mixed_half = halves ? buffers.mixed_half + first * static_cast<size_t>(mixed_stride) : nullptr;
+      if (part.tile_count > 0 && halves)
+        attention_half(device, part.tile_count, buffers.mixed_half, mixed_stride, buffers.qkv_half, buffers.delta, group.tiles + part.tiles, group.positions,
+                       group.rows, states, call_pages, shape, heads);
+      else if (part.tile_count > 0)
         attention_tiles(device, part.tile_count, buffers.mixed, mixed_stride, buffers.qkv, group.tiles + part.tiles, group.positions,
                         group.rows, states, call_pages, shape, heads);
+      else if (attends_by_rows(heads) && slices(part.count) == 1)
+        attention_rows(device, part.count, mixed, mixed_half, mixed_stride, qkv, positions, rows, states, call_pages, shape, heads);
       else
-        device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS,
-                      buffers.mixed + first * static_cast<size_t>(mixed_stride), mixed_stride, qkv, positions, rows, states, call_pages, shape, heads,
-                      Slices{slices_, come_});
+        device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS, mixed, mixed_stride,
+                      qkv, positions, rows, states, call_pages, shape, heads, Slices{slices_, come_}, mixed_half);
     }
   }
 
@@ -258,19 +330,19 @@ class Model {
     const int inner = padded(config.intermediate);
     const int* const wanted = group.positions;
     const unsigned tokens = static_cast<unsigned>(group.count);
-    if (!doge::by_tiles(device, layer.gate_up, group.count)) {
+    if (!tiles(layer.gate_up, group.count)) {
       matmul_rows<true>(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted, config.intermediate);
     } else {
-      matmul(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
+      multiply(buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted);
       device.launch(swiglu_kernel, dim3(static_cast<unsigned>((config.intermediate + SWIGLU_THREADS - 1) / SWIGLU_THREADS), tokens), SWIGLU_THREADS,
                     buffers.gate_up.get(), 2 * inner, config.intermediate, inner);
     }
-    matmul(device, buffers.update, stride, buffers.gate_up, 2 * inner, layer.down, group.count, wanted);
+    multiply(buffers.update, stride, buffers.gate_up, 2 * inner, layer.down, group.count, wanted);
     if (config.experts == 0) return;
     const ExpertShape shape{config.side, config.per_token, config.normalize ? 1 : 0, config.sorted ? 1 : 0, padded(2 * config.side), config.hidden, stride};
     const int step = group.span > 0 ? 1 : 2;
     const int split = group.span > 0 ? group.span : 1;
-    matmul(device, buffers.router, shape.router_stride, buffers.normed, stride, layer.router, group.count, wanted);
+    multiply(buffers.router, shape.router_stride, buffers.normed, stride, layer.router, group.count, wanted);
     device.launch(choose_kernel, dim3(tokens), CHOOSE_THREADS, buffers.expert_ids.get(), buffers.expert_weights.get(), buffers.router.get(), wanted, step,
                   split, shape);
     const unsigned warps = EXPERT_THREADS / WARP;
@@ -301,6 +373,7 @@ class Model {
     device.release_mapped(control);
   }
 
+  std::unique_ptr<Halves> halves_;
   static constexpr size_t MOST_GRAPHS = 32;
   std::map<std::pair<int, int>, Graph> graphs_;
   int graphs_of_ = 0;

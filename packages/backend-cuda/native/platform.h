@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 #if defined(DOGE_SHIM)
@@ -79,6 +80,8 @@ class Device {
   void require() const { context_.require(); }
   /** Whether it has bf16 tensor cores and asynchronous copies. */
   bool tensor_cores() const { return context_.capability >= 80; }
+  /** Whether it multiplies by warpgroups, which compute capability 9.0 alone does. */
+  bool warpgroups() const { return context_.capability == 90; }
   int processors() const { return context_.processors; }
   void* allocate(size_t bytes);
   void release(void* pointer) noexcept;
@@ -93,6 +96,11 @@ class Device {
   void finish();
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
+    launch_with(0, kernel, grid, threads, arguments...);
+  }
+  /** The same for a kernel that takes `shared` bytes of shared memory beyond its own (DOGE_SHARED). */
+  template <class... Parameters, class... Arguments>
+  void launch_with(int shared, void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     if (capturing_ != nullptr) {
       capturing_->launches_++;
@@ -101,9 +109,12 @@ class Device {
       context_.submissions++;
     }
 #if defined(DOGE_SHIM)
-    shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }); });
+    shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, static_cast<size_t>(shared)); });
 #else
-    kernel<<<grid, static_cast<unsigned>(threads), 0, stream_>>>(static_cast<Parameters>(arguments)...);
+    const void* const its = reinterpret_cast<const void*>(kernel);
+    if (shared > 0 && large_.insert(its).second)
+      check(cudaFuncSetAttribute(its, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "Shared memory could not be taken");
+    kernel<<<grid, static_cast<unsigned>(threads), static_cast<size_t>(shared), stream_>>>(static_cast<Parameters>(arguments)...);
 #endif
     check(cudaGetLastError(), "A kernel could not be launched");
   }
@@ -156,6 +167,7 @@ class Device {
   void submit(Graph& graph);
   Context& context_;
   std::map<void*, size_t> sizes_;
+  std::set<const void*> large_;  // kernels that have been granted more shared memory than all have
   Graph* capturing_ = nullptr;
   void check(cudaError_t status, const char* what);
   cudaStream_t stream_ = nullptr;

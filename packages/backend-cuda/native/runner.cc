@@ -4,6 +4,8 @@
 //   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement, and
 //                                        one for how near the logits are to those of f32. SIZE tiny: the same in a moment, anywhere
 //   doge_runner profile SIZE DTYPE       one prompt, then a step of one row and one of many, each launched once: to run under a profiler
+//   doge_runner tiles [small]            every form of the matmul for many rows beside the plain kernel, one line each; small: a few odd
+//                                        shapes and no times, for anywhere
 //   doge_runner rates [BYTES]            the most that the device reads, over so many bytes, and multiplies: one JSON line
 #include <algorithm>
 #include <chrono>
@@ -178,7 +180,8 @@ int checks(doge_device* device) {
     doge_sequence* const steps = fresh(model);
     std::vector<float> last;
     for (const int32_t id : text) last = logits(model, steps, {id}, vocabulary);
-    say(apart(whole, last) < 1e-4, "one call is the same as a call for each token", apart(whole, last));
+    // bf16 models may take prompts in half precision: 11 bits of each activation, where steps keep all.
+    say(apart(whole, last) < (dtype == 1 ? 4e-3 : 1e-4), "one call is the same as a call for each token", apart(whole, last));
     doge_sequence* forked = nullptr;
     require(doge_sequence_fork(steps, &forked, &error), "doge_sequence_fork");
     const std::vector<float> after = logits(model, steps, ids(5, vocabulary, 3), vocabulary);
@@ -405,6 +408,51 @@ int rates(doge_device* device, int64_t bytes) {
   return 0;
 }
 
+/** One line for each form and shape. 11 bits of x move the furthest of millions of sums by 4e-3 of their usual size at most, and of the
+ *  products of two such sums by 2e-2; 16 bits a tenth of that. */
+int tiles(doge_device* device, bool small) {
+  struct Shape {
+    int rows, inner, outer;
+    bool gated;
+  };
+  std::vector<Shape> shapes;
+  const std::vector<int> odd_rows = small ? std::vector<int>{9, 70} : std::vector<int>{9, 17, 255, 2048};
+  for (const int rows : odd_rows) {
+    shapes.push_back({rows, 96, 130, false});
+    shapes.push_back({rows, 96, 130, true});
+    shapes.push_back({rows, small ? 200 : 2048, 130, false});
+  }
+  if (!small) {
+    for (const int rows : {2048, 256})
+      for (const int hidden : {256, 512, 768, 1024}) {
+        shapes.push_back({rows, hidden, 2 * hidden, false});      // projections
+        shapes.push_back({rows, hidden, hidden, false});          // output
+        shapes.push_back({rows, hidden, 2 * hidden, true});       // gate and up
+        shapes.push_back({rows, 2 * hidden, hidden, false});      // down
+      }
+    for (const int hidden : {256, 1024}) shapes.push_back({256, hidden, 32768, false});  // logits
+  }
+  int failed = 0;
+  for (const Shape& shape : shapes)
+    for (int form = shape.gated ? 0 : -1; form < 6; form++) {
+      double apart = INFINITY, seconds = 0;
+      const int status = doge_device_form(device, shape.rows, shape.inner, shape.outer, form, shape.gated ? 1 : 0, small ? 0 : 20, &apart, &seconds, &error);
+      if (status != 0 && std::strcmp(error.code, "unsupported") == 0) {
+        std::printf("skip form %d: %s\n", form, error.message);
+        continue;
+      }
+      require(status, "doge_device_form");
+      const bool good = apart < (form < 0 ? 4e-4 : shape.gated ? 2e-2 : 4e-3);
+      failed += good ? 0 : 1;
+      const double work = 2.0 * shape.rows * shape.inner * shape.outer * (shape.gated ? 2 : 1);
+      std::printf("%s form %2d %5d x %4d x %5d%s apart %.2e, %8.2f us, %6.1f TFLOP/s\n", good ? "ok  " : "FAIL", form, shape.rows, shape.inner, shape.outer,
+                  shape.gated ? " gated" : "      ", apart, 1e6 * seconds, seconds > 0 ? work / seconds / 1e12 : 0.0);
+      std::fflush(stdout);
+    }
+  std::printf("%d failed\n", failed);
+  return failed == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -418,10 +466,12 @@ int main(int count, char** arguments) {
     status = timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
   else if (command == "profile" && count > 3)
     status = profile(device, arguments[2], arguments[3]);
+  else if (command == "tiles")
+    status = tiles(device, count > 2 && std::string(arguments[2]) == "small");
   else if (command == "rates")
     status = rates(device, count > 2 ? std::max(0ll, std::atoll(arguments[2])) : 512ll << 20);
   else
-    std::fprintf(stderr, "Use: doge_runner check, doge_runner time SIZE DTYPE [N], doge_runner profile SIZE DTYPE, or doge_runner rates [BYTES].\n");
+    std::fprintf(stderr, "Use: doge_runner check, time SIZE DTYPE [N], profile SIZE DTYPE, tiles [small], or rates [BYTES].\n");
   doge_close(device);
   return status;
 }

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <thread>
 #include <vector>
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -73,6 +74,7 @@ struct Copy {
   void* to;
   const void* from;  // null: zeros
   int group;
+  size_t bytes;
 };
 
 /** The block that this OS thread is running. */
@@ -92,6 +94,8 @@ struct Block {
   /** What the lanes of a warp hand to each other, in two buffers used in turn. */
   alignas(16) unsigned char mail[MOST_THREADS / WARP][2][WARP][128];
   std::vector<Copy> copies[MOST_THREADS];
+  /** Products of a warpgroup that are under way: made when they are waited for. */
+  std::vector<std::function<void()>> products[MOST_THREADS];
   int committed[MOST_THREADS] = {};
   void* home = nullptr;
   char* stacks = nullptr;
@@ -150,6 +154,7 @@ inline void body() {
   b.entry(b.context);
   const int self = b.current;
   if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
+  if (!b.products[self].empty()) broken("a thread returned with products of its warpgroup under way.");
   b.done[self] = true;
   if (--b.running > 0) {
     if (b.barrier_waiting > 0) broken("a thread returned while others wait at __syncthreads.");
@@ -188,9 +193,17 @@ inline void prepare(Block& b, int thread) {
 #endif
 }
 
+/** The shared memory that a launch asks for: as much as a block of compute capability 9.0 may have. */
+constexpr size_t MOST_SHARED = 227 * 1024;
+inline unsigned char* dynamic_shared() {
+  alignas(1024) static thread_local unsigned char memory[MOST_SHARED];
+  return memory;
+}
+
 /** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. */
 template <class Kernel>
-void launch(dim3 grid, int threads, Kernel kernel, int only = -1) {
+void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1) {
+  if (shared > MOST_SHARED) broken("a block has at most 227 KB of shared memory.");
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
   running = &own_block();
   Block& b = *running;
@@ -208,6 +221,7 @@ void launch(dim3 grid, int threads, Kernel kernel, int only = -1) {
         block_index = {x, y, z};
         b.running = threads;
         b.barrier_waiting = 0;
+        std::memset(dynamic_shared(), 0xff, shared);  // NaN, until it is written
         for (int warp = 0; warp < threads / WARP; warp++) b.warp_waiting[warp] = 0;
         for (int thread = 0; thread < threads; thread++) {
           b.done[thread] = false;
@@ -223,7 +237,7 @@ template <class Kernel>
 void launch_together(int blocks, int threads, Kernel kernel) {
   std::vector<std::thread> all;
   for (int index = 0; index < blocks; index++)
-    all.emplace_back([=] { launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, index); });
+    all.emplace_back([=] { launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, 0, index); });
   for (std::thread& each : all) each.join();
 }
 
@@ -275,13 +289,13 @@ inline T together(T value, Work work) {
   return value;
 }
 
-/** A copy of 16 bytes that is under way: made when it is waited for, as late as a device may. Until then NaN stands there. */
-inline void copy_async(void* to, const void* from, bool valid) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
-    broken("cp.async: an address is not a multiple of 16 bytes.");
+/** A copy of 16 or 4 bytes that is under way: made when it is waited for, as late as a device may. Until then NaN stands there. */
+inline void copy_async(void* to, const void* from, bool valid, size_t bytes = 16) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
+    broken("cp.async: an address is not a multiple of the bytes copied.");
   Block& b = block();
-  std::memset(to, 0xff, 16);
-  b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current]});
+  std::memset(to, 0xff, bytes);
+  b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current], bytes});
 }
 inline void copy_commit() { block().committed[block().current]++; }
 inline void copy_wait(int pending) {
@@ -290,9 +304,9 @@ inline void copy_wait(int pending) {
   size_t done = 0;
   for (; done < copies.size() && copies[done].group < b.committed[b.current] - pending; done++) {
     if (copies[done].from == nullptr)
-      std::memset(copies[done].to, 0, 16);
+      std::memset(copies[done].to, 0, copies[done].bytes);
     else
-      std::memcpy(copies[done].to, copies[done].from, 16);
+      std::memcpy(copies[done].to, copies[done].from, copies[done].bytes);
   }
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
 }
@@ -356,6 +370,18 @@ inline T __shfl_sync(unsigned, T value, int source) {
   return shim::exchange(value, [source](unsigned char(&buffer)[shim::WARP][128], int) {
     T result;
     std::memcpy(&result, buffer[source & 31], sizeof(T));
+    return result;
+  });
+}
+
+inline unsigned __ballot_sync(unsigned, bool value) {
+  return shim::exchange(value ? 1u : 0u, [](unsigned char(&buffer)[shim::WARP][128], int) {
+    unsigned result = 0;
+    for (int lane = 0; lane < shim::WARP; lane++) {
+      unsigned bit;
+      std::memcpy(&bit, buffer[lane], sizeof bit);
+      result |= bit << lane;
+    }
     return result;
   });
 }

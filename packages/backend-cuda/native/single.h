@@ -31,9 +31,14 @@ class Bench {
                       static_cast<size_t>(columns) * 4);
   }
   template <class T>
-  T* array(const std::vector<T>& numbers) {
-    T* const to = static_cast<T*>(device.allocate(numbers.size() * sizeof(T)));
+  T* empty(size_t count) {
+    T* const to = static_cast<T*>(device.allocate(count * sizeof(T)));
     taken_.push_back(to);
+    return to;
+  }
+  template <class T>
+  T* array(const std::vector<T>& numbers) {
+    T* const to = empty<T>(numbers.size());
     device.upload(to, numbers.data(), numbers.size() * sizeof(T));
     return to;
   }
@@ -47,7 +52,7 @@ inline void single_rmsnorm(Context& context, float* out, const float* x, const f
   const int stride = padded(width);
   float* const to = bench.put(nullptr, rows, width, stride);
   float* const from = bench.put(x, rows, width, stride);
-  bench.device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, to, from, nullptr, from, bench.put(weight, 1, width, stride), width,
+  bench.device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, to, nullptr, from, nullptr, from, bench.put(weight, 1, width, stride), width,
                       stride, epsilon, nullptr);
   bench.get(out, to, rows, width, stride);
 }
@@ -92,7 +97,7 @@ inline void single_rope(Context& context, float* x, int heads, int head_dim, int
   RopeWeights weights{};
   weights.cosine = bench.array(cosine);
   weights.sine = bench.array(sine);
-  bench.device.launch(rope_kernel, dim3(1, static_cast<unsigned>(heads)), ROPE_THREADS, rows, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
+  bench.device.launch(rope_kernel, rope_grid(1, shape), ROPE_THREADS, rows, nullptr, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
                       nullptr, nullptr, nowhere, shape);
   bench.get(x, rows, 1, width, width);
 }
@@ -131,6 +136,7 @@ inline void single_attention(Context& context, float* out, const float* queries,
   for (int done = 0; done < queried; done += QUERIES) {
     tiles.push_back(done);
     tiles.push_back(std::min(QUERIES, queried - done));
+    tiles.push_back(0);
   }
   // Pages in reverse: a kernel that takes slots for addresses shows.
   for (int page = pages_for(count) - 1; page >= 0; page--) pages.push_back(page);
@@ -148,13 +154,13 @@ inline void single_attention(Context& context, float* out, const float* queries,
   bench.device.launch(store_kernel, dim3(static_cast<unsigned>(count), 1), STORE_THREADS, rows, biases, nullptr, at, row_of, states, list, page, shape);
   float* const to = bench.put(nullptr, queried, head_dim, part);
   if (attends_by_tiles(bench.device, dtype, head_dim)) {
-    attention_tiles(bench.device, static_cast<int>(tiles.size() / 2), to, part, rows + first * stride, reinterpret_cast<const Run*>(bench.array(tiles)),
+    attention_tiles(bench.device, static_cast<int>(tiles.size() / 3), to, part, rows + first * stride, reinterpret_cast<const QueryTile*>(bench.array(tiles)),
                     at + first, row_of, states, list, page, shape);
   } else {
     const int slices = slices_of(bench.device.processors(), queried, 1, count);
     const Slices meeting{bench.put(nullptr, queried * slices, head_dim + 2, head_dim + 2), bench.array(std::vector<int>(static_cast<size_t>(queried), 0))};
     bench.device.launch(attention_kernel, dim3(static_cast<unsigned>(queried), 1, static_cast<unsigned>(slices)), ATTENTION_THREADS, to, part,
-                        rows + first * stride, at + first, row_of, states, list, page, shape, meeting);
+                        rows + first * stride, at + first, row_of, states, list, page, shape, meeting, nullptr);
   }
   bench.get(out, to, queried, head_dim, part);
 }

@@ -102,7 +102,7 @@ inline void decode(Model& model, const Call& call, int steps) {
   buffers.step_runs.reserve(TILE);
   model.device.upload(buffers.step_runs, runs.data(), runs.size() * sizeof(Run));
   buffers.zero.reserve(1);
-  buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true);
+  buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true, model.in_halves());
   const bool alone = model.decoder != nullptr && call.tasks.size() == 1;
   while (alone && draws_at_once(call.states[0]) && steps > 0 && model.control->active > 0) {
     const int together = std::min(steps, STEPS_AT_ONCE);

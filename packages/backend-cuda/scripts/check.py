@@ -7,6 +7,7 @@ import array
 import ctypes
 import json
 import math
+import os
 import pathlib
 import re
 import struct
@@ -17,6 +18,9 @@ FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "conformance" / "fixtur
 NAMES = ["native", "window", "odd", "rope", "rope-linear", "moe"]
 # In standard deviations of the logits; packages/conformance/src/tolerances.ts has the reasons.
 LOGITS = 1e-4
+# Of prompts whose products are in half precision, which is bf16 models without a window or a router on compute capability 9.0: 11 bits
+# of each activation. bf16 would move them by 0.1.
+HALF = 5e-3
 # What bf16 and q8 round (core's quantizable()).
 ROUNDED = re.compile(r"(^lm_head|\.(embed_tokens|[qkvo]_proj|gate_proj|up_proj|down_proj|down_embed|up_embed))\.weight$")
 
@@ -198,8 +202,10 @@ def main():
         for number, dtype in enumerate(["f32", "bf16", "q8"]):
             try:
                 worst = check(core, device, name, number)
-                good = worst <= LOGITS
-                line = f"{worst:.2e} standard deviations, allowed {LOGITS:g}"
+                half = dtype == "bf16" and name not in ("window", "moe") and os.environ.get("DOGE_HALVES") != "0"
+                allowed = HALF if half else LOGITS
+                good = worst <= allowed
+                line = f"{worst:.2e} standard deviations, allowed {allowed:g}"
             except RuntimeError as error:
                 good, line = False, str(error)
             passed, failed = passed + good, failed + (not good)

@@ -25,12 +25,26 @@ describe.skipIf(withoutShim !== undefined)(
       COMPILES,
     );
 
-    test.skipIf(python === undefined)(
-      `goldens through Python's ctypes${python ? "" : " (skipped: there is no Python)"}`,
+    test(
+      "every form of the matmul for many rows is what the plain kernel is",
       () => {
+        const { stdout, status } = spawnSync(builder.buildRunner({ shim: true }), ["tiles", "small"], {
+          encoding: "utf8",
+        });
+        expect(stdout).not.toMatch(/FAIL|skip/);
+        expect(stdout.match(/^ok /gm)).toHaveLength(40);
+        expect(status).toBe(0);
+      },
+      COMPILES,
+    );
+
+    test.skipIf(python === undefined).each(["1", "0"])(
+      `goldens through Python's ctypes, DOGE_HALVES=%s${python ? "" : " (skipped: there is no Python)"}`,
+      (halves) => {
         const script = fileURLToPath(new URL("../scripts/check.py", import.meta.url));
         const { stdout, stderr, status } = spawnSync(python!, [script, builder.buildShim("library")], {
           encoding: "utf8",
+          env: { ...process.env, DOGE_HALVES: halves },
         });
         expect(stderr).toBe("");
         expect(stdout).not.toContain("FAIL");

@@ -4,6 +4,7 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 #pragma once
+#include "half.cuh"
 #include "pages.cuh"
 
 namespace doge {
@@ -125,9 +126,9 @@ inline int slices_of(int processors, int tokens, int heads, int slots) {
  *
  *  The sum is taken over value[j] - own, with own the token's value, and own added at the end. So a text that begins with one
  *  token several times reads exactly that token's value each time, as it does in exact arithmetic: its keys then tie in the next
- *  layer too, and the window keeps the one that the definition keeps. */
+ *  layer too, and the window keeps the one that the definition keeps. `halves`, unless null, gets the result in place of `mixed`. */
 __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
-                                 const RowState* states, const int* call_pages, PageShape page, Heads shape, Slices slices) {
+                                 const RowState* states, const int* call_pages, PageShape page, Heads shape, Slices slices, unsigned short* halves) {
   constexpr int WARPS = ATTENTION_THREADS / WARP;
   __shared__ bool is_last;
   __shared__ float query[WARP * HELD];
@@ -217,14 +218,20 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
     fades[each] = highest[each] == -INFINITY ? 0.0f : expf(highest[each] - top);
     all += totals[each] * fades[each];
   }
-  float* const to = mixed + token * static_cast<size_t>(mixed_stride) + head * dim;
+  const size_t to = token * static_cast<size_t>(mixed_stride) + static_cast<size_t>(head * dim);
+  const auto put = [&](int index, float result) {
+    if (halves == nullptr)
+      mixed[to + static_cast<size_t>(index)] = result;
+    else
+      halves[to + static_cast<size_t>(index)] = half_of(result);
+  };
   const size_t pair = token * static_cast<size_t>(shape.heads) + static_cast<size_t>(head);
   float* const parts = slices.sums + pair * static_cast<size_t>(count * (dim + 2));
   for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
     float sum = 0.0f;
     for (int each = 0; each < WARPS; each++) sum += sums[each][index] * fades[each];
     if (count == 1)
-      to[index] = own_value[index] + sum / all;
+      put(index, own_value[index] + sum / all);
     else
       parts[slice * (dim + 2) + 2 + index] = sum;
   }
@@ -256,7 +263,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
 #pragma unroll
     for (int each = 0; each < MOST_SLICES; each++)
       if (each < count) sum += whole[each * (dim + 2) + 2 + index] * weights_of[each];
-    to[index] = own_value[index] + sum / all;
+    put(index, own_value[index] + sum / all);
   }
   if (threadIdx.x == 0) slices.come[pair] = 0;
 }

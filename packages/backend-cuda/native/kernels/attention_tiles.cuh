@@ -21,6 +21,13 @@ constexpr int SKEW = 8;
 /** Heads that are taken: of up to this many numbers, and a multiple of 4. */
 constexpr int TILES_HEAD = 128;
 
+/** Tokens of a run that attend together: `count` of them from `first` on; `start`: the run's first token of this call. */
+struct QueryTile {
+  int first;
+  int count;
+  int start;
+};
+
 /** Some slots' keys turned (numbers of a head, slots) and values (slots, numbers of a head), and what is seen of them. */
 template <int DIM>
 struct alignas(16) AttentionTile {
@@ -39,12 +46,12 @@ struct alignas(16) AttentionTile {
  *  that begins with one token several times has no other yet. */
 template <int DIM>
 __global__ void __launch_bounds__(QUERY_THREADS, 2)
-    attention_tiles_kernel(float* mixed, int mixed_stride, const float* qkv, const Run* tiles, const int* positions, const int* rows,
+    attention_tiles_kernel(float* mixed, int mixed_stride, const float* qkv, const QueryTile* tiles, const int* positions, const int* rows,
                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
 #if DOGE_TENSOR
   using Tile = AttentionTile<DIM>;
   __shared__ Tile tile;
-  const Run run = tiles[blockIdx.x];
+  const QueryTile run = tiles[blockIdx.x];
   const int head = static_cast<int>(blockIdx.y);
   if (positions[run.first] < 0) return;
   const int thread = static_cast<int>(threadIdx.x);
@@ -248,7 +255,7 @@ inline bool attends_by_tiles(const Device& device, Type dtype, int head_dim) {
 }
 
 /** The launch for some tiles of tokens. */
-inline void attention_tiles(Device& device, int count, float* mixed, int mixed_stride, const float* qkv, const Run* tiles,
+inline void attention_tiles(Device& device, int count, float* mixed, int mixed_stride, const float* qkv, const QueryTile* tiles,
                             const int* positions, const int* rows, const RowState* states, const int* call_pages, const PageShape& page,
                             const Heads& shape) {
   const dim3 grid(static_cast<unsigned>(count), static_cast<unsigned>(shape.heads));

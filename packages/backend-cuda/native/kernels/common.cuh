@@ -2,6 +2,13 @@
 #pragma once
 #include "../platform.h"
 
+// The shared memory that a launch asks for beyond the kernel's own (Device::launch_with), at a multiple of 1024 bytes.
+#if defined(DOGE_SHIM)
+#define DOGE_SHARED(name) unsigned char* const name = shim::dynamic_shared()
+#else
+#define DOGE_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
+#endif
+
 namespace doge {
 
 constexpr int WARP = 32;

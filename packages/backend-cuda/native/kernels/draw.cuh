@@ -181,6 +181,37 @@ __device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& stat
   return -block_max(best_score == winner ? -best_id : -0x7fffffff, shared.counts);
 }
 
+/** The likeliest id of logits that nothing changes, in one pass over them; -1: nothing is finite, or something is no number. As
+ *  sound() and chosen() find it. */
+__device__ __forceinline__ int likeliest(const float* logits, int vocabulary, DrawShared& shared) {
+  int counts[2] = {};  // NaN, finite
+  float best = -INFINITY;
+  int best_id = -1;
+  const auto look = [&](float value, int id) {
+    counts[0] += value != value ? 1 : 0;
+    counts[1] += is_finite(value) ? 1 : 0;
+    if (value > best) {
+      best = value;
+      best_id = id;
+    }
+  };
+  // Four at a time where rows begin at multiples of 16 bytes.
+  const int whole = vocabulary % 4 == 0 ? vocabulary : 0;
+#pragma unroll 4
+  for (int id = 4 * static_cast<int>(threadIdx.x); id < whole; id += 4 * DRAW_THREADS) {
+    const float4 four = *reinterpret_cast<const float4*>(logits + id);
+    look(four.x, id);
+    look(four.y, id + 1);
+    look(four.z, id + 2);
+    look(four.w, id + 3);
+  }
+  for (int id = whole + static_cast<int>(threadIdx.x); id < vocabulary; id += DRAW_THREADS) look(logits[id], id);
+  block_sums(counts, shared.counts);
+  const unsigned long long key = block_max(best_id < 0 ? 0ull : ranked(best, best_id), shared.keys);
+  if (counts[0] > 0 || counts[1] == 0) return -1;
+  return static_cast<int>(0xffffffffu - static_cast<unsigned>(key & 0xffffffffu));
+}
+
 /** Draws the next id of each row that still draws, and notes it. Grid (rows of logits); rows[i] is the row of logits i,
  *  positions[i] < 0: none. */
 __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions) {
@@ -192,7 +223,9 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
   const int vocabulary = plan.vocabulary;
   const float* const logits = plan.logits + index * static_cast<size_t>(vocabulary);
   if (state.left <= 0) return;
-  bool good = sound(logits, vocabulary, shared.counts);
+  const bool greedy = state.temperature == 0.0 && state.alternatives < 0 && state.allowed < 0 && state.seen < 0;
+  const int greatest = greedy ? likeliest(logits, vocabulary, shared) : -1;
+  bool good = greedy ? greatest >= 0 : sound(logits, vocabulary, shared.counts);
   double normalizer = 0.0;
   if (good && state.alternatives >= 0) {
     normalizer = log_sum_exp(logits, vocabulary, shared.sums);
@@ -209,7 +242,7 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
   }
   float* const scores = plan.scores + index * static_cast<size_t>(vocabulary);
   double* const weights = plan.weights + index * static_cast<size_t>(vocabulary);
-  const int id = chosen(plan, state, logits, scores, weights, shared);
+  const int id = greedy ? greatest : chosen(plan, state, logits, scores, weights, shared);
   if (id >= 0 && state.alternatives > 0) {
     const int at = state.top_out + state.drawn * state.alternatives;
     unsigned long long previous = ~0ull;

@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(TILES_THREADS)
   }
 
   // What a thread brings to a stage: some of x, and of the weights two stretches of 8 or 16 codes.
-  float4 mine[Tile::MINE][2];
+  float4 mine[Tile::MINE][2] = {};
   uint4 codes{};
   float scale = 0.0f;
   const auto load = [&](int stage, int inner) {

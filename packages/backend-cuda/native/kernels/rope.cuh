@@ -1,6 +1,7 @@
 // rope: the norm of each query and key head where the layout has one, rotary positions in the half-split form (pairs i,
 // i + headDim / 2), the biases of each key, and where no window chooses slots, keys, values and biases into their pages.
 #pragma once
+#include "half.cuh"
 #include "matmul.cuh"
 #include "pages.cuh"
 
@@ -14,7 +15,9 @@ struct RopeWeights {
   float epsilon;
 };
 
-constexpr int ROPE_THREADS = 32;
+constexpr int ROPE_THREADS = 128;
+/** Parts of a token that a block takes, a warp each. */
+constexpr int ROPE_PARTS = ROPE_THREADS / WARP;
 
 /** Where a token without a window keeps its keys: its layer of the page of its position. */
 struct Slot {
@@ -41,6 +44,39 @@ __device__ __forceinline__ float plus_four(float sum, const float (&values)[4], 
   return sum;
 }
 
+/** Biases whose sums a warp takes together. */
+constexpr int BIASES = 4;
+
+/** The biases of a token, exp(A softplus(dt_proj values)): bias (bias_heads) and, where `slot` is one, its page. One warp; each dot is
+ *  summed as matmul_kernel does, then each lane finishes one. */
+__device__ __forceinline__ void biases(float* bias, const float* values, const RopeWeights& weights, const Slot& slot, const PageShape& page,
+                                       const Heads& shape) {
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
+  for (int start = 0; start < shape.bias_heads; start += WARP) {
+    float mine = 0.0f;
+    for (int first = start; first < min(start + WARP, shape.bias_heads); first += BIASES) {
+      float sums[BIASES] = {};
+      for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
+        const float4 its = *reinterpret_cast<const float4*>(values + column);
+#pragma unroll
+        for (int each = 0; each < BIASES; each++) {
+          sums[each] = plus_four(sums[each], {its.x, its.y, its.z, its.w},
+                                 Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(min(first + each, shape.bias_heads - 1)), column));
+        }
+      }
+      warp_sums(sums);
+#pragma unroll
+      for (int each = 0; each < BIASES; each++)
+        if (lane == first + each - start) mine = sums[each];
+    }
+    const int index = start + lane;
+    if (index >= shape.bias_heads) continue;
+    const float result = bias_of(mine, weights, index);
+    bias[index] = result;
+    if (slot.layer != nullptr) slot.layer[page.biases_at + index * PAGE + slot.lane] = result;
+  }
+}
+
 /** Numbers `index` and `index` + `half` of a head, under its norm where there is one, turned by their position's angle. */
 __device__ __forceinline__ void rotate(float* x, int index, int half, const float* weight, float scale, float cosine, float sine) {
   float first = x[index];
@@ -53,42 +89,37 @@ __device__ __forceinline__ void rotate(float* x, int index, int half, const floa
   x[index + half] = second * cosine + first * sine;
 }
 
-/** One warp a head of a token: grid (tokens, heads + 2 kv_heads + 1): queries and keys turned in place, values, then the biases.
- *  Without a window all but queries go into their page too. `delta` (tokens, delta_stride) gets the biases. */
-__global__ void rope_kernel(float* qkv, float* delta, RopeWeights weights, const int* positions, const int* rows, const RowState* states,
-                            const int* call_pages, PageShape page, Heads shape) {
+/** One warp a part of a token: grid (tokens, ceil(parts / ROPE_PARTS)), with the parts heads, 2 kv_heads and 1: queries and keys
+ *  turned in place, values, then the biases. Without a window all but queries go into their page too. `delta` (tokens, delta_stride) gets the
+ *  biases; `halves`, unless null, what `qkv` then holds, in half precision. */
+__global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows,
+                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
   const size_t token = blockIdx.x;
-  const int head = static_cast<int>(blockIdx.y);
-  const int lane = static_cast<int>(threadIdx.x);
+  const int head = static_cast<int>(blockIdx.y) * ROPE_PARTS + static_cast<int>(threadIdx.x) / WARP;
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
   const int position = positions[token];
-  if (position < 0) return;
+  if (position < 0 || head > shape.heads + 2 * shape.kv_heads) return;
   float* const row = qkv + token * static_cast<size_t>(shape.qkv_stride);
   const bool stores = page.window == 0;
   const Slot slot = stores ? slot_of(page, call_pages + states[rows[token]].first_page, position) : Slot{nullptr, 0};
   const int value_head = head - shape.heads - shape.kv_heads;
   if (value_head == shape.kv_heads) {
-    for (int index = 0; index < shape.bias_heads; index++) {
-      float sum = 0.0f;
-      for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
-        const float4 four = *reinterpret_cast<const float4*>(row + shape.value_at + column);
-        sum = plus_four(sum, {four.x, four.y, four.z, four.w}, Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(index), column));
-      }
-      sum = warp_sum(sum);
-      if (lane != index % WARP) continue;
-      const float bias = bias_of(sum, weights, index);
-      delta[token * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(index)] = bias;
-      if (stores) slot.layer[page.biases_at + index * PAGE + slot.lane] = bias;
-    }
+    if (shape.bias_heads > 0) biases(delta + token * static_cast<size_t>(shape.delta_stride), row + shape.value_at, weights, slot, page, shape);
     return;
   }
+  const int at = value_head >= 0 ? shape.value_at + value_head * shape.head_dim
+                                 : head < shape.heads ? head * shape.head_dim : shape.key_at + (head - shape.heads) * shape.head_dim;
+  unsigned short* const half_row = halves == nullptr ? nullptr : halves + token * static_cast<size_t>(shape.qkv_stride) + at;
   if (value_head >= 0) {
-    const float* const value = row + shape.value_at + value_head * shape.head_dim;
+    const float* const value = row + at;
     for (int index = lane; stores && index < shape.head_dim; index += WARP)
       slot.layer[page.values_at + (value_head * PAGE + slot.lane) * shape.head_dim + index] = value[index];
+    for (int index = 2 * lane; half_row != nullptr && index < shape.head_dim; index += 2 * WARP)
+      *reinterpret_cast<unsigned*>(half_row + index) = half_pair(value[index], value[index + 1]);
     return;
   }
   const bool query = head < shape.heads;
-  float* const x = row + (query ? head * shape.head_dim : shape.key_at + (head - shape.heads) * shape.head_dim);
+  float* const x = row + at;
   float* const key = !query && stores ? slot.layer + (head - shape.heads) * shape.head_dim * PAGE + slot.lane : nullptr;
   const float* const weight = query ? weights.query_norm : weights.key_norm;
   const int half = shape.head_dim / 2;
@@ -102,10 +133,21 @@ __global__ void rope_kernel(float* qkv, float* delta, RopeWeights weights, const
   const float* const sines = weights.sine + static_cast<size_t>(position) * static_cast<size_t>(half);
   for (int index = lane; index < half; index += WARP) {
     rotate(x, index, half, weight, scale, cosines[index], sines[index]);
+    const float turned = x[index], other = x[index + half];
+    if (half_row != nullptr) {
+      half_row[index] = half_of(turned);
+      half_row[index + half] = half_of(other);
+    }
     if (key == nullptr) continue;
-    key[index * PAGE] = x[index];
-    key[(index + half) * PAGE] = x[index + half];
+    key[index * PAGE] = turned;
+    key[(index + half) * PAGE] = other;
   }
+}
+
+/** The grid for some tokens. */
+inline dim3 rope_grid(int tokens, const Heads& shape) {
+  const int parts = shape.heads + 2 * shape.kv_heads + 1;
+  return dim3(static_cast<unsigned>(tokens), static_cast<unsigned>((parts + ROPE_PARTS - 1) / ROPE_PARTS));
 }
 
 }  // namespace doge

@@ -28,9 +28,13 @@ inline unsigned bf16_bits(float value) {
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 inline unsigned bf16_pair(float first, float second) { return bf16_bits(first) | bf16_bits(second) << 16; }
+/** What follows from `value` is computed here, not before the loop: it would keep registers. */
+inline void here(int&) {}
 
-/** d += a . b. Products are exact and their sum is rounded once; a device truncates a few bits below the greatest of them. */
-inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+/** d += a . b, of numbers that `value` makes of 16 bits. Products are exact and their sum is rounded once; a device truncates a few
+ *  bits below the greatest of them. */
+template <class Value>
+inline void mma_of(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], Value value) {
   struct Fragments {
     unsigned a[4], b[2];
     float d[4];
@@ -38,10 +42,10 @@ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   std::memcpy(own.a, a, sizeof own.a);
   std::memcpy(own.b, b, sizeof own.b);
   std::memcpy(own.d, d, sizeof own.d);
-  own = shim::together(own, [](Fragments (&all)[shim::WARP]) {
+  own = shim::together(own, [value](Fragments (&all)[shim::WARP]) {
     float left[16][16], right[8][16];
-    const auto low = [](unsigned pair) { return __int_as_float(static_cast<int>(pair << 16)); };
-    const auto high = [](unsigned pair) { return __int_as_float(static_cast<int>(pair & 0xffff0000u)); };
+    const auto low = [value](unsigned pair) { return value(pair & 0xffffu); };
+    const auto high = [value](unsigned pair) { return value(pair >> 16); };
     for (int lane = 0; lane < shim::WARP; lane++) {
       const int g = lane / 4, t = lane % 4;
       for (int part = 0; part < 4; part++) {
@@ -63,6 +67,9 @@ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
       }
   });
   std::memcpy(d, own.d, sizeof own.d);
+}
+inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  mma_of(d, a, b, [](unsigned bits) { return __int_as_float(static_cast<int>(bits << 16)); });
 }
 
 /** Four 8 x 8 matrices of bf16 from shared memory. Lane l says where 16 bytes are: row l % 8 of matrix l / 8. r[i] then holds
@@ -90,6 +97,8 @@ inline void load_matrices(unsigned (&r)[4], const void* row) {
 
 /** 16 bytes from global to shared memory, there at the earliest after copy_wait; zeros unless `valid`. */
 inline void copy_async(void* to, const void* from, bool valid) { shim::copy_async(to, from, valid); }
+/** The same for 4 bytes. */
+inline void copy_async_word(void* to, const void* from, bool valid) { shim::copy_async(to, from, valid, 4); }
 /** What was asked for so far and not yet committed is one group. */
 inline void copy_commit() { shim::copy_commit(); }
 /** Until at most `PENDING` of this thread's groups are under way. */
@@ -105,6 +114,7 @@ __device__ __forceinline__ unsigned bf16_pair(float first, float second) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
   return pair;
 }
+__device__ __forceinline__ void here(int& value) { asm volatile("" : "+r"(value)); }
 __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
@@ -126,6 +136,9 @@ __device__ __forceinline__ void load_matrices(unsigned (&r)[4], const void* row)
 }
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copy_async_word(void* to, const void* from, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 4 : 0) : "memory");
 }
 __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING>

@@ -1,0 +1,189 @@
+// matmul for many rows in half precision, by warpgroups: a block computes a tile of outputs from tiles of both operands in shared
+// memory, the next ones arriving while those before them are multiplied.
+#pragma once
+#include <cstdlib>
+#include "matmul.cuh"
+#include "warpgroup.cuh"
+
+namespace doge {
+
+/** Where a matmul's numbers go: out (rows, out_stride), or with `gate` into the stream they update, x <- gate * x + out; gated ones
+ *  into halves (rows, out_stride), times SWIGLU_SCALE. `scale` takes back what x was multiplied by. */
+struct HalfResult {
+  float* out;
+  unsigned short* halves;
+  int out_stride;
+  const float* gate;
+  float scale;
+};
+
+/** Rows of a block, 64 for each of its warpgroups, its outputs, and how many pairs of operands there is room for. */
+template <int ROWS, int COLUMNS, int STAGES>
+struct WarpgroupTile {
+  static constexpr int THREADS = 2 * ROWS;
+  static constexpr int STAGE = (ROWS + COLUMNS) * ROW_BYTES;
+  static constexpr int SHARED = STAGES * STAGE;
+  /** Blocks that a processor has room for. */
+  static constexpr int BESIDE = SHARED > 113 * 1024 ? 1 : 2;
+};
+
+/** sum_i x[r, i] weight[o, i], as HalfResult says. Grid (ceil(outer / COLUMNS), ceil(rows / ROWS)); x (rows, x_stride) halves.
+ *  GATED: the weights are interleaved, and silu of the gate's outputs times the others comes out, half as many. */
+template <int ROWS, int COLUMNS, int STAGES, bool GATED>
+__global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>::BESIDE)
+    matmul_warpgroup_kernel(HalfResult to, const unsigned short* x, int x_stride, HalfMatrix weight, int rows, const int* positions) {
+#if DOGE_WARPGROUP
+  using Tile = WarpgroupTile<ROWS, COLUMNS, STAGES>;
+  constexpr int APART = Tile::THREADS / 8;  // rows between two that a thread brings
+  DOGE_SHARED(shared);
+  __shared__ int wanted[Tile::THREADS / WARP];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int first = static_cast<int>(blockIdx.y) * ROWS;
+  const int column = static_cast<int>(blockIdx.x) * COLUMNS;
+  if (positions != nullptr) {
+    const int own = thread < ROWS && first + thread < rows ? positions[first + thread] : -1;
+    if (block_max(own, wanted) < 0) return;
+  }
+
+  // A thread brings the same place of every APART-th row of both.
+  const int own_row = thread / 8, place = thread % 8;
+  const unsigned short* const from_x = x + static_cast<size_t>(first + own_row) * static_cast<size_t>(x_stride) + place * 8;
+  const unsigned short* const from_weight = weight.data + static_cast<size_t>(column + own_row) * static_cast<size_t>(weight.stride) + place * 8;
+  const int at = operand_at(own_row, place);
+  const int count = (weight.stride + DEEP - 1) / DEEP;
+  const auto load = [&](int index) {
+    if (index < count) {
+      unsigned char* const stage = shared + index % STAGES * Tile::STAGE;
+      const int inner = index * DEEP;
+      const bool there = inner + place * 8 < weight.stride;
+#pragma unroll
+      for (int each = 0; each < ROWS / APART; each++) {
+        const bool valid = there && first + own_row + each * APART < rows;
+        copy_async(stage + at + each * APART * ROW_BYTES, valid ? from_x + static_cast<size_t>(each * APART) * static_cast<size_t>(x_stride) + inner : x, valid);
+      }
+#pragma unroll
+      for (int each = 0; each < COLUMNS / APART; each++) {
+        const bool valid = there && column + own_row + each * APART < weight.outer;
+        copy_async(stage + at + (ROWS + each * APART) * ROW_BYTES,
+                   valid ? from_weight + static_cast<size_t>(each * APART) * static_cast<size_t>(weight.stride) + inner : weight.data, valid);
+      }
+    }
+    copy_commit();
+  };
+
+  float sums[COLUMNS / 2] = {};
+  const int above = thread / 128 * 64;
+#pragma unroll
+  for (int index = 0; index < STAGES - 1; index++) load(index);
+  for (int index = 0; index < count; index++) {
+    copy_wait<STAGES - 2>();
+    multiply_wait(sums);  // what is loaded next goes where the products before read
+    show_products();
+    __syncthreads();
+    const unsigned char* const stage = shared + index % STAGES * Tile::STAGE;
+    const uint64_t a = descriptor(stage + above * ROW_BYTES);
+    const uint64_t b = descriptor(stage + ROWS * ROW_BYTES);
+    multiply_begin();
+#pragma unroll
+    for (int step = 0; step < DEEP / STEP; step++) multiply<COLUMNS>(sums, a + static_cast<uint64_t>(step * STEP * 2 >> 4), b + static_cast<uint64_t>(step * STEP * 2 >> 4));
+    multiply_commit();
+    load(index + STAGES - 1);
+  }
+  multiply_wait(sums);
+  copy_wait<0>();
+
+  const int lane = thread % WARP;
+  const int row = first + thread / WARP * 16 + lane / 4;
+#pragma unroll
+  for (int wide = 0; wide < COLUMNS / 8; wide += GATED ? 2 : 1) {
+    const int its = column + wide * 8 + lane % 4 * 2;
+    if (its >= weight.outer) continue;
+    const float scale[2] = {weight.scales[its] * to.scale, weight.scales[its + 1] * to.scale};
+    if constexpr (GATED) {
+      const int output = column / 2 + wide * 4 + lane % 4 * 2;
+      const float up_scale[2] = {weight.scales[its + 8] * to.scale, weight.scales[its + 9] * to.scale};
+#pragma unroll
+      for (int down = 0; down < 2; down++) {
+        if (row + 8 * down >= rows) continue;
+        float result[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          const float bias = weight.bias == nullptr ? 0.0f : weight.bias[output + half];
+          const float up_bias = weight.bias == nullptr ? 0.0f : weight.bias[weight.gated + output + half];
+          const float gate = sums[4 * wide + 2 * down + half] * scale[half] + bias;
+          result[half] = silu(gate) * (sums[4 * wide + 4 + 2 * down + half] * up_scale[half] + up_bias) * SWIGLU_SCALE;
+        }
+        *reinterpret_cast<unsigned*>(to.halves + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + output) =
+            half_pair(result[0], result[1]);
+      }
+    } else {
+      const bool second = its + 1 < weight.outer;
+      const float bias[2] = {weight.bias == nullptr ? 0.0f : weight.bias[its], weight.bias == nullptr || !second ? 0.0f : weight.bias[its + 1]};
+#pragma unroll
+      for (int down = 0; down < 2; down++) {
+        if (row + 8 * down >= rows) continue;
+        float* const at_row = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + its;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          if (half == 1 && !second) continue;
+          float result = sums[4 * wide + 2 * down + half] * scale[half] + bias[half];
+          if (to.gate != nullptr) result = __fmaf_rn(to.gate[its + half], at_row[half], result);
+          at_row[half] = result;
+        }
+      }
+    }
+  }
+#endif
+}
+
+/** The tiles there are: rows, outputs and stages. One block of a processor with many stages on their way, or two beside each other. */
+enum class Form : int { WIDE = 0, DEEP = 1, LARGE = 2, TALL = 3, MIDDLE = 4, SMALL = 5 };
+constexpr int FORM_ROWS[] = {128, 128, 128, 128, 64, 64};
+constexpr int FORM_COLUMNS[] = {256, 128, 128, 64, 64, 32};
+constexpr int FORMS = 6;
+
+/** The greatest tile that leaves few processors without work, or else the least. */
+inline Form form_of(int processors, int rows, int outer) {
+  const char* const wish = std::getenv("DOGE_FORM");
+  if (wish != nullptr) return static_cast<Form>(*wish - '0');
+  for (int form = 0; form < FORMS - 1; form++) {
+    const int blocks = ((rows + FORM_ROWS[form] - 1) / FORM_ROWS[form]) * ((outer + FORM_COLUMNS[form] - 1) / FORM_COLUMNS[form]);
+    if (20 * blocks >= 19 * processors) return static_cast<Form>(form);
+  }
+  return Form::SMALL;
+}
+
+template <bool GATED>
+inline void matmul_warpgroup_as(Device& device, Form form, const HalfResult& to, const unsigned short* x, int x_stride, const HalfMatrix& weight, int rows,
+                                const int* positions) {
+  const int of = static_cast<int>(form);
+  const dim3 grid(static_cast<unsigned>((weight.outer + FORM_COLUMNS[of] - 1) / FORM_COLUMNS[of]), static_cast<unsigned>((rows + FORM_ROWS[of] - 1) / FORM_ROWS[of]));
+  const auto launch = [&](auto kernel, int shared) { device.launch_with(shared, kernel, grid, 2 * FORM_ROWS[of], to, x, x_stride, weight, rows, positions); };
+  if (form == Form::WIDE)
+    launch(matmul_warpgroup_kernel<128, 256, 4, GATED>, WarpgroupTile<128, 256, 4>::SHARED);
+  else if (form == Form::DEEP)
+    launch(matmul_warpgroup_kernel<128, 128, 6, GATED>, WarpgroupTile<128, 128, 6>::SHARED);
+  else if (form == Form::LARGE)
+    launch(matmul_warpgroup_kernel<128, 128, 3, GATED>, WarpgroupTile<128, 128, 3>::SHARED);
+  else if (form == Form::TALL)
+    launch(matmul_warpgroup_kernel<128, 64, 4, GATED>, WarpgroupTile<128, 64, 4>::SHARED);
+  else if (form == Form::MIDDLE)
+    launch(matmul_warpgroup_kernel<64, 64, 6, GATED>, WarpgroupTile<64, 64, 6>::SHARED);
+  else
+    launch(matmul_warpgroup_kernel<64, 32, 6, GATED>, WarpgroupTile<64, 32, 6>::SHARED);
+}
+
+/** out[r, o] = sum_i x[r, i] weight[o, i] + bias[o]; x is what it stands for times 1 / scale. */
+inline void matmul_half(Device& device, float* out, int out_stride, const unsigned short* x, int x_stride, const HalfMatrix& weight, int rows,
+                        const int* positions, float scale = 1.0f, const float* gate = nullptr) {
+  matmul_warpgroup_as<false>(device, form_of(device.processors(), rows, weight.outer), {out, nullptr, out_stride, gate, scale}, x, x_stride, weight, rows,
+                             positions);
+}
+/** halves[r, o] = SWIGLU_SCALE silu(gate) up, of an interleaved matrix. */
+inline void matmul_half_gated(Device& device, unsigned short* halves, int out_stride, const unsigned short* x, int x_stride, const HalfMatrix& weight, int rows,
+                              const int* positions) {
+  matmul_warpgroup_as<true>(device, form_of(device.processors(), rows, weight.outer), {nullptr, halves, out_stride, nullptr, 1.0f}, x, x_stride, weight, rows,
+                            positions);
+}
+
+}  // namespace doge
