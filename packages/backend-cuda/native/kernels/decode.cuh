@@ -26,7 +26,7 @@ template <int WIDTH>
 constexpr int PAIRS_OF = ((WIDTH == 0 ? DECODE_WIDTH : WIDTH) + 2 * DECODE_THREADS - 1) / (2 * DECODE_THREADS);
 /** Slots that a slice attends to at a time. */
 constexpr int CHUNK_PAGES = 4, CHUNK_SLOTS = CHUNK_PAGES * PAGE;
-constexpr int DECODE_SLICES = 4;
+constexpr int DECODE_SLICES = 6;
 /** Keys of a page stand across this many lanes' shares of a head's numbers; and those are so long. */
 constexpr int DIM_GROUPS = DECODE_THREADS / PAGE, DIM_SHARE = DECODE_DIM / DIM_GROUPS;
 
@@ -101,7 +101,8 @@ struct DecodeShared {
   int pages[DECODE_CONTEXT / PAGE];
   float query[DECODE_GROUP][DECODE_DIM], value[DECODE_DIM];
   float dots[DECODE_WARPS][DECODE_GROUP][CHUNK_SLOTS];
-  float weights[DECODE_GROUP][CHUNK_SLOTS], fade[DECODE_GROUP];
+  alignas(16) float weights[DECODE_GROUP][CHUNK_SLOTS];
+  float fade[DECODE_GROUP];
   float half[DECODE_GROUP][DECODE_DIM];
   unsigned long long best[2][DECODE_WARPS];
   int ids[2][DECODE_WARPS];
@@ -272,13 +273,20 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
 #pragma unroll
     for (int each = 0; each < CHUNK_PAGES; each++)
 #pragma unroll
-      for (int slot = 0; slot < PAGE / 2; slot++) {
-        const int at = each * PAGE + side * (PAGE / 2) + slot;
-        // From the token's own slot on nobody stands there yet.
-        const float value = chunk * CHUNK_SLOTS + at < position ? held.values[each][slot] - own_value : 0.0f;
+      for (int quad = 0; quad < PAGE / 8; quad++) {
+        const int at = each * PAGE + side * (PAGE / 2) + 4 * quad;
+        float values[4];
 #pragma unroll
-        for (int head = 0; head < DECODE_GROUP; head++)
-          if (head < group) sums[head] = __fmaf_rn(shared.weights[head][at], value, sums[head]);
+        for (int slot = 0; slot < 4; slot++)  // from the token's own slot on nobody stands there yet
+          values[slot] = chunk * CHUNK_SLOTS + at + slot < position ? held.values[each][4 * quad + slot] - own_value : 0.0f;
+#pragma unroll
+        for (int head = 0; head < DECODE_GROUP; head++) {
+          const float4 four = *reinterpret_cast<const float4*>(&shared.weights[head][at]);
+          sums[head] = __fmaf_rn(four.x, values[0], sums[head]);
+          sums[head] = __fmaf_rn(four.y, values[1], sums[head]);
+          sums[head] = __fmaf_rn(four.z, values[2], sums[head]);
+          sums[head] = __fmaf_rn(four.w, values[3], sums[head]);
+        }
       }
   }
   if (side == 1) {
@@ -405,6 +413,8 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   for (int index = thread; index < of.layer_count * words; index += DECODE_THREADS)
     reinterpret_cast<unsigned*>(shared.layers)[index] = reinterpret_cast<const unsigned*>(of.layers)[index];
   for (int index = thread; index < 2 * DECODE_WIDTH; index += DECODE_THREADS) shared.x[index / DECODE_WIDTH][index % DECODE_WIDTH] = 0.0f;
+  // A group of one head has no weights for a second.
+  for (int index = thread; index < DECODE_GROUP * CHUNK_SLOTS; index += DECODE_THREADS) shared.weights[index / CHUNK_SLOTS][index % CHUNK_SLOTS] = 0.0f;
   const RowState state = of.draw.states[0];
   for (int index = thread; index * PAGE < state.position + of.steps - 1 && index < DECODE_CONTEXT / PAGE; index += DECODE_THREADS)
     shared.pages[index] = of.call_pages[state.first_page + index];
