@@ -121,7 +121,7 @@ DOGE_API int doge_device_rates(doge_device* device, int64_t bytes, int32_t effor
                                doge_error* error);
 
 /** One form of the matmul for many rows over random matrices: its greatest difference from the plain kernel, as a share of the root mean
- *  square of the results, and seconds of a launch over `together` of them (0: not timed). form: -1 mma.sync, 0 to 5 tiles of warpgroups;
+ *  square of the results, and seconds of a launch over `together` of them (0: not timed). form: -1 mma.sync, 0 to 3 tiles of warpgroups;
  *  gated: `outer` outputs of swiglu. Fails with "unsupported" where the device has no such instructions. */
 DOGE_API int doge_device_form(doge_device* device, int32_t rows, int32_t inner, int32_t outer, int32_t form, int32_t gated, int32_t together, double* apart,
                               double* seconds, doge_error* error);

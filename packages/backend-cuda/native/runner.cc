@@ -434,7 +434,7 @@ int tiles(doge_device* device, bool small) {
   }
   int failed = 0;
   for (const Shape& shape : shapes)
-    for (int form = shape.gated ? 0 : -1; form < 6; form++) {
+    for (int form = shape.gated ? 0 : -1; form < 4; form++) {
       double apart = INFINITY, seconds = 0;
       const int status = doge_device_form(device, shape.rows, shape.inner, shape.outer, form, shape.gated ? 1 : 0, small ? 0 : 20, &apart, &seconds, &error);
       if (status != 0 && std::strcmp(error.code, "unsupported") == 0) {

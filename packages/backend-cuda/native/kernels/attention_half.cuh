@@ -158,18 +158,24 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
     int key_at = Tile::at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
     here(query_at);
     here(key_at);
+    // What is multiplied next is on its way from shared memory before what is there is multiplied.
     float scores[HALF_KEYS / 8][4] = {};
+    unsigned a[2][4], k[2][HALF_KEYS / 16][4];
+    const auto fetch = [&](int step) {
+      load_matrices<false>(a[step % 2], &tile.queries[query_at ^ (16 * step)]);
+#pragma unroll
+      for (int pair = 0; pair < HALF_KEYS / 16; pair++) load_matrices<false>(k[step % 2][pair], &keys[(key_at ^ (16 * step)) + pair * 16 * DIM]);
+    };
+    fetch(0);
 #pragma unroll
     for (int step = 0; step < DIM / 16; step++) {
-      unsigned a[4];
-      load_matrices<false>(a, &tile.queries[query_at ^ (16 * step)]);
+      if (step + 1 < DIM / 16) fetch(step + 1);
 #pragma unroll
       for (int pair = 0; pair < HALF_KEYS / 16; pair++) {
-        unsigned r[4];
-        load_matrices<false>(r, &keys[(key_at ^ (16 * step)) + pair * 16 * DIM]);
+        const unsigned(&r)[4] = k[step % 2][pair];
         const unsigned b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
-        mma_half(scores[2 * pair], a, b[0]);
-        mma_half(scores[2 * pair + 1], a, b[1]);
+        mma_half(scores[2 * pair], a[step % 2], b[0]);
+        mma_half(scores[2 * pair + 1], a[step % 2], b[1]);
       }
     }
     const bool whole = base + HALF_KEYS - 1 <= first_position + mine;  // all slots are seen by all of the warp's tokens
@@ -219,16 +225,22 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
         }
         weights[wide / 2][wide % 2 * 2 + part] = half_pair_of(weight[0], weight[1]);
       }
+    constexpr int MATRICES = HALF_KEYS / 16 * (DIM / 16);
+    constexpr int AHEAD = 3;
+    unsigned v[AHEAD + 1][4];
+    const auto fetch_value = [&](int each) {
+      load_matrices<true>(v[each % (AHEAD + 1)], &values[(value_at ^ (16 * (each % (DIM / 16)))) + each / (DIM / 16) * 16 * DIM]);
+    };
 #pragma unroll
-    for (int step = 0; step < HALF_KEYS / 16; step++) {
+    for (int each = 0; each < AHEAD; each++) fetch_value(each);
 #pragma unroll
-      for (int pair = 0; pair < DIM / 16; pair++) {
-        unsigned r[4];
-        load_matrices<true>(r, &values[(value_at ^ (16 * pair)) + step * 16 * DIM]);
-        const unsigned b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
-        mma_half(sums[2 * pair], weights[step], b[0]);
-        mma_half(sums[2 * pair + 1], weights[step], b[1]);
-      }
+    for (int each = 0; each < MATRICES; each++) {
+      if (each + AHEAD < MATRICES) fetch_value(each + AHEAD);
+      const int pair = each % (DIM / 16), step = each / (DIM / 16);
+      const unsigned(&r)[4] = v[each % (AHEAD + 1)];
+      const unsigned b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
+      mma_half(sums[2 * pair], weights[step], b[0]);
+      mma_half(sums[2 * pair + 1], weights[step], b[1]);
     }
   }
 

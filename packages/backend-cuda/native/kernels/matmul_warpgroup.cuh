@@ -1,7 +1,6 @@
 // matmul for many rows in half precision, by warpgroups: a block computes a tile of outputs from tiles of both operands in shared
 // memory, the next ones arriving while those before them are multiplied.
 #pragma once
-#include <cstdlib>
 #include "matmul.cuh"
 #include "warpgroup.cuh"
 
@@ -37,6 +36,8 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
   constexpr int APART = Tile::THREADS / 8;  // rows between two that a thread brings
   DOGE_SHARED(shared);
   __shared__ int wanted[Tile::THREADS / WARP];
+  // Of the block's outputs, brought while the first operands are on their way: at the end nobody waits for them.
+  __shared__ float scales[COLUMNS], biases[COLUMNS], gates[COLUMNS];
   const int thread = static_cast<int>(threadIdx.x);
   const int first = static_cast<int>(blockIdx.y) * ROWS;
   const int column = static_cast<int>(blockIdx.x) * COLUMNS;
@@ -75,6 +76,14 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
   const int above = thread / 128 * 64;
 #pragma unroll
   for (int index = 0; index < STAGES - 1; index++) load(index);
+  for (int each = thread; each < COLUMNS; each += Tile::THREADS) {
+    const int its = column + each;
+    const bool there = its < weight.outer;
+    const int plain = GATED ? column / 2 + each / 16 * 8 + each % 8 + each / 8 % 2 * weight.gated : its;
+    scales[each] = there ? weight.scales[its] * to.scale : 0.0f;
+    biases[each] = there && weight.bias != nullptr ? weight.bias[plain] : 0.0f;
+    gates[each] = there && to.gate != nullptr ? to.gate[its] : 0.0f;
+  }
   for (int index = 0; index < count; index++) {
     copy_wait<STAGES - 2>();
     multiply_wait(sums);  // what is loaded next goes where the products before read
@@ -94,58 +103,77 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
 
   const int lane = thread % WARP;
   const int row = first + thread / WARP * 16 + lane / 4;
+  if constexpr (GATED) {
 #pragma unroll
-  for (int wide = 0; wide < COLUMNS / 8; wide += GATED ? 2 : 1) {
-    const int its = column + wide * 8 + lane % 4 * 2;
-    if (its >= weight.outer) continue;
-    const float scale[2] = {weight.scales[its] * to.scale, weight.scales[its + 1] * to.scale};
-    if constexpr (GATED) {
-      const int output = column / 2 + wide * 4 + lane % 4 * 2;
-      const float up_scale[2] = {weight.scales[its + 8] * to.scale, weight.scales[its + 9] * to.scale};
+    for (int wide = 0; wide < COLUMNS / 8; wide += 2) {
+      const int its = wide * 8 + lane % 4 * 2;
+      if (column + its >= weight.outer) continue;
 #pragma unroll
       for (int down = 0; down < 2; down++) {
         if (row + 8 * down >= rows) continue;
         float result[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-          const float bias = weight.bias == nullptr ? 0.0f : weight.bias[output + half];
-          const float up_bias = weight.bias == nullptr ? 0.0f : weight.bias[weight.gated + output + half];
-          const float gate = sums[4 * wide + 2 * down + half] * scale[half] + bias;
-          result[half] = silu(gate) * (sums[4 * wide + 4 + 2 * down + half] * up_scale[half] + up_bias) * SWIGLU_SCALE;
+          const float gate = sums[4 * wide + 2 * down + half] * scales[its + half] + biases[its + half];
+          const float up = sums[4 * wide + 4 + 2 * down + half] * scales[its + 8 + half] + biases[its + 8 + half];
+          result[half] = silu(gate) * up * SWIGLU_SCALE;
         }
-        *reinterpret_cast<unsigned*>(to.halves + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + output) =
-            half_pair(result[0], result[1]);
+        *reinterpret_cast<unsigned*>(to.halves + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + column / 2 + wide * 4 +
+                                     lane % 4 * 2) = half_pair(result[0], result[1]);
       }
-    } else {
-      const bool second = its + 1 < weight.outer;
-      const float bias[2] = {weight.bias == nullptr ? 0.0f : weight.bias[its], weight.bias == nullptr || !second ? 0.0f : weight.bias[its + 1]};
+    }
+  } else {
+    // Outputs are taken in pairs where rows let them be.
+    const bool pairs = to.out_stride % 2 == 0;
+    constexpr int CHUNK = 4;
 #pragma unroll
-      for (int down = 0; down < 2; down++) {
-        if (row + 8 * down >= rows) continue;
-        float* const at_row = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + its;
+    for (int chunk = 0; chunk < COLUMNS / 8; chunk += CHUNK) {
+      // What is updated is on its way before the first of it is used.
+      float before[CHUNK][2][2] = {};
+      if (to.gate != nullptr) {
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-          if (half == 1 && !second) continue;
-          float result = sums[4 * wide + 2 * down + half] * scale[half] + bias[half];
-          if (to.gate != nullptr) result = __fmaf_rn(to.gate[its + half], at_row[half], result);
-          at_row[half] = result;
+        for (int wide = 0; wide < CHUNK; wide++)
+#pragma unroll
+          for (int down = 0; down < 2; down++) {
+            const int its = column + (chunk + wide) * 8 + lane % 4 * 2;
+            if (its >= weight.outer || row + 8 * down >= rows) continue;
+            const float* const from = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + its;
+            before[wide][down][0] = from[0];
+            if (its + 1 < weight.outer) before[wide][down][1] = from[1];
+          }
+      }
+#pragma unroll
+      for (int wide = 0; wide < CHUNK; wide++)
+#pragma unroll
+        for (int down = 0; down < 2; down++) {
+          const int own = (chunk + wide) * 8 + lane % 4 * 2;
+          if (column + own >= weight.outer || row + 8 * down >= rows) continue;
+          float result[2];
+#pragma unroll
+          for (int half = 0; half < 2; half++)
+            result[half] = __fmaf_rn(gates[own + half], before[wide][down][half],
+                                     sums[4 * (chunk + wide) + 2 * down + half] * scales[own + half] + biases[own + half]);
+          float* const at_row = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + column + own;
+          if (pairs && column + own + 1 < weight.outer) {
+            *reinterpret_cast<uint2*>(at_row) = uint2{__float_as_uint(result[0]), __float_as_uint(result[1])};
+          } else {
+            at_row[0] = result[0];
+            if (column + own + 1 < weight.outer) at_row[1] = result[1];
+          }
         }
-      }
     }
   }
 #endif
 }
 
-/** The tiles there are: rows, outputs and stages. One block of a processor with many stages on their way, or two beside each other. */
-enum class Form : int { WIDE = 0, DEEP = 1, LARGE = 2, TALL = 3, MIDDLE = 4, SMALL = 5 };
-constexpr int FORM_ROWS[] = {128, 128, 128, 128, 64, 64};
-constexpr int FORM_COLUMNS[] = {256, 128, 128, 64, 64, 32};
-constexpr int FORMS = 6;
+/** The tiles there are, greatest first. */
+enum class Form : int { LARGE = 0, TALL = 1, MIDDLE = 2, SMALL = 3 };
+constexpr int FORM_ROWS[] = {128, 128, 64, 64};
+constexpr int FORM_COLUMNS[] = {128, 64, 64, 32};
+constexpr int FORMS = 4;
 
 /** The greatest tile that leaves few processors without work, or else the least. */
 inline Form form_of(int processors, int rows, int outer) {
-  const char* const wish = std::getenv("DOGE_FORM");
-  if (wish != nullptr) return static_cast<Form>(*wish - '0');
   for (int form = 0; form < FORMS - 1; form++) {
     const int blocks = ((rows + FORM_ROWS[form] - 1) / FORM_ROWS[form]) * ((outer + FORM_COLUMNS[form] - 1) / FORM_COLUMNS[form]);
     if (20 * blocks >= 19 * processors) return static_cast<Form>(form);
@@ -159,11 +187,7 @@ inline void matmul_warpgroup_as(Device& device, Form form, const HalfResult& to,
   const int of = static_cast<int>(form);
   const dim3 grid(static_cast<unsigned>((weight.outer + FORM_COLUMNS[of] - 1) / FORM_COLUMNS[of]), static_cast<unsigned>((rows + FORM_ROWS[of] - 1) / FORM_ROWS[of]));
   const auto launch = [&](auto kernel, int shared) { device.launch_with(shared, kernel, grid, 2 * FORM_ROWS[of], to, x, x_stride, weight, rows, positions); };
-  if (form == Form::WIDE)
-    launch(matmul_warpgroup_kernel<128, 256, 4, GATED>, WarpgroupTile<128, 256, 4>::SHARED);
-  else if (form == Form::DEEP)
-    launch(matmul_warpgroup_kernel<128, 128, 6, GATED>, WarpgroupTile<128, 128, 6>::SHARED);
-  else if (form == Form::LARGE)
+  if (form == Form::LARGE)
     launch(matmul_warpgroup_kernel<128, 128, 3, GATED>, WarpgroupTile<128, 128, 3>::SHARED);
   else if (form == Form::TALL)
     launch(matmul_warpgroup_kernel<128, 64, 4, GATED>, WarpgroupTile<128, 64, 4>::SHARED);
