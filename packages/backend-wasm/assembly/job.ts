@@ -3,13 +3,13 @@
 // through, while one that fits the budget is a single crossing.
 import {
   CURSOR_FAILED, CURSOR_FROM, CURSOR_GROUP, CURSOR_GROUPS, CURSOR_HALF, CURSOR_LAYER, CURSOR_PANEL, FEW, GROUP_BYTES, GROUP_COUNT,
-  GROUP_FROM, GROUP_SPAN, HEAD_ROWS, JOB_GROUPS, JOB_GROUPS_AT, JOB_HIDDEN_OUT, JOB_KIND, JOB_LOGITS_OUT, JOB_MODEL, JOB_ROWS,
+  GROUP_FROM, GROUP_SPAN, HEAD_ROWS, JOURNAL, JOB_GROUPS, JOB_GROUPS_AT, JOB_HIDDEN_OUT, JOB_KIND, JOB_LOGITS_OUT, JOB_MODEL, JOB_ROWS,
   JOB_ROWS_AT, JOB_THREADS, JOB_TOKENS_AT, JOB_UPDATE, KIND_FORWARD, KIND_INSPECT, KIND_SAMPLE, KIND_SCORE, MATRIX_PANELS,
   MODEL_BYTES, MODEL_COST_ATTENTION, MODEL_COST_KEY, MODEL_COST_MLP, MODEL_COST_PANEL, MODEL_EPSILON, MODEL_HEAD,
   MODEL_HEAD_PANELS, MODEL_HIDDEN, MODEL_HIDDEN_STRIDE, MODEL_LAYERS, MODEL_LOGITS, MODEL_LOGITS_STRIDE, MODEL_NORM,
-  MODEL_NORMED, MODEL_QUANTIZED, MODEL_QUANTIZED_OWN, MODEL_TILE, MODEL_VOCABULARY, ROW_ALTERNATIVES, ROW_BYTES, ROW_DRAWN,
+  MODEL_NORMED, MODEL_QUANTIZED, MODEL_QUANTIZED_OWN, MODEL_TILE, MODEL_VOCABULARY, MODEL_WINDOW, ROW_ALTERNATIVES, ROW_BYTES, ROW_DRAWN,
   ROW_IDS_OUT, ROW_LAST, ROW_LEFT, ROW_LOGPROBS_OUT, ROW_POSITION, ROW_SEEN, ROW_STOPPED, ROW_STOPS, ROW_STOPS_AT,
-  ROW_TOP_IDS_OUT, ROW_TOP_LOGPROBS_OUT, STATUS_DONE, STATUS_MORE, STATUS_NUMERICAL, TOKEN_BYTES, TOKEN_ID, TOKEN_OUT,
+  ROW_TOP_IDS_OUT, ROW_TOP_LOGPROBS_OUT, STATUS_DONE, STATUS_MORE, STATUS_NUMERICAL, TILE_UNIT, TOKEN_BYTES, TOKEN_ID, TOKEN_OUT,
   TOKEN_POSITION, TOKEN_ROW,
 } from "../src/descriptor";
 import { attentionHalf, feedForwardHalf, gateBefore, normedOf, prepare, streamOf } from "./forward";
@@ -17,6 +17,9 @@ import { draw, logSumExp, mostLikely, NOTHING, NUMERICAL, sound } from "./kernel
 import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm } from "./kernels/rmsnorm";
 import { barrier, cursorOf, sharePairs } from "./team";
+
+/** Units in a budget: it may be passed by what one of them costs. */
+const UNITS: f64 = 4;
 
 /**
  * Work on a job until it is done or about `budget` multiply-adds are spent. Each of the job's threads calls it, with the same
@@ -26,9 +29,10 @@ import { barrier, cursorOf, sharePairs } from "./team";
  */
 export function run(job: usize, thread: i32, budget: f64): i32 {
   const cursor = cursorOf(job, thread);
+  const most = budget / UNITS;
   while (load<i32>(cursor, CURSOR_GROUP) < load<i32>(cursor, CURSOR_GROUPS) || nextStep(job, thread, cursor)) {
     if (budget <= 0) return STATUS_MORE;
-    budget -= unit(job, thread, cursor);
+    budget -= unit(job, thread, cursor, most);
     if (failed(job)) return STATUS_NUMERICAL;
   }
   return STATUS_DONE;
@@ -81,9 +85,9 @@ function planStep(job: usize): void {
   store<i32>(job, made, JOB_GROUPS);
 }
 
-/** One unit: a tile through half a layer, or some panels of the head for a few rows. Returns its cost in multiply-adds.
- *  All threads leave it behind the same barrier. */
-function unit(job: usize, thread: i32, cursor: usize): f64 {
+/** One unit: a tile through half a layer, which costs `most` or little more, or some panels of the head for a few rows. Returns its cost
+ *  in multiply-adds. All threads leave it behind the same barrier. */
+function unit(job: usize, thread: i32, cursor: usize, most: f64): f64 {
   const model = load<usize>(job, JOB_MODEL) + <usize>thread * MODEL_BYTES;
   const group = load<usize>(job, JOB_GROUPS_AT) + <usize>load<i32>(cursor, CURSOR_GROUP) * GROUP_BYTES;
   const tokens = load<usize>(job, JOB_TOKENS_AT) + <usize>load<i32>(group, GROUP_FROM) * TOKEN_BYTES;
@@ -94,16 +98,19 @@ function unit(job: usize, thread: i32, cursor: usize): f64 {
 
   const half = load<i32>(cursor, CURSOR_HALF);
   const from = load<i32>(cursor, CURSOR_FROM);
-  const count = min(load<i32>(model, MODEL_TILE), total - from);
+  let count = min(load<i32>(model, MODEL_TILE), total - from);
   let cost: f64;
   if (half == 0) {
-    attentionHalf(model, job, thread, tokens, layer, from, count, few);
     const keys = load<i32>(tokens + <usize>(from + count - 1) * TOKEN_BYTES, TOKEN_POSITION) + 1;
-    cost = <f64>count * (load<f64>(model, MODEL_COST_ATTENTION) + load<f64>(model, MODEL_COST_KEY) * <f64>keys);
+    cost = load<f64>(model, MODEL_COST_ATTENTION) + load<f64>(model, MODEL_COST_KEY) * <f64>keys;
+    count = unevicted(model, tokens, from, tile(count, most / cost));
+    attentionHalf(model, job, thread, tokens, layer, from, count, few);
   } else {
+    cost = load<f64>(model, MODEL_COST_MLP);
+    count = tile(count, most / cost);
     feedForwardHalf(model, job, thread, layer, from, count, load<i32>(group, GROUP_SPAN) ? total : 0, few);
-    cost = <f64>count * load<f64>(model, MODEL_COST_MLP);
   }
+  cost *= <f64>count;
   // The other tiles of this half, then the other half, then the next layer.
   if (from + count < total) {
     store<i32>(cursor, from + count, CURSOR_FROM);
@@ -113,6 +120,25 @@ function unit(job: usize, thread: i32, cursor: usize): f64 {
     store<i32>(cursor, layer + half, CURSOR_LAYER);
   }
   return cost;
+}
+
+/** Of `count` tokens how many go together where `most` should: a multiple of what matmul takes at once. */
+// @ts-ignore: decorator
+@inline
+function tile(count: i32, most: f64): i32 {
+  return min(count, max(1, <i32>min(most, <f64>count) / TILE_UNIT) * TILE_UNIT);
+}
+
+/** Of `count` tokens how many may be kept before any of them attends: all of them until keys are evicted, which stay for JOURNAL
+ *  more tokens only. */
+function unevicted(model: usize, tokens: usize, from: i32, count: i32): i32 {
+  const window = load<i32>(model, MODEL_WINDOW);
+  const few = JOURNAL / TILE_UNIT * TILE_UNIT;
+  if (window == 0 || count <= few) return count;
+  for (let index = from; index < from + count; index++) {
+    if (load<i32>(tokens + <usize>index * TOKEN_BYTES, TOKEN_POSITION) >= window) return few;
+  }
+  return count;
 }
 
 /** Some panels of the head for the next HEAD_ROWS tokens whose logits are needed; then what they are needed for. */

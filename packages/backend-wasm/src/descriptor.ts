@@ -16,6 +16,10 @@ export const JOURNAL = 64;
 export const NOBODY = -1;
 /** Query heads, of several tokens, that read a page of keys together. */
 export const ATTENTION_ROWS = 12;
+/** Tokens that matmul likes to take together: a multiple of the 6 and the 4 rows of its tiles. */
+export const TILE_UNIT = 12;
+/** Most tokens that go through half a layer together: weights are read from memory once for all of them. */
+export const MOST_TILE = 120;
 /** Rows of logits held at a time. */
 export const HEAD_ROWS = 8;
 /** Most alternatives beside a drawn id. */

@@ -145,7 +145,7 @@ function matmul(
   const from = bench.put(x, inner);
   const scratch = bench.take(rows * Math.ceil(inner / D.BLOCK) * INPUT_BLOCK_BYTES);
   const to = bench.take(rows * rowBytes(outer));
-  new Packer(bench.heap, exports, bench.take(0)).matrix(plan, 0, weight);
+  new Packer(bench.heap, exports, bench.take(0), tiles).matrix(plan, 0, weight);
   writeMatrix(bench.heap, record, plan, tiles);
   exports.matmul(to, from, record, rows, rowBytes(inner), rowBytes(outer), scratch);
   return bench.get(to, rows * outer, outer);

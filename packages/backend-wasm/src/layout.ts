@@ -190,7 +190,7 @@ export function panelBytes(dtype: DType, inner: number): number {
   return {
     f32: D.PANEL * inner * 4,
     bf16: D.PANEL * Math.ceil(inner / 2) * 4,
-    q8: blocks * (D.PANEL * D.BLOCK + scales + D.PANEL * 2),
+    q8: blocks * (D.PANEL * D.BLOCK + scales) + roundUp(blocks * 4, 64),
     q4: blocks * ((D.PANEL * D.BLOCK) / 2 + scales),
   }[dtype];
 }
@@ -239,7 +239,7 @@ export function planMemory(
   const head = config.tied ? embedding : bump.matrix(hiddenSize, vocabSize, false, dtype);
   const weightBytes = bump.at - weightsAt;
   const rope = bump.take(context * 2 * (headDim >> 1) * 4);
-  const tile = tileOf(config, context);
+  const tile = Math.min(D.MOST_TILE, roundUp(context, D.TILE_UNIT));
   const scratch = planScratch(bump, config, context, tile, threads);
   const page = planPage(config, dtype);
   const pagesAt = roundUp(bump.at, 4096);
@@ -282,13 +282,6 @@ export function costs(config: Config): { attention: number; key: number; feedFor
     key: 2 * queries,
     feedForward: 3 * hiddenSize * intermediateSize + (experts === null ? 0 : 2 * experts.perToken * hiddenSize),
   };
-}
-
-/** A multiple of the 6 and the 4 rows that matmul takes at once. */
-function tileOf(config: Config, context: number): number {
-  const cost = costs(config);
-  const heaviest = Math.max(cost.attention + cost.key * slotsOf(config, context), cost.feedForward);
-  return Math.max(12, Math.min(12 * Math.floor(D.JOURNAL / 12), 12 * Math.floor(UNIT / heaviest / 12)));
 }
 
 /** Bytes of what a query head has read so far (assembly/kernels/attention.ts). */

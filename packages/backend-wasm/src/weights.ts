@@ -2,6 +2,7 @@
 import { type Checkpoint, keyValueWidth, queryWidth } from "@doge-lm/core";
 import { TensorReader } from "@doge-lm/core/backend-kit";
 import { MATRIX_BYTES } from "./descriptor.ts";
+import type { Tiles } from "./features.ts";
 import type { Heap } from "./heap.ts";
 import type { Exports } from "./instantiate.ts";
 import { type LayerPlan, type Layout, type MatrixPlan, roundUp, type TablePlan } from "./layout.ts";
@@ -18,7 +19,7 @@ export async function loadWeights(
   const { config } = layout;
   const loader = new Loader(
     heap,
-    new Packer(heap, exports, layout.pagesAt),
+    new Packer(heap, exports, layout.pagesAt, layout.tiles),
     new TensorReader(checkpoint, "wasm", signal),
   );
   await loader.matrix(layout.embedding, ["model.embed_tokens"], [config.vocabSize]);
@@ -100,18 +101,20 @@ export class Packer {
   readonly #heap: Heap;
   readonly #exports: Packers;
   readonly #at: number;
+  readonly #tiles: Tiles;
 
-  constructor(heap: Heap, exports: Packers, at: number) {
+  constructor(heap: Heap, exports: Packers, at: number, tiles: Tiles) {
     this.#heap = heap;
     this.#exports = exports;
     this.#at = roundUp(at, 64);
+    this.#tiles = tiles;
   }
 
   /** Rows from `first` on of a matrix whose panels hold zeros. */
   matrix(plan: MatrixPlan, first: number, data: Float32Array): void {
     const from = this.#hand(data);
     const record = this.#at + SPARE;
-    writeMatrix(this.#heap, record, plan, { wide: false, fused: false });
+    writeMatrix(this.#heap, record, plan, this.#tiles);
     this.#exports.pack(record, first, data.length / plan.inner, from, this.#at);
   }
 

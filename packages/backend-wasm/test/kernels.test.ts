@@ -86,3 +86,45 @@ describe.each(["simd", "relaxed"] satisfies Binary[])("matmul of %s", async (bin
     });
   });
 });
+
+describe("q8 of relaxed", async () => {
+  const kernels = await openKernels({ binary: "relaxed" });
+  // Codes that need no rounding: 63 of the inputs, 127 of the weights. Eight products of the largest add up to 64008, beyond 16 bits.
+  const [inner, outer, rows] = [96, 32, 7];
+  const x = new Float32Array(rows * inner);
+  const weight = new Float32Array(outer * inner);
+  const fill = (numbers: Float32Array, most: number, alike: (row: number, block: number) => boolean) => {
+    for (let index = 0; index < numbers.length; index++) {
+      const [row, column] = [Math.floor(index / inner), index % inner];
+      const small = column % 32 === 0 ? most : (index % 13) - 6;
+      numbers[index] = alike(row, column >> 5) ? (row % 2 === 0 ? most : -most) : small;
+    }
+  };
+
+  test.each([
+    ["small", 0],
+    ["as large as can be", 1],
+    ["of both kinds, block by block", 2],
+  ])("adds up products that are %s to the exact integer, in every tile", (_, kind) => {
+    const alike = (row: number, block: number) => kind === 1 || (kind === 2 && (row + block) % 3 === 0);
+    fill(x, 63, alike);
+    fill(weight, 127, alike);
+    for (const matmul of [
+      kernels.matmulAs("q8", false),
+      kernels.matmulAs("q8", true),
+      kernels.matmulAs("q8", false, true),
+    ]) {
+      for (let count = 1; count <= rows; count++) {
+        const found = matmul(x.slice(0, count * inner), weight, null, count, inner, outer);
+        for (let row = 0; row < count; row++) {
+          for (let column = 0; column < outer; column++) {
+            let expected = 0;
+            for (let index = 0; index < inner; index++)
+              expected += x[row * inner + index]! * weight[column * inner + index]!;
+            expect(found[row * outer + column], `row ${row} of ${count}, output ${column}`).toBe(expected);
+          }
+        }
+      }
+    }
+  });
+});

@@ -99,7 +99,7 @@ describe.skipIf(!prints)("machine code of matmul, as V8 13 and 14 make it for x6
       const loops = hotLoops(wide).filter(({ name }) => wide || !/4x16/.test(name));
       const names = new Set(loops.map(({ name }) => name));
       for (const name of wide
-        ? ["f32Tile4x16", "bf16Tile4x16", "q8Tile2x16", "q4Tile4x16"]
+        ? ["f32Tile4x16", "bf16Tile4x16", "q8Tile4x16", "q4Tile4x16"]
         : ["f32Tile6x8", "bf16Tile4x8", "q8Tile2x16", "q4Tile4x8"]) {
         expect(names).toContain(name);
       }

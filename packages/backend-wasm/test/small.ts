@@ -25,15 +25,18 @@ export const config: Config = {
   eosIds: [],
   padId: null,
 };
-export const checkpoint = memoryCheckpoint(
-  config,
-  new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => {
-      const count = shape.reduce((product, size) => product * size, 1);
-      return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
-    }),
-  ),
-);
+/** Weights of any shape. */
+export const checkpointOf = (shape: Config) =>
+  memoryCheckpoint(
+    shape,
+    new Map(
+      Array.from(tensorShapes(shape), ([name, sizes]) => {
+        const count = sizes.reduce((product, size) => product * size, 1);
+        return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
+      }),
+    ),
+  );
+export const checkpoint = checkpointOf(config);
 export const prompt = Int32Array.of(1, 2, 3);
 
 /** The DogeError that `work` rejects with. */

@@ -117,14 +117,15 @@ describe.each(binaries)("binary %s", (binary) => {
     const code = sections(bytes).get(sectionCode)!;
     expect(count(code, dot)).toBeGreaterThan(0);
     expect(count(code, mul)).toBeGreaterThan(0);
-    // q8's tile, and its row two steps at a time, for processors with a dot of four bytes.
-    expect(count(code, fusedDot)).toBe(flavour === "relaxed" ? 16 : 0);
-    // A tile of 6x8 alone has 12 multiply-adds; dots of bytes: the tile of q8 and its row have 8 each, of q4 the narrow and the wide
-    // tile and the row 16, 32 and 8.
+    // q8's tile, and its row two steps at a time, for processors with a dot of four bytes; and the question what a high byte counts.
+    expect(count(code, fusedDot)).toBeGreaterThanOrEqual(flavour === "relaxed" ? 17 : 0);
+    if (flavour !== "relaxed") expect(count(code, fusedDot)).toBe(0);
+    // A tile of 6x8 alone has 12 multiply-adds; dots of bytes: q8's row has 8, its tiles 8 and 16 for either half of a block; of q4 the
+    // narrow and the wide tile and the row have 16, 32 and 8.
     const relaxed = flavour === "relaxed";
     if (!relaxed) expect([count(code, relaxedMadd), count(code, relaxedDot)]).toEqual([0, 0]);
-    else expect([count(code, relaxedMadd) >= 100, count(code, relaxedDot) >= 72]).toEqual([true, true]);
-    // 16-bit dots: relaxed, one for each dot of bytes of q8 and for each sum of q4; plain, q8's tile for two steps and its row.
+    else expect([count(code, relaxedMadd) >= 100, count(code, relaxedDot) >= 112]).toEqual([true, true]);
+    // 16-bit dots: relaxed, one for each sum of q8's row, of each half in its tiles, and of q4; plain, q8's tile for two steps and its row.
     expect(count(code, dot)).toBeGreaterThanOrEqual(40);
   });
 

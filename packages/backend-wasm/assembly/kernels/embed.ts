@@ -2,11 +2,11 @@
 //
 // The table is held once, in the panels of the head: a row is a lane of its panel.
 import {
-  BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_DTYPE, MATRIX_INNER, MATRIX_WEIGHTS, PANEL,
+  BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_DTYPE, MATRIX_FUSED, MATRIX_INNER, MATRIX_WEIGHTS, PANEL,
 } from "../../src/descriptor";
+import { offset, Q8_BLOCK_BYTES } from "./bytes";
 import { panelBytes } from "./matmul";
 import { Q4_BLOCK_BYTES } from "./matmul-q4";
-import { Q8_BLOCK_BYTES } from "./matmul-q8";
 
 /** Inputs that stand side by side in a panel of q8, as a power of two. */
 const AT_ONCE = ASC_FEATURE_RELAXED_SIMD ? 2 : 1;
@@ -30,12 +30,14 @@ export function embed(out: usize, table: usize, id: i32): void {
     }
     return;
   }
+  const excess = ASC_FEATURE_RELAXED_SIMD && dtype == DTYPE_Q8 ? offset(load<i32>(table, MATRIX_FUSED) != 0) : 0;
   for (let first = 0; first < inner; first += BLOCK) {
     const count = min(BLOCK, inner - first);
     if (dtype == DTYPE_Q8) {
       const scale = load<f32>(panel + BLOCK * PANEL + (lane << 2));
       for (let k = 0; k < count; k++) {
-        const code = load<i8>(panel + ((<usize>(k >> AT_ONCE) * PANEL + lane) << AT_ONCE) + (k & ((1 << AT_ONCE) - 1)));
+        const byte = load<u8>(panel + ((<usize>(k >> AT_ONCE) * PANEL + lane) << AT_ONCE) + (k & ((1 << AT_ONCE) - 1)));
+        const code = <i8>(byte - excess);
         store<f32>(out + (<usize>(first + k) << 2), <f32>code * scale);
       }
       panel += Q8_BLOCK_BYTES;

@@ -1,10 +1,15 @@
 // Rounds the inputs of a matmul with integer weights: blocks of 32 integers with one f32 scale each.
 import {
-  BLOCK, DTYPE_Q4, DTYPE_Q8, MATRIX_DTYPE, MATRIX_INNER,
+  BLOCK, DTYPE_Q4, DTYPE_Q8, MATRIX_DTYPE, MATRIX_FUSED, MATRIX_INNER,
 } from "../../src/descriptor";
+import {
+  eights, INPUT_HALF, INPUT_Q8_BYTES, INPUT_SCALE, INPUT_SQUARES, INPUT_SUM, largestSquares, offset,
+} from "./bytes";
 
-/** A block of inputs for q8. Relaxed: 64 plus 7 bits (32), f32 scale. Plain: i16 (32), f32 scale. */
-const Q8_BYTES: usize = ASC_FEATURE_RELAXED_SIMD ? BLOCK + 4 : BLOCK * 2 + 4;
+/** A block of inputs for q8. Relaxed: 7 bits (32 bytes), what the bytes of weights have too much (bytes.ts) times the sums of the eights
+ *  of both halves (4 i16, as far as they go into 16 bits) and of all (i32), the largest sum of squares of an eight (u32), f32 scale.
+ *  Plain: i16 (32), f32 scale. */
+const Q8_BYTES: usize = ASC_FEATURE_RELAXED_SIMD ? INPUT_Q8_BYTES : BLOCK * 2 + 4;
 /** A block of inputs for q4. Relaxed: i8 (32), -8 times the sums of inputs 0 1 4 5 ... and of 2 3 6 7 ... (2 i16), f32 scale.
  *  Plain: i16 (32), in the order 0 2 1 3 4 6 5 7 of each 8, -8 times their sum (i32), f32 scale. */
 const Q4_BYTES: usize = ASC_FEATURE_RELAXED_SIMD ? BLOCK + 8 : BLOCK * 2 + 8;
@@ -26,12 +31,13 @@ export function quantizeRows(out: usize, x: usize, matrix: usize, xStride: usize
   if (dtype != DTYPE_Q8 && dtype != DTYPE_Q4) return;
   const inner = load<i32>(matrix, MATRIX_INNER);
   const stride = inputStride(dtype, inner);
+  const excess = ASC_FEATURE_RELAXED_SIMD && dtype == DTYPE_Q8 ? offset(load<i32>(matrix, MATRIX_FUSED) != 0) : 0;
   for (let row = from; row < to; row++) {
     let source = x + <usize>row * xStride;
     let target = out + <usize>row * stride;
     for (let left = inner; left > 0; left -= BLOCK) {
       if (dtype == DTYPE_Q8) {
-        inputQ8(target, source, min(left, BLOCK));
+        inputQ8(target, source, min(left, BLOCK), excess);
         target += Q8_BYTES;
       } else {
         inputQ4(target, source, min(left, BLOCK));
@@ -59,11 +65,13 @@ function largestOf(x: usize, count: i32): f32 {
   return reinterpret<f32>(found);
 }
 
+/** 1.5 · 2^23, in memory, since V8 would rebuild a constant at each use. */
+const MAGIC = memory.data<f32>([12582912]);
+
 /** x f32 (4) · factor, below 2^22, rounded to integers, ties to even: the sum with 1.5 · 2^23 has no room for a fraction. */
 // @ts-ignore: decorator
 @inline
-function rounded(x: usize, factor: v128): v128 {
-  const magic = f32x4.splat(12582912);
+function rounded(x: usize, factor: v128, magic: v128): v128 {
   return i32x4.sub(f32x4.add(f32x4.mul(v128.load(x), factor), magic), magic);
 }
 
@@ -73,28 +81,41 @@ function code(x: usize, index: i32, count: i32, factor: f32): i32 {
   return index < count ? <i32>nearest(load<f32>(x + (<usize>index << 2)) * factor) : 0;
 }
 
-function inputQ8(out: usize, x: usize, count: i32): void {
+function inputQ8(out: usize, x: usize, count: i32, excess: i32): void {
   const most: f32 = ASC_FEATURE_RELAXED_SIMD ? 63 : 32767;
   const largest = largestOf(x, count);
   // A NaN or infinite input must reach the output: its scale carries it there.
-  store<f32>(out, largest / most, Q8_BYTES - 4);
+  const scale = largest / most;
   const factor: f32 = largest > 0 ? most / largest : 0;
   const factors = f32x4.splat(factor);
+  const magic = v128.load32_splat(MAGIC);
   if (ASC_FEATURE_RELAXED_SIMD) {
     if (count < BLOCK) {
-      for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>(code(x, index, count, factor) + 64));
-      return;
+      for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
+    } else {
+      v128.store(out, sixteen(x, factors, magic));
+      v128.store(out, sixteen(x + 64, factors, magic), 16);
     }
-    const middle = i8x16.splat(64);
-    for (let at: usize = 0; at < <usize>BLOCK; at += 16) v128.store(out + at, i8x16.add(sixteen(x + (at << 2), factors), middle));
+    const first = v128.load(out);
+    const second = v128.load(out, 16);
+    const times = i16x8.splat(<i16>-excess);
+    const one = eights(first);
+    const other = eights(second);
+    v128.store_lane<i32>(out, i16x8.mul(one, times), 0, INPUT_HALF);
+    v128.store_lane<i32>(out, i16x8.mul(other, times), 0, INPUT_HALF + 4);
+    const sum = i32x4.extract_lane(i32x4.extadd_pairwise_i16x8_s(i16x8.add(one, other)), 0);
+    store<i32>(out, -excess * sum, INPUT_SUM);
+    store<i32>(out, max(largestSquares(first), largestSquares(second)), INPUT_SQUARES);
+    store<f32>(out, scale, INPUT_SCALE);
     return;
   }
+  store<f32>(out, scale, Q8_BYTES - 4);
   if (count < BLOCK) {
     for (let index = 0; index < BLOCK; index++) store<i16>(out + (<usize>index << 1), <i16>code(x, index, count, factor));
     return;
   }
   for (const end = x + BLOCK * 4; x < end; x += 32) {
-    v128.store(out, i16x8.narrow_i32x4_s(rounded(x, factors), rounded(x + 16, factors)));
+    v128.store(out, i16x8.narrow_i32x4_s(rounded(x, factors, magic), rounded(x + 16, factors, magic)));
     out += 16;
   }
 }
@@ -102,10 +123,10 @@ function inputQ8(out: usize, x: usize, count: i32): void {
 /** x f32 (16) · factor, rounded to bytes. */
 // @ts-ignore: decorator
 @inline
-function sixteen(x: usize, factor: v128): v128 {
+function sixteen(x: usize, factor: v128, magic: v128): v128 {
   return i8x16.narrow_i16x8_s(
-    i16x8.narrow_i32x4_s(rounded(x, factor), rounded(x + 16, factor)),
-    i16x8.narrow_i32x4_s(rounded(x + 32, factor), rounded(x + 48, factor)),
+    i16x8.narrow_i32x4_s(rounded(x, factor, magic), rounded(x + 16, factor, magic)),
+    i16x8.narrow_i32x4_s(rounded(x + 32, factor, magic), rounded(x + 48, factor, magic)),
   );
 }
 
@@ -114,17 +135,15 @@ function inputQ4(out: usize, x: usize, count: i32): void {
   const largest = largestOf(x, count);
   const factor: f32 = largest > 0 ? most / largest : 0;
   const factors = f32x4.splat(factor);
+  const magic = v128.load32_splat(MAGIC);
   if (ASC_FEATURE_RELAXED_SIMD) {
     store<f32>(out, largest / most, BLOCK + 4);
-    let sums = i16x8.splat(0); // pairs of inputs, so that even lanes hold one sum and odd lanes the other
     if (count < BLOCK) {
       for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
     } else {
-      for (let at: usize = 0; at < <usize>BLOCK; at += 16) v128.store(out + at, sixteen(x + (at << 2), factors));
+      for (let at: usize = 0; at < <usize>BLOCK; at += 16) v128.store(out + at, sixteen(x + (at << 2), factors, magic));
     }
-    sums = i16x8.add(i16x8.extadd_pairwise_i8x16_s(v128.load(out)), i16x8.extadd_pairwise_i8x16_s(v128.load(out, 16)));
-    sums = i16x8.add(sums, v128.shuffle<i32>(sums, sums, 2, 3, 0, 1));
-    sums = i16x8.add(sums, v128.shuffle<i32>(sums, sums, 1, 0, 3, 2));
+    const sums = i16x8.add(eights(v128.load(out)), eights(v128.load(out, 16)));
     store<i32>(out, i32x4.extract_lane(i16x8.shl(i16x8.neg(sums), 3), 0), BLOCK);
   } else {
     store<f32>(out, largest / most, BLOCK * 2 + 4);

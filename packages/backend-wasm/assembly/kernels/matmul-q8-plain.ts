@@ -1,6 +1,6 @@
 // matmul of q8 weights in the plain build: a panel is blocks of 32 inputs, each i8 (16 pairs of inputs, 16 outputs, 2), then f32
-// scales (16), then room for what the relaxed build has there. Inputs are rounded to 16 bits with a scale for each block of 32, so that a block is an exact integer dot: a product
-// takes 16 bits here anyway.
+// scales (16); behind the blocks is room for what the relaxed build has there. Inputs are rounded to 16 bits with a scale for each block
+// of 32, so that a block is an exact integer dot: a product takes 16 bits here anyway.
 //
 // Every tile adds to what stands in `out`, one multiply-add for each block in the order of the blocks.
 import { PANEL } from "../../src/descriptor";
@@ -88,7 +88,7 @@ export function q8Plain4x8(out: usize, outStride: usize, x: usize, xStride: usiz
     x1 += 4;
     x2 += 4;
     x3 += 4;
-    w += <usize>PANEL_BYTES + PANEL * 2 - (half - 16);
+    w += <usize>PANEL_BYTES - (half - 16);
   } while (--blocks);
 }
 
@@ -135,7 +135,7 @@ export function q8Plain1x16(out: usize, outStride: usize, x: usize, xStride: usi
     f2 = madd(f32x4.convert_i32x4_s(s02), f32x4.mul(factor, scale2), f2);
     f3 = madd(f32x4.convert_i32x4_s(s03), f32x4.mul(factor, scale3), f3);
     x += 4;
-    w += PANEL_BYTES + PANEL * 2;
+    w += PANEL_BYTES;
   } while (--blocks);
   v128.store(out, f0);
   v128.store(out, f1, 16);

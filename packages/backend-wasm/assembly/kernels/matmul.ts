@@ -12,7 +12,7 @@ import { inputStride, quantizeRows } from "./inputs";
 import { panelBf16 } from "./matmul-bf16";
 import { panelF32, twoPanelsF32 } from "./matmul-f32";
 import { panelQ4, Q4_BLOCK_BYTES } from "./matmul-q4";
-import { panelQ8, Q8_BLOCK_BYTES } from "./matmul-q8";
+import { panelQ8, q8PanelBytes } from "./matmul-q8";
 import { start } from "./start";
 
 const PANEL_BYTES = PANEL * 4;
@@ -62,7 +62,7 @@ export function matmulPanels(
       start(out, outStride, rows, origin);
       panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
     } else if (dtype == DTYPE_Q8) {
-      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, fused, origin);
+      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide, fused, origin);
     } else {
       panelQ4(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide, origin);
     }
@@ -75,5 +75,6 @@ export function matmulPanels(
 export function panelBytes(dtype: i32, inner: i32): usize {
   if (dtype == DTYPE_F32) return <usize>inner * PANEL_BYTES;
   if (dtype == DTYPE_BF16) return <usize>((inner + 1) >> 1) * PANEL_BYTES;
-  return <usize>((inner + BLOCK - 1) / BLOCK) * (dtype == DTYPE_Q8 ? Q8_BLOCK_BYTES : Q4_BLOCK_BYTES);
+  const blocks = (inner + BLOCK - 1) / BLOCK;
+  return dtype == DTYPE_Q8 ? q8PanelBytes(blocks) : <usize>blocks * Q4_BLOCK_BYTES;
 }

@@ -1,11 +1,11 @@
 // Packing at load: rows of f32 become panels of a matrix, or rows of a table, in the dtype they are held in. q8 and q4 are
 // core's numbers (packages/core/src/quantize.ts) to the bit: scales in f32, quotients in f64, rounded half away from zero.
 import {
-  BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_DTYPE, MATRIX_INNER, MATRIX_WEIGHTS, PANEL,
+  BLOCK, DTYPE_BF16, DTYPE_F32, DTYPE_Q8, MATRIX_DTYPE, MATRIX_FUSED, MATRIX_INNER, MATRIX_WEIGHTS, PANEL,
 } from "../../src/descriptor";
+import { largestSquares, offset, Q8_BLOCK_BYTES, Q8_LIMIT } from "./bytes";
 import { panelBytes } from "./matmul";
 import { Q4_BLOCK_BYTES } from "./matmul-q4";
-import { Q8_BLOCK_BYTES } from "./matmul-q8";
 import { rowBytes, TABLE_Q4_BYTES, TABLE_Q8_BYTES } from "./table";
 
 const PANEL_BYTES = PANEL * 4;
@@ -22,6 +22,7 @@ export function pack(matrix: usize, first: i32, count: i32, data: usize, spare: 
   const weights = load<usize>(matrix, MATRIX_WEIGHTS);
   const size = panelBytes(dtype, inner);
   const row = <usize>inner << 2;
+  const excess = ASC_FEATURE_RELAXED_SIMD && dtype == DTYPE_Q8 ? offset(load<i32>(matrix, MATRIX_FUSED) != 0) : 0;
   for (const end = first + count; first < end;) {
     const lane = first % PANEL;
     const to = weights + <usize>(first / PANEL) * size;
@@ -34,7 +35,7 @@ export function pack(matrix: usize, first: i32, count: i32, data: usize, spare: 
         packOne(to + (<usize>lane << 2), data, inner, dtype == DTYPE_BF16);
       }
     } else if (dtype == DTYPE_Q8) {
-      packQ8(to, lane, data, inner, spare);
+      packQ8(to, lane, data, inner, spare, excess);
     } else {
       packQ4(to, lane, data, inner, spare);
     }
@@ -108,23 +109,26 @@ export function narrowed(value: f32): u16 {
   return <u16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-/** A row of q8 into a lane of its panel. */
-function packQ8(to: usize, lane: i32, data: usize, inner: i32, spare: usize): void {
+/** A row of q8 into a lane of its panel. `excess`: what is added to its codes (bytes.ts). */
+function packQ8(to: usize, lane: i32, data: usize, inner: i32, spare: usize, excess: i32): void {
+  let bound = to + <usize>((inner + BLOCK - 1) / BLOCK) * Q8_BLOCK_BYTES;
+  const more = i8x16.splat(<i8>excess);
   for (let left = inner; left > 0; left -= BLOCK) {
     const x = block(data, left, spare);
     const scale = scaleQ8(x);
     store<f32>(to + BLOCK * PANEL + (<usize>lane << 2), scale);
     if (scale != 0) {
-      let total = i16x8.splat(0);
+      let squares = 0;
       let group = to + (<usize>lane << (ASC_FEATURE_RELAXED_SIMD ? 2 : 1));
       for (let at: usize = 0; at < <usize>BLOCK * 4; at += 64) {
         const codes = sixteen(x + at, scale, -127, 127);
         if (ASC_FEATURE_RELAXED_SIMD) {
-          total = i16x8.add(total, i16x8.extadd_pairwise_i8x16_s(codes));
-          v128.store_lane<i32>(group, codes, 0);
-          v128.store_lane<i32>(group, codes, 1, 64);
-          v128.store_lane<i32>(group, codes, 2, 128);
-          v128.store_lane<i32>(group, codes, 3, 192);
+          squares = max(squares, largestSquares(codes));
+          const bytes = i8x16.add(codes, more);
+          v128.store_lane<i32>(group, bytes, 0);
+          v128.store_lane<i32>(group, bytes, 1, 64);
+          v128.store_lane<i32>(group, bytes, 2, 128);
+          v128.store_lane<i32>(group, bytes, 3, 192);
         } else {
           v128.store_lane<i16>(group, codes, 0);
           v128.store_lane<i16>(group, codes, 1, 32);
@@ -137,10 +141,14 @@ function packQ8(to: usize, lane: i32, data: usize, inner: i32, spare: usize): vo
         }
         group += 256;
       }
-      const pairs = i32x4.extadd_pairwise_i16x8_s(total);
-      const halves = i32x4.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1));
-      store<i16>(to + BLOCK * PANEL + PANEL_BYTES + (<usize>lane << 1), <i16>-(i32x4.extract_lane(halves, 0) + i32x4.extract_lane(halves, 1)));
+      if (ASC_FEATURE_RELAXED_SIMD) {
+        // The least of what the rows of the panel can bear; panels begin as zeros. A scale comes with a code of at least 127 / 2.
+        const own = Q8_LIMIT / <u32>squares;
+        const others = load<u32>(bound);
+        store<u32>(bound, others ? min(others, own) : own);
+      }
     }
+    bound += 4;
     data += BLOCK * 4;
     to += Q8_BLOCK_BYTES;
   }
