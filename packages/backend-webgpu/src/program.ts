@@ -396,10 +396,13 @@ export class Program {
   }
 }
 
-/** Writes the dispatches of a pass. The bind group of the call is set once, with the offset that changes. */
+/** Writes the dispatches of a pass. What stands already is not set again: in Node every call into the device costs about a
+ *  microsecond, and all layers of a token share the group of the call and its offset. */
 export class Pass {
   readonly #gpu: Gpu;
   readonly #pass: GPUComputePassEncoder;
+  #call: GPUBindGroup | null = null;
+  #dispatch = -1;
 
   constructor(gpu: Gpu, pass: GPUComputePassEncoder) {
     this.#gpu = gpu;
@@ -410,8 +413,17 @@ export class Pass {
     if (x === 0 || y === 0) return;
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group);
-    this.#pass.setBindGroup(1, call, [dispatch * 256]);
-    this.#pass.dispatchWorkgroups(x, y);
+    if (call !== this.#call || dispatch !== this.#dispatch) {
+      this.#pass.setBindGroup(1, call, [dispatch * 256]);
+      this.#call = call;
+      this.#dispatch = dispatch;
+    }
+    if (y === 1) this.#pass.dispatchWorkgroups(x);
+    else this.#pass.dispatchWorkgroups(x, y);
+  }
+
+  end(): void {
+    this.#pass.end();
   }
 
   matmul(parts: readonly BoundMatmul[], call: GPUBindGroup, dispatch: number, tokens: number): void {
