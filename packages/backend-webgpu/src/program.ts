@@ -2,7 +2,7 @@
 // loop only names them.
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu, Pipeline } from "./device.ts";
-import { type AttentionPart, attention, copy, PAGE, reset } from "./kernels/attention.ts";
+import { type AttentionPart, attention, copy, headsTogether, PAGE, reset } from "./kernels/attention.ts";
 import { draw, score } from "./kernels/draw.ts";
 import { embed } from "./kernels/embed.ts";
 import { choose, down, up } from "./kernels/experts.ts";
@@ -20,13 +20,14 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   const format = formats[dtype];
   const widest = config.headDim <= 128 ? 128 : 256;
   const half = cachesHalf(variant, dtype);
+  const together = headsTogether(config);
   const kernels: Record<string, Kernel> = {
     embed: embed(format),
     rmsnorm,
     copy,
-    keep: attention(variant, "keep", widest, half),
-    attend: attention(variant, "attend", widest, half),
-    step: attention(variant, "step", widest, half),
+    keep: attention(variant, { part: "keep", widest, half, together }),
+    attend: attention(variant, { part: "attend", widest, half, together }),
+    step: attention(variant, { part: "step", widest, half, together }),
     score: score(variant),
     draw: draw(variant, false, false),
     "draw filtered": draw(variant, true, false),
@@ -133,7 +134,7 @@ export function pageBytes(config: Config, half: boolean): { keys: number; values
   const bytes = half ? 2 : 4;
   return {
     keys: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
-    values: kvHeads * PAGE * headDim * bytes,
+    values: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
     meta: (biasHeads + 2 * kvHeads) * PAGE * 4,
   };
 }

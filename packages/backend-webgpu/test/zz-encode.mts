@@ -1,0 +1,28 @@
+import { Counter } from "../src/counter.ts";
+import { nullBackend, nullDawn, variants } from "./support.ts";
+import { randomCheckpoint, randomIds } from "../../../apps/cli/src/bench/random-checkpoint.ts";
+import { configOf } from "../../../apps/cli/src/bench/shapes.ts";
+import { defaultSampling } from "@doge-lm/core";
+const gpu = (globalThis as any).__gpu = await nullDawn();
+const config = { ...configOf("60m", false)!, vocabSize: 4096 };
+const counter = new Counter();
+const backend = await nullBackend(gpu!, variants["subgroups + packed"] ?? { serial: false, subgroups: true, f16: false, packed: true }, { onDevice: process.env.PLAIN ? undefined : counter.onDevice });
+const model = await backend.load(randomCheckpoint(config), { dtype: "q8", context: 512, room: 2000 });
+const greedy = { ...defaultSampling, temperature: 0, stop: [] };
+const run = async () => {
+  const sequence = model.sequence();
+  await model.sample([{ sequence, tokens: randomIds(16, 4096, 1), count: 1, sampling: greedy }]);
+  counter.reset();
+  const start = performance.now();
+  for (let i = 0; i < 4; i++) await model.sample([{ sequence, tokens: new Int32Array(0), count: 64, sampling: greedy }]);
+  const ms = performance.now() - start;
+  sequence.close();
+  const d = 256 * 83;
+  return [1000 * counter.counts.encodeMs / (counter.counts.dispatches || d), 1000 * ms / d, counter.counts.dispatches, counter.counts.submits];
+};
+for (let i = 0; i < 5; i++) await run();
+const all = [];
+for (let i = 0; i < Number(process.env.N ?? 9); i++) all.push(await run());
+const med = (k: number) => all.map((a) => a[k]!).sort((a, b) => a - b)[4]!;
+console.log("encode us/dispatch", med(0).toFixed(2), "total us/dispatch", med(1).toFixed(2), "dispatches", all[0]![2], "submits", all[0]![3]);
+process.exit(0);
