@@ -28,6 +28,10 @@ import type { PageQueue } from "./pages.ts";
 const IN_FLIGHT = 2;
 /** Most tokens drawn in one submit: what is computed in vain behind a stop is less than that. */
 const MOST_STEPS = 32;
+/** Tokens of a call's first submit, and how much longer each one is than the one before it: while a submit runs, the host writes
+ *  the next, which takes it two thirds of the time or less, and the first is written while the device waits. */
+const FIRST_STEPS = 4;
+const GROWTH = 1.5;
 
 /** A submit aims at this: short enough for a page to stay smooth and for no watchdog to wake. */
 const SLICE_MS = 16;
@@ -301,6 +305,7 @@ export class GpuModel implements Model {
     let wanted = Math.max(...tasks.map(({ count }) => count));
     let ring = 0;
     let first = true; // the first submit begins with a draw from the prompt's logits
+    let longest = FIRST_STEPS;
     const reading: Promise<ArrayBuffer>[] = [];
     const starts: { at: number; cost: number }[] = [];
     let done = false;
@@ -309,7 +314,8 @@ export class GpuModel implements Model {
         if (wanted > 0 && reading.length <= IN_FLIGHT) {
           let drawn = 0;
           const most = Math.min(steps, wanted);
-          const chunk = Math.max(1, Math.min(most, this.#options.tokensPerSubmit ?? most));
+          const chunk = Math.max(1, Math.min(most, this.#options.tokensPerSubmit ?? Math.floor(longest)));
+          longest *= GROWTH;
           while (drawn < chunk) {
             if (!(first && drawn === 0)) {
               const next = job.step(drawn);
