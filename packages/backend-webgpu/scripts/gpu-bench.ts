@@ -152,10 +152,25 @@ async function opening(): Promise<object> {
     mark = now;
     return taken;
   };
-  const own = provider();
+  const begin = performance.now();
+  let deviceAt = 0;
+  const compiled: { name: string; from: number; ms: number }[] = [];
+  const onDevice = (device: GPUDevice): GPUDevice => {
+    deviceAt = performance.now();
+    const compile = device.createComputePipelineAsync.bind(device);
+    device.createComputePipelineAsync = async (descriptor) => {
+      const start = performance.now();
+      const pipeline = await compile(descriptor);
+      compiled.push({ name: descriptor.label ?? "", from: Math.round(start - begin), ms: Math.round(performance.now() - start) });
+      return pipeline;
+    };
+    return device;
+  };
+  const own = provider({ onDevice });
   const answer = await own.probe();
   if (!answer.available) throw new Error(answer.why);
   const probeMs = since();
+  const opened = performance.now();
   const backend = await own.open();
   const openMs = since();
   const config: Config = { ...configOf(values.shapes!.split(",")[0]!, false)!, layers: 1, vocabSize: 256 };
@@ -164,7 +179,10 @@ async function opening(): Promise<object> {
   model.close();
   const { device, warnings } = backend.can;
   await backend.close();
-  return { device, warnings, probeMs, openMs, pipelinesMs, totalMs: round(probeMs + openMs + pipelinesMs) };
+  compiled.sort((a, b) => b.ms - a.ms);
+  const slowest = compiled.slice(0, 6).map(({ name, from, ms }) => `${name} @${from} ${ms} ms`);
+  const deviceMs = round(deviceAt - opened);
+  return { device, warnings, probeMs, deviceMs, openMs, pipelinesMs, pipelines: compiled.length, slowest, totalMs: round(probeMs + openMs + pipelinesMs) };
 }
 await step("open cold", 40, opening);
 await step("open warm", 20, opening);
@@ -176,6 +194,85 @@ const greedy = { ...defaultSampling, temperature: 0, stop: [] };
 const nothing = new Int32Array(0);
 const hash = (data: Int32Array | Floats): string =>
   createHash("sha256").update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)).digest("hex").slice(0, 12);
+
+/** What the host takes to write dispatches down, by as few hooks as can be: from a pass's beginning to the end of its submit, and
+ *  of that finish() and submit(). */
+class Writing {
+  written = 0;
+  finish = 0;
+  submit = 0;
+  #begun = 0;
+  readonly onDevice = (device: GPUDevice): GPUDevice => {
+    const create = device.createCommandEncoder.bind(device);
+    device.createCommandEncoder = (descriptor) => {
+      this.#begun = performance.now();
+      const encoder = create(descriptor);
+      const finish = encoder.finish.bind(encoder);
+      encoder.finish = () => {
+        const start = performance.now();
+        const buffer = finish();
+        this.finish += performance.now() - start;
+        return buffer;
+      };
+      return encoder;
+    };
+    const submit = device.queue.submit.bind(device.queue);
+    device.queue.submit = (buffers) => {
+      const start = performance.now();
+      const result = submit(buffers);
+      const now = performance.now();
+      this.submit += now - start;
+      this.written += now - this.#begun;
+      return result;
+    };
+    return device;
+  };
+}
+
+/** Decoding alone: what Dawn's options and the kernels' forms change, and what the host takes. */
+async function decoding(shape: string, dtype: DType, options: WebgpuOptions = {}): Promise<object> {
+  const config = configOf(shape, false)!;
+  const writing = new Writing();
+  const backend = await provider({ ...options, onDevice: writing.onDevice }).open();
+  const model = await backend.load(randomCheckpoint(config), { dtype, context: PROMPT + DECODE + 16, room: PROMPT + DECODE + 16 });
+  const ids = randomIds(PROMPT, config.vocabSize, 1);
+  const sequence = model.sequence();
+  const own = late;
+  const write = async (from: number, sampling = greedy) => {
+    goOn(own);
+    sequence.rewind(0);
+    await model.sample([{ sequence, tokens: ids.slice(0, from), count: 1, sampling: greedy }]);
+    [writing.written, writing.finish, writing.submit] = [0, 0, 0];
+    const start = performance.now();
+    for (let togo = DECODE; togo > 0; togo -= 64)
+      await model.sample([{ sequence, tokens: nothing, count: Math.min(64, togo), sampling }]);
+    return performance.now() - start;
+  };
+  const read = async () => {
+    sequence.rewind(0);
+    const start = performance.now();
+    await model.sample([{ sequence, tokens: ids, count: 1, sampling: greedy }]);
+    return performance.now() - start;
+  };
+  const rate = async (from: number, sampling = greedy, reps = Math.min(4, REPS)) => {
+    const all: number[] = [];
+    for (let rep = 0; rep <= reps; rep++) all.push(await write(from, sampling));
+    return round((1000 * DECODE) / Math.min(...all.slice(1)));
+  };
+  const filters = { ...defaultSampling, temperature: 0.8, topK: 50, topP: 0.95, seed: 3, stop: [] };
+  const near = await rate(16);
+  const each = (milliseconds: number) => round((1000 * milliseconds) / DECODE / (5 * config.layers + 3));
+  const host = { written: each(writing.written), finish: each(writing.finish), submit: each(writing.submit) };
+  const prompts = [await read(), await read(), await read()];
+  const result = {
+    ...{ decode: near, decodeFar: await rate(PROMPT, greedy, 1), prefillMs: round(Math.min(...prompts)) },
+    ...{ seeded: await rate(16, { ...filters, topK: 0, topP: 1 }, 1), filtered: await rate(16, filters, 1) },
+    hostMicrosecondsPerDispatch: host,
+  };
+  model.close();
+  await backend.close();
+  return result;
+}
 
 /** Opens a backend that is counted and has a clock. */
 async function watched(options: WebgpuOptions = {}): Promise<{ backend: Backend; counter: Counter; watch: KernelWatch }> {
@@ -324,6 +421,19 @@ const profile = (shape: string, dtype: DType) => async () => {
 };
 await step(`profile ${main} q8`, 15, profile(main, "q8"));
 
+// --- What Dawn can be asked for ----------------------------------------------------------------------------------------------------
+
+await step(`decoding ${main} q8`, 10, () => decoding(main, "q8"));
+for (const asked of ["disable_robustness", "skip_validation", "vulkan_enable_f16_on_nvidia"]) {
+  const options = [...always, `enable-dawn-features=${asked}`];
+  await step(`decoding ${main} q8, ${asked}`, 8, () => decoding(main, "q8", { gpu: gpu(options) }));
+}
+await step(`decoding ${main} q8, no vulkan memory model`, 8, () =>
+  decoding(main, "q8", { gpu: gpu(["disable-dawn-features=timestamp_quantization,use_vulkan_memory_model"]) }),
+);
+for (const [name, variant] of Object.entries({ unpacked: { packed: false }, base: { subgroups: false } }))
+  await step(`decoding ${main} q8, ${name}`, 8, () => decoding(main, "q8", { variant }));
+
 // --- Agreement ---------------------------------------------------------------------------------------------------------------------
 
 const AGREEING = 40;
@@ -421,23 +531,6 @@ await step("conformance", 40, async () => {
 
 for (const shape of others) await step(`times ${shape} q8`, 15, () => times(shape, "q8"));
 
-// --- What Dawn can be asked for ----------------------------------------------------------------------------------------------------
-
-for (const asked of [
-  "enable-dawn-features=disable_robustness",
-  "enable-dawn-features=skip_validation",
-  "enable-dawn-features=vulkan_enable_f16_on_nvidia",
-]) {
-  await step(`times ${main} q8, ${asked.slice(asked.indexOf("=") + 1)}`, 12, () =>
-    times(main, "q8", { gpu: gpu([...always, asked]) }, Math.min(3, REPS)),
-  );
-}
-for (const [name, variant] of Object.entries({
-  unpacked: { packed: false },
-  base: { subgroups: false },
-})) {
-  await step(`times ${main} q8, ${name}`, 12, () => times(main, "q8", { variant }, Math.min(3, REPS)));
-}
 await step(`profile ${main} f32`, 12, profile(main, "f32"));
 
 say(`done in ${Math.round(performance.now() - began)} ms`);

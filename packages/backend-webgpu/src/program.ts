@@ -54,7 +54,7 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
 }
 
 /** Kernels that not every text needs. A software adapter, which takes a quarter of a second for each, compiles them when they
- *  are first asked for; any other at load, with the rest. */
+ *  are first asked for; any other behind the rest, which nobody waits for. */
 const OCCASIONAL: readonly string[] = ["score", "draw filtered", "draw told", "draw filtered told", "rmsnorm"];
 
 /** A model's pipelines, by what the program calls them. */
@@ -68,10 +68,10 @@ export class Pipelines {
     this.#kernels = kernelsOf(gpu, config, dtype);
   }
 
-  /** Compile all that every text needs, at once. */
-  compile(): Promise<void> {
-    const names = Object.keys(this.#kernels);
-    return this.need(names.filter((name) => !this.#gpu.lazy || !OCCASIONAL.includes(name)));
+  /** Compile all that every text needs, at once, and then what some may need. */
+  async compile(): Promise<void> {
+    await this.need(Object.keys(this.#kernels).filter((name) => !OCCASIONAL.includes(name)));
+    if (!this.#gpu.lazy) this.need(OCCASIONAL).catch(() => {}); // who needs it is told
   }
 
   async need(names: readonly string[]): Promise<void> {

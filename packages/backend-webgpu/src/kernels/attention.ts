@@ -83,6 +83,30 @@ const PAGE: u32 = ${PAGE}u;
 const JOURNAL: u32 = ${JOURNAL}u;
 const TOGETHER: u32 = ${together}u;
 ${ROPE}
+/** Four numbers of a head, normalised where the model does that, turned: straight on, so that all their loads are on their way at
+ *  once. What stands behind a head is 0. */
+fn turned(headAt: u32, quad: u32, normAt: u32, scale: f32, position: u32) -> vec4f {
+  let D = shape.headDim;
+  let half = D >> 1u;
+  let first = quad * 4u;
+  ${[0, 1, 2, 3]
+    .map(
+      (c) => `let i${c} = min(first + ${c}u, D - 1u);
+  let j${c} = select(i${c} - half, i${c} + half, i${c} < half);
+  var a${c} = qkv[headAt + i${c}];
+  var b${c} = qkv[headAt + j${c}];`,
+    )
+    .join("\n  ")}
+  if (shape.normed != 0u) {
+    ${[0, 1, 2, 3]
+      .map(
+        (c) => `a${c} = vectors[normAt + i${c}] * (a${c} * scale);
+    b${c} = vectors[normAt + j${c}] * (b${c} * scale);`,
+      )
+      .join("\n    ")}
+  }
+  return vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, rope(a${c}, b${c}, i${c}, position, D), first + ${c}u < D)`).join(", ")});
+}
 fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
 fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
@@ -160,6 +184,12 @@ fn evictLeast(pagesAt: u32, reach: u32, position: u32, kv: u32, lane: u32) {
   let first = firstOf(select(NOBODY, its, at != IDLE && bias == lowest), lane);
   if (at != IDLE && its == first) { meta_[evictedAt(at, pageOf(pagesAt, at), kv)] = position; }
 }
+fn keepBias(row: u32, which: u32, sum: f32, at: u32) {
+  let delta = sum + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
+  let bias = exp(vectors[shape.aAt + which] * softplus(delta));
+  meta_[at] = bitcast<u32>(bias);
+  qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * shape.headDim + which] = bias;
+}
 fn keep(record: u32, row: u32, kv: u32, lane: u32) {
   let position = call[record + 1u];
   let rowAt = call[record + 2u];
@@ -176,41 +206,36 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
     for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[keyAt + i], qkv[keyAt + i], squares); }
     scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
   }
-  let half = D >> 1u;
   let quads = (D + 3u) >> 2u;
   // Whole vectors are written: their parts are not to be written by several threads.
   for (var quad = lane; quad < quads; quad += TEAM) {
-    var turned = vec4f();
-    for (var c = 0u; c < 4u; c++) {
-      let i = quad * 4u + c;
-      if (i >= D) { break; }
-      let j = (i + half) % D;
-      var a = qkv[keyAt + i];
-      var b = qkv[keyAt + j];
-      if (shape.normed != 0u) {
-        a = vectors[shape.keyNormAt + i] * (a * scale);
-        b = vectors[shape.keyNormAt + j] * (b * scale);
-      }
-      turned[c] = rope(a, b, i, position, D);
-    }
-    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(turned, vec4f(-65504.0), vec4f(65504.0)))" : "turned"};
-    var value = vec4f();
-    for (var c = 0u; c < 4u; c++) {
-      if (quad * 4u + c < D) { value[c] = qkv[valuesAt + kv * D + quad * 4u + c]; }
-    }
+    let key = turned(keyAt, quad, shape.keyNormAt, scale, position);
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(key, vec4f(-65504.0), vec4f(65504.0)))" : "key"};
+    let valueAt = valuesAt + kv * D;
+    let last = D - 1u;
+    let value = vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, qkv[valueAt + min(quad * 4u + ${c}u, last)], quad * 4u + ${c}u < D)`).join(", ")});
     values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = ${half ? "vec4h(clamp(value, vec4f(-65504.0), vec4f(65504.0)))" : "value"};
   }
   let width = shape.kvHeads * D;
   let each = shape.biasHeads / shape.kvHeads;
-  for (var which = kv * each; which < (kv + 1u) * each; which++) {
-    var sum = 0.0;
+  // Two at a time, an odd last one twice: one does not wait for the loads of the other.
+  let end = (kv + 1u) * each;
+  for (var which = kv * each; which < end; which += 2u) {
+    let other = min(which + 1u, end - 1u);
     let start = shape.deltaAt + which * width;
-    for (var i = lane; i < width; i += TEAM) { sum = fma(vectors[start + i], qkv[valuesAt + i], sum); }
-    let delta = sumOf(sum, lane) + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
-    let bias = exp(vectors[shape.aAt + which] * softplus(delta));
+    let otherStart = shape.deltaAt + other * width;
+    var sum = 0.0;
+    var otherSum = 0.0;
+    for (var i = lane; i < width; i += TEAM) {
+      let value = qkv[valuesAt + i];
+      sum = fma(vectors[start + i], value, sum);
+      otherSum = fma(vectors[otherStart + i], value, otherSum);
+    }
+    sum = sumOf(sum, lane);
+    otherSum = sumOf(otherSum, lane);
     if (lane == 0u) {
-      meta_[biasAt(slot, page, which)] = bitcast<u32>(bias);
-      qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * D + which] = bias;
+      keepBias(row, which, sum, biasAt(slot, page, which));
+      keepBias(row, other, otherSum, biasAt(slot, page, other));
     }
   }
   if (shape.window != 0u) {
@@ -310,7 +335,6 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
   let D = shape.headDim;
   let quads = (D + 3u) >> 2u;
   let kv = head / (shape.heads / shape.kvHeads);
-  let half = D >> 1u;
   ${each(
     (which) => `
   let queryAt${which} = row * shape.stride + (head + ${which}u) * D;
@@ -320,28 +344,18 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
     for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt${which} + i], qkv[queryAt${which} + i], squares); }
     scale${which} = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
   }
-  for (var quad = lane; quad < quads; quad += TEAM) {
-    var turned = vec4f();
-    for (var c = 0u; c < 4u; c++) {
-      let i = quad * 4u + c;
-      if (i >= D) { break; }
-      let j = (i + half) % D;
-      var a = qkv[queryAt${which} + i];
-      var b = qkv[queryAt${which} + j];
-      if (shape.normed != 0u) {
-        a = vectors[shape.queryNormAt + i] * (a * scale${which});
-        b = vectors[shape.queryNormAt + j] * (b * scale${which});
-      }
-      turned[c] = rope(a, b, i, position, D) * inverseSqrt(f32(D));
-    }
-    query[${which * columns}u + quad] = turned;
-  }
   let bias${which} = (head + ${which}u) / (shape.heads / shape.biasHeads);
   var highest${which} = -3.4e38;
   var total${which} = 0.0;
   ${variant.serial ? `var sums${which} = array<vec4f, COLUMNS>();` : `var sum${which} = vec4f();`}`,
   )}
-  meet();
+  for (var one = lane; one < TOGETHER * quads; one += TEAM) {
+    let which = one / quads;
+    let scale = ${together === 1 ? "scale0" : "select(scale0, scale1, which == 1u)"};
+    query[which * COLUMNS + one % quads] =
+      turned(row * shape.stride + (head + which) * D, one % quads, shape.queryNormAt, scale, position) * inverseSqrt(f32(D));
+  }
+  gather();
   let masked = shape.window > 0u && position >= shape.window;
   let moved = shape.window > 0u && max(reach, position + 1u) > shape.window;
   let slots = select(position + 1u, min(shape.window + JOURNAL, max(reach, position + 1u)), masked || moved);
@@ -399,10 +413,10 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
         : `sum${which} *= shrink${which};`
     }`,
     )}
-    meet();
+    gather();
     let end = min(CHUNK, slots - start);
     ${weighted}
-    meet();
+    gather();
   }
   ${heads.map(store).join("")}
 }
@@ -433,7 +447,7 @@ const BODY: { readonly [part in AttentionPart]: string } = {
   let shares = shape.heads / shape.kvHeads;
   for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) {
     attend(record, grid.base + token, head, lane);
-    meet();
+    gather();
   }`,
 };
 

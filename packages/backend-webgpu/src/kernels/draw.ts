@@ -221,7 +221,9 @@ ${entry(variant, size)}
         best = score;
         first = id;
       }`)}
-  let isSound = largestOf(none, lane) == 0.0 && largestOf(finite, lane) > 0.0;
+  none = largestOf(none, lane);
+  finite = largestOf(finite, lane);
+  let isSound = none == 0.0 && finite > 0.0;
   let mine = best;
   best = largestOf(best, lane);
   count = sumOf(count, lane);
@@ -327,7 +329,9 @@ ${entry(variant, SIZE)}
   var none = 0.0;
   var finite = 0.0;
   ${overIds(variant, "start", "if (isNone(logit)) { none = 1.0; }\n      if (isFinite(logit)) { finite = 1.0; }")}
-  let isSound = largestOf(none, lane) == 0.0 && largestOf(finite, lane) > 0.0;
+  none = largestOf(none, lane);
+  finite = largestOf(finite, lane);
+  let isSound = none == 0.0 && finite > 0.0;
   let logprob = logits[start + id] - logSumExp(start, lane);
   if (lane == 0u) { results[call[grid.list + unit * 2u + 1u]] = select(0x7fc00000u, bitcast<u32>(logprob), isSound && isFinite(logprob)); }
 }
