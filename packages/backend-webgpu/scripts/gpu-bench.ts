@@ -116,8 +116,7 @@ const theGpu = (): GPU => {
   shared ??= gpu();
   return shared;
 };
-const provider = (options: WebgpuOptions = {}) =>
-  webgpu({ gpu: theGpu(), software: values.software, ...options });
+const provider = (options: WebgpuOptions = {}) => webgpu({ gpu: theGpu(), software: values.software, ...options });
 
 await step("adapter", 20, async () => {
   const start = performance.now();
@@ -126,7 +125,8 @@ await step("adapter", 20, async () => {
   const adapter = await own.requestAdapter({ powerPreference: "high-performance" });
   const requested = performance.now();
   if (adapter === null) throw new Error("Dawn gives no adapter: no Vulkan driver was found, or it refused it");
-  const { vendor, architecture, device, description, isFallbackAdapter, subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const { vendor, architecture, device, description, isFallbackAdapter, subgroupMinSize, subgroupMaxSize } =
+    adapter.info;
   const limits: { [name: string]: number } = {};
   for (const name in adapter.limits) {
     if (/Storage|Compute|BufferSize|BindGroups|Uniform|Immediate/.test(name))
@@ -161,7 +161,11 @@ async function opening(): Promise<object> {
     device.createComputePipelineAsync = async (descriptor) => {
       const start = performance.now();
       const pipeline = await compile(descriptor);
-      compiled.push({ name: descriptor.label ?? "", from: Math.round(start - begin), ms: Math.round(performance.now() - start) });
+      compiled.push({
+        name: descriptor.label ?? "",
+        from: Math.round(start - begin),
+        ms: Math.round(performance.now() - start),
+      });
       return pipeline;
     };
     return device;
@@ -182,7 +186,17 @@ async function opening(): Promise<object> {
   compiled.sort((a, b) => b.ms - a.ms);
   const slowest = compiled.slice(0, 6).map(({ name, from, ms }) => `${name} @${from} ${ms} ms`);
   const deviceMs = round(deviceAt - opened);
-  return { device, warnings, probeMs, deviceMs, openMs, pipelinesMs, pipelines: compiled.length, slowest, totalMs: round(probeMs + openMs + pipelinesMs) };
+  return {
+    device,
+    warnings,
+    probeMs,
+    deviceMs,
+    openMs,
+    pipelinesMs,
+    pipelines: compiled.length,
+    slowest,
+    totalMs: round(probeMs + openMs + pipelinesMs),
+  };
 }
 await step("open cold", 40, opening);
 await step("open warm", 20, opening);
@@ -192,7 +206,10 @@ await step("open warm", 20, opening);
 const greedy = { ...defaultSampling, temperature: 0, stop: [] };
 const nothing = new Int32Array(0);
 const hash = (data: Int32Array | Floats): string =>
-  createHash("sha256").update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)).digest("hex").slice(0, 12);
+  createHash("sha256")
+    .update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    .digest("hex")
+    .slice(0, 12);
 
 /** What the host takes to write dispatches down, by as few hooks as can be: from a pass's beginning to the end of its submit, and
  *  of that finish() and submit(). */
@@ -233,7 +250,11 @@ async function decoding(shape: string, dtype: DType, options: WebgpuOptions = {}
   const config = configOf(shape, false)!;
   const writing = new Writing();
   const backend = await provider({ ...options, onDevice: writing.onDevice }).open();
-  const model = await backend.load(randomCheckpoint(config), { dtype, context: PROMPT + DECODE + 16, room: PROMPT + DECODE + 16 });
+  const model = await backend.load(randomCheckpoint(config), {
+    dtype,
+    context: PROMPT + DECODE + 16,
+    room: PROMPT + DECODE + 16,
+  });
   const ids = randomIds(PROMPT, config.vocabSize, 1);
   const sequence = model.sequence();
   const own = late;
@@ -274,7 +295,9 @@ async function decoding(shape: string, dtype: DType, options: WebgpuOptions = {}
 }
 
 /** Opens a backend that is counted and has a clock. */
-async function watched(options: WebgpuOptions = {}): Promise<{ backend: Backend; counter: Counter; watch: KernelWatch }> {
+async function watched(
+  options: WebgpuOptions = {},
+): Promise<{ backend: Backend; counter: Counter; watch: KernelWatch }> {
   const [counter, watch] = [new Counter(), new KernelWatch()];
   const onDevice = (device: GPUDevice) => counter.onDevice(watch.onDevice(device));
   return { backend: await provider({ ...options, onDevice }).open(), counter, watch };
@@ -304,9 +327,7 @@ async function times(shape: string, dtype: DType, options: WebgpuOptions = {}, r
       const drawn: number[] = [];
       for (let togo = DECODE; togo > 0; togo -= 64) {
         goOn(own);
-        const [part] = await model.sample([
-          { sequence, tokens: nothing, count: Math.min(64, togo), sampling: greedy },
-        ]);
+        const [part] = await model.sample([{ sequence, tokens: nothing, count: Math.min(64, togo), sampling: greedy }]);
         drawn.push(...part!.ids);
       }
       return { ms: performance.now() - start, ids: drawn };
@@ -399,7 +420,9 @@ async function times(shape: string, dtype: DType, options: WebgpuOptions = {}, r
     bytesPerToken: Math.round(bytes),
     share: round((told.decode * bytes) / MEMORY),
     gpuShare: round(bytes / ((median(clocks.draws!) / 64 / 1000) * MEMORY)),
-    promptMacsPerSecond: round((PROMPT * work.layerMacs + work.headMacs + work.promptAttentionMacs(PROMPT)) / (told.prefillMs / 1000)),
+    promptMacsPerSecond: round(
+      (PROMPT * work.layerMacs + work.headMacs + work.promptAttentionMacs(PROMPT)) / (told.prefillMs / 1000),
+    ),
   };
 }
 
@@ -481,7 +504,11 @@ await step("conformance", 30, async () => {
   const answer = await own.probe();
   if (!answer.available) throw new Error(answer.why);
   const fixtures = values.fixtures;
-  const subject = { provider: own, can: answer, notes: { fixtures: async (name: string) => folder(join(fixtures, name)) } };
+  const subject = {
+    provider: own,
+    can: answer,
+    notes: { fixtures: async (name: string) => folder(join(fixtures, name)) },
+  };
   const stage = new Stage(subject);
   const end = performance.now() + Math.min(24_000, left() - 4000);
   const failures: string[] = [];
@@ -515,7 +542,8 @@ await step("conformance", 30, async () => {
 
 // --- The other dtypes and sizes ----------------------------------------------------------------------------------------------------
 
-for (const dtype of ["q8", "f32", "bf16", "q4"] as const) await step(`decoding ${main} ${dtype}`, 10, () => decoding(main, dtype));
+for (const dtype of ["q8", "f32", "bf16", "q4"] as const)
+  await step(`decoding ${main} ${dtype}`, 10, () => decoding(main, dtype));
 for (const shape of others) await step(`decoding ${shape} q8`, 12, () => decoding(shape, "q8"));
 
 // --- What Dawn can be asked for ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,17 @@ const scripts = join(root, "packages", "backend-webgpu", "scripts");
 /** Bytes that may travel. */
 const LIMIT = 22 * 1024 * 1024;
 /** Debian's packages of the Vulkan loader, and of what NVIDIA's Vulkan driver links against. */
-const DEBIAN = ["libvulkan1", "libx11-6", "libxext6", "libxcb1", "libxau6", "libxdmcp6", "libbsd0", "libmd0", "libglvnd0"];
+const DEBIAN = [
+  "libvulkan1",
+  "libx11-6",
+  "libxext6",
+  "libxcb1",
+  "libxau6",
+  "libxdmcp6",
+  "libbsd0",
+  "libmd0",
+  "libglvnd0",
+];
 
 function run(program, args, cwd = root) {
   const { status, error } = spawnSync(program, args, { stdio: ["ignore", 2, 2], cwd });
@@ -49,7 +59,11 @@ run("xz", ["-T2", "-6", "-f", join(folder, "dawn.node")]);
 const work = mkdtempSync(join(tmpdir(), "doge-gpu-pack-"));
 run("apt-get", ["download", ...DEBIAN], work);
 for (const name of readdirSync(work).filter((name) => name.endsWith(".deb"))) run("dpkg", ["-x", name, "all"], work);
-run("tar", ["-C", join(work, "all", "usr", "lib", "x86_64-linux-gnu"), "-cJf", join(folder, "libraries.tar.xz"), "."], work);
+run(
+  "tar",
+  ["-C", join(work, "all", "usr", "lib", "x86_64-linux-gnu"), "-cJf", join(folder, "libraries.tar.xz"), "."],
+  work,
+);
 rmSync(work, { recursive: true, force: true });
 run("tar", ["-C", join(root, "packages", "conformance"), "-cJf", join(folder, "fixtures.tar.xz"), "fixtures"]);
 copyFileSync(join(scripts, "gpu-run.sh"), join(folder, "run.sh"));
