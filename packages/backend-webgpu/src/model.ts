@@ -28,11 +28,10 @@ import type { PageQueue } from "./pages.ts";
 const IN_FLIGHT = 2;
 /** Most tokens drawn in one submit: what is computed in vain behind a stop is less than that. */
 const MOST_STEPS = 32;
-/** Tokens of a call's first submit, and how much longer each one is than the one before it: while a submit runs, the host writes
- *  the next, which takes it two thirds of the time or less, and the first is written while the device waits. */
+/** Tokens of a call's first submit, which is written while the device waits, and how much longer each one is than the one before it:
+ *  while a submit runs the host writes the next, which on a fast device takes it nearly as long. */
 const FIRST_STEPS = 4;
-const GROWTH = 1.5;
-
+const GROWTH = 1.15;
 /** Units of a submit behind which more follow: the device begins while the host still writes the rest. */
 const UNITS_AHEAD = 8;
 

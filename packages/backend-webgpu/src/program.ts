@@ -196,6 +196,9 @@ export interface ProgramParts {
   readonly activations: Activations;
 }
 
+/** What the model does with a matmul's result, by what the program calls it. */
+const ENDINGS = { qkv: "store", router: "store", residual: "residual", gated: "gated", head: "head" } as const;
+
 const bits = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!;
 
 export class Program {
@@ -339,7 +342,7 @@ export class Program {
   }
 
   #matmul(
-    name: "qkv" | "residual" | "gated" | "head" | "router",
+    name: keyof typeof ENDINGS,
     matrix: Matrix,
     second: Matrix,
     options: {
@@ -375,7 +378,7 @@ export class Program {
       }
       const { variant } = gpu;
       const bound = SPANS.map((span) => {
-        const tile = tileOf(variant, matrix.format, span, name === "gated");
+        const tile = tileOf(variant, matrix.format, span, ENDINGS[name]);
         const groups = Math.ceil(part.rows / outputsOf(variant, tile));
         return [span, { ...this.#bind(`${name} ${span}`, buffers), groups, tokens: tile.tokens }] as const;
       });

@@ -34,11 +34,16 @@ const THREADS = 64;
 const GROUPS = 4;
 
 /** Tokens and outputs of one lane. Their product are sums in registers, so a kernel with two matrices takes half the outputs.
- *  Rounding a token's block to 8 bits costs as much as an output, so packed kernels take no fewer than two of them. */
+ *  Rounding a token's block to 8 bits costs as much as several outputs, so packed kernels take no fewer than two of them. The head has
+ *  outputs enough for every processor of a GPU when a lane takes many. */
 export interface Tile {
   readonly tokens: number;
   readonly rows: number;
 }
+const HEAD: { readonly plain: Tile; readonly packed: Tile } = {
+  plain: { tokens: 1, rows: 4 },
+  packed: { tokens: 1, rows: 8 },
+};
 const TILES: { readonly [span in Span]: { readonly plain: Tile; readonly packed: Tile } } = {
   one: { plain: { tokens: 1, rows: 1 }, packed: { tokens: 1, rows: 2 } },
   many: { plain: { tokens: 4, rows: 4 }, packed: { tokens: 4, rows: 4 } },
@@ -50,9 +55,10 @@ export const spanOf = (tokens: number): Span => (tokens === 1 ? "one" : "many");
 
 const isPacked = (variant: Variant, format: Format): boolean => variant.packed && format.scaled;
 
-export function tileOf(variant: Variant, format: Format, span: Span, two: boolean): Tile {
-  const { tokens, rows } = TILES[span][isPacked(variant, format) ? "packed" : "plain"];
-  return { tokens, rows: variant.serial ? 1 : Math.max(1, two ? rows / 2 : rows) };
+export function tileOf(variant: Variant, format: Format, span: Span, ending: Ending): Tile {
+  const tiles = ending === "head" && span === "one" ? HEAD : TILES[span];
+  const { tokens, rows } = tiles[isPacked(variant, format) ? "packed" : "plain"];
+  return { tokens, rows: variant.serial ? 1 : Math.max(1, ending === "gated" ? rows / 2 : rows) };
 }
 
 /** Outputs of one workgroup. */
@@ -64,7 +70,7 @@ export const outputsPerGroup = (variant: Variant): number => (variant.serial ? T
 export function matmul(variant: Variant, { format, ending, norm, span }: MatmulKind): Kernel {
   const two = ending === "gated";
   const packed = isPacked(variant, format);
-  const tile = tileOf(variant, format, span, two);
+  const tile = tileOf(variant, format, span, ending);
   const { tokens, rows } = tile;
   const outputs = outputsOf(variant, tile);
   const lanes = variant.serial ? 1 : THREADS / GROUPS;
