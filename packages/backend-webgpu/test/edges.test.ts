@@ -24,8 +24,8 @@ const cases: { readonly [name: string]: readonly [Config, DType, bindingLimit: n
   ],
   "experts in tables that are cut, an odd number of keys to a side": [
     { ...one, hiddenSize: 40, experts: { ...experts, count: 961, perToken: 7, side: 31 } },
-    "q4",
-    80_000,
+    "f32",
+    100_000,
   ],
 };
 
