@@ -38,7 +38,7 @@ const nothing = new Int32Array(0);
 const [MAP_READ, COPY_SRC, COPY_DST, QUERY_RESOLVE, READ] = [1, 4, 8, 512, 1] as const;
 
 /** Stands in the way of a device: repeats the dispatches of one kernel and times passes. */
-class Repeater {
+export class Repeater {
   target: string | undefined;
   times = 1;
   /** Dispatches by kernel since the last reset. */

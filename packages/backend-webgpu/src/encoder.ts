@@ -13,7 +13,7 @@ export interface Unit {
 export class Encoder {
   readonly #machine: Machine;
   readonly #encoder: GPUCommandEncoder;
-  #open: GPUComputePassEncoder | null = null;
+  #open: Pass | null = null;
   cost = 0;
 
   constructor(machine: Machine) {
@@ -22,8 +22,8 @@ export class Encoder {
   }
 
   get pass(): Pass {
-    this.#open ??= this.#encoder.beginComputePass();
-    return new Pass(this.#machine.gpu, this.#open);
+    this.#open ??= new Pass(this.#machine.gpu, this.#encoder.beginComputePass());
+    return this.#open;
   }
 
   copy(from: GPUBuffer, fromBytes: number, to: GPUBuffer, toBytes: number, bytes: number): void {

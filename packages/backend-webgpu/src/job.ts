@@ -5,6 +5,7 @@ import { type Group, type PendingToken, planGroups, type Task, type Verb } from 
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
 import type { Encoder, Unit } from "./encoder.ts";
+import { headsTogether } from "./kernels/attention.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
 import { type Pass, qkvStride } from "./program.ts";
@@ -238,7 +239,7 @@ export class Job {
         continue;
       }
       pass.units(layer.attention.keep, call, tile.dispatch, tile.stretches * config.kvHeads);
-      pass.units(layer.attention.attend, call, tile.dispatch, tile.count * config.heads);
+      pass.units(layer.attention.attend, call, tile.dispatch, (tile.count * config.heads) / headsTogether(config));
     }
     pass.matmul(layer.output, call, dispatch, count);
     pass.matmul(layer.gated, call, dispatch, count);

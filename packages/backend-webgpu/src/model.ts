@@ -28,6 +28,12 @@ import type { PageQueue } from "./pages.ts";
 const IN_FLIGHT = 2;
 /** Most tokens drawn in one submit: what is computed in vain behind a stop is less than that. */
 const MOST_STEPS = 32;
+/** Tokens of a call's first submit, which is written while the device waits, and how much longer each one is than the one before it:
+ *  while a submit runs the host writes the next, which on a fast device takes it nearly as long. */
+const FIRST_STEPS = 4;
+const GROWTH = 1.15;
+/** Units of a submit behind which more follow: the device begins while the host still writes the rest. */
+const UNITS_AHEAD = 8;
 
 /** A submit aims at this: short enough for a page to stay smooth and for no watchdog to wake. */
 const SLICE_MS = 16;
@@ -239,7 +245,8 @@ export class GpuModel implements Model {
     if (needed === 0) await machine.gpu.finished();
   }
 
-  /** Write units into submits of the pace's budget; the last one is left open. At most two are on their way. */
+  /** Write units into submits; the last one is left open. Work of about the pace's budget, in one submit or several, is waited for
+   *  before the next but one begins. */
   async #submitAll(
     units: readonly Unit[],
     machine: Machine,
@@ -248,24 +255,32 @@ export class GpuModel implements Model {
   ): Promise<Encoder> {
     let encoder = new Encoder(machine);
     let before: Promise<void> | null = null;
+    let [cost, written] = [0, 0];
+    let start = performance.now();
     for (const unit of units) {
-      if (encoder.cost > 0 && encoder.cost + unit.cost > this.#pace.budget) {
-        const { cost } = encoder;
-        const start = performance.now();
+      if (cost > 0 && cost + unit.cost > this.#pace.budget) {
+        const [own, since] = [cost, start];
         this.#submit(encoder, verb);
         encoder = new Encoder(machine);
         try {
           await before;
-          before = machine.gpu.finished().then(() => this.#pace.measured(cost, performance.now() - start));
+          before = machine.gpu.finished().then(() => this.#pace.measured(own, performance.now() - since));
           await new Breath(signal, "webgpu").pause();
         } catch (error) {
           await machine.gpu.finished();
           throw error;
         }
+        [cost, written, start] = [0, 0, performance.now()];
+      } else if (written === UNITS_AHEAD) {
+        this.#submit(encoder, verb);
+        encoder = new Encoder(machine);
+        written = 0;
       }
       unit.encode(encoder);
-      encoder.cost += unit.cost;
+      cost += unit.cost;
+      written++;
     }
+    encoder.cost = cost; // of all that is not yet waited for
     return encoder;
   }
 
@@ -301,6 +316,7 @@ export class GpuModel implements Model {
     let wanted = Math.max(...tasks.map(({ count }) => count));
     let ring = 0;
     let first = true; // the first submit begins with a draw from the prompt's logits
+    let longest = FIRST_STEPS;
     const reading: Promise<ArrayBuffer>[] = [];
     const starts: { at: number; cost: number }[] = [];
     let done = false;
@@ -309,7 +325,8 @@ export class GpuModel implements Model {
         if (wanted > 0 && reading.length <= IN_FLIGHT) {
           let drawn = 0;
           const most = Math.min(steps, wanted);
-          const chunk = Math.max(1, Math.min(most, this.#options.tokensPerSubmit ?? most));
+          const chunk = Math.max(1, Math.min(most, this.#options.tokensPerSubmit ?? Math.floor(longest)));
+          longest *= GROWTH;
           while (drawn < chunk) {
             if (!(first && drawn === 0)) {
               const next = job.step(drawn);

@@ -2,7 +2,7 @@
 // loop only names them.
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu, Pipeline } from "./device.ts";
-import { type AttentionPart, attention, copy, PAGE, reset } from "./kernels/attention.ts";
+import { type AttentionPart, attention, copy, headsTogether, PAGE, reset } from "./kernels/attention.ts";
 import { draw, score } from "./kernels/draw.ts";
 import { embed } from "./kernels/embed.ts";
 import { choose, down, up } from "./kernels/experts.ts";
@@ -20,13 +20,14 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   const format = formats[dtype];
   const widest = config.headDim <= 128 ? 128 : 256;
   const half = cachesHalf(variant, dtype);
+  const together = headsTogether(config);
   const kernels: Record<string, Kernel> = {
     embed: embed(format),
     rmsnorm,
     copy,
-    keep: attention(variant, "keep", widest, half),
-    attend: attention(variant, "attend", widest, half),
-    step: attention(variant, "step", widest, half),
+    keep: attention(variant, { part: "keep", widest, half, together }),
+    attend: attention(variant, { part: "attend", widest, half, together }),
+    step: attention(variant, { part: "step", widest, half, together }),
     score: score(variant),
     draw: draw(variant, false, false),
     "draw filtered": draw(variant, true, false),
@@ -53,7 +54,7 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
 }
 
 /** Kernels that not every text needs. A software adapter, which takes a quarter of a second for each, compiles them when they
- *  are first asked for; any other at load, with the rest. */
+ *  are first asked for; any other behind the rest, which nobody waits for. */
 const OCCASIONAL: readonly string[] = ["score", "draw filtered", "draw told", "draw filtered told", "rmsnorm"];
 
 /** A model's pipelines, by what the program calls them. */
@@ -67,10 +68,10 @@ export class Pipelines {
     this.#kernels = kernelsOf(gpu, config, dtype);
   }
 
-  /** Compile all that every text needs, at once. */
-  compile(): Promise<void> {
-    const names = Object.keys(this.#kernels);
-    return this.need(names.filter((name) => !this.#gpu.lazy || !OCCASIONAL.includes(name)));
+  /** Compile all that every text needs, at once, and then what some may need. */
+  async compile(): Promise<void> {
+    await this.need(Object.keys(this.#kernels).filter((name) => !OCCASIONAL.includes(name)));
+    if (!this.#gpu.lazy) this.need(OCCASIONAL).catch(() => {}); // who needs it is told
   }
 
   async need(names: readonly string[]): Promise<void> {
@@ -133,7 +134,7 @@ export function pageBytes(config: Config, half: boolean): { keys: number; values
   const bytes = half ? 2 : 4;
   return {
     keys: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
-    values: kvHeads * PAGE * headDim * bytes,
+    values: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
     meta: (biasHeads + 2 * kvHeads) * PAGE * 4,
   };
 }
@@ -194,6 +195,9 @@ export interface ProgramParts {
   readonly logits: GPUBuffer;
   readonly activations: Activations;
 }
+
+/** What the model does with a matmul's result, by what the program calls it. */
+const ENDINGS = { qkv: "store", router: "store", residual: "residual", gated: "gated", head: "head" } as const;
 
 const bits = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!;
 
@@ -338,7 +342,7 @@ export class Program {
   }
 
   #matmul(
-    name: "qkv" | "residual" | "gated" | "head" | "router",
+    name: keyof typeof ENDINGS,
     matrix: Matrix,
     second: Matrix,
     options: {
@@ -374,7 +378,7 @@ export class Program {
       }
       const { variant } = gpu;
       const bound = SPANS.map((span) => {
-        const tile = tileOf(variant, matrix.format, span, name === "gated");
+        const tile = tileOf(variant, matrix.format, span, ENDINGS[name]);
         const groups = Math.ceil(part.rows / outputsOf(variant, tile));
         return [span, { ...this.#bind(`${name} ${span}`, buffers), groups, tokens: tile.tokens }] as const;
       });
@@ -396,10 +400,13 @@ export class Program {
   }
 }
 
-/** Writes the dispatches of a pass. The bind group of the call is set once, with the offset that changes. */
+/** Writes the dispatches of a pass. What stands already is not set again: in Node every call into the device costs about a
+ *  microsecond, and all layers of a token share the group of the call and its offset. */
 export class Pass {
   readonly #gpu: Gpu;
   readonly #pass: GPUComputePassEncoder;
+  #call: GPUBindGroup | null = null;
+  #dispatch = -1;
 
   constructor(gpu: Gpu, pass: GPUComputePassEncoder) {
     this.#gpu = gpu;
@@ -410,8 +417,17 @@ export class Pass {
     if (x === 0 || y === 0) return;
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group);
-    this.#pass.setBindGroup(1, call, [dispatch * 256]);
-    this.#pass.dispatchWorkgroups(x, y);
+    if (call !== this.#call || dispatch !== this.#dispatch) {
+      this.#pass.setBindGroup(1, call, [dispatch * 256]);
+      this.#call = call;
+      this.#dispatch = dispatch;
+    }
+    if (y === 1) this.#pass.dispatchWorkgroups(x);
+    else this.#pass.dispatchWorkgroups(x, y);
+  }
+
+  end(): void {
+    this.#pass.end();
   }
 
   matmul(parts: readonly BoundMatmul[], call: GPUBindGroup, dispatch: number, tokens: number): void {

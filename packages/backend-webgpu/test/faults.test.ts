@@ -171,6 +171,29 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
     await backend.close();
   });
 
+  test("G3: lost behind the submit of a score, it is survived too, and what was scored stands behind the text", async () => {
+    const { provider, devices } = await withDevice();
+    const backend = await recovering(provider).open();
+    const model = await backend.load(checkpoint);
+    const sequence = model.sequence();
+    await model.forward([{ sequence, tokens: prompt }]);
+    const more = Int32Array.of(4, 5, 6);
+    const expected = await model.score([{ sequence, tokens: more }]);
+    sequence.rewind(prompt.length);
+    const { queue } = devices[0]!;
+    const submit = queue.submit.bind(queue);
+    queue.submit = (buffers) => {
+      submit(buffers);
+      queue.submit = submit;
+      break_(devices[0]!);
+      return undefined;
+    };
+    expect(await model.score([{ sequence, tokens: more }])).toEqual(expected);
+    expect(devices.length).toBe(2);
+    expect(sequence.length).toBe(prompt.length + more.length);
+    await backend.close();
+  });
+
   test("G3: a device that was destroyed on purpose is not brought back", async () => {
     const { provider, devices } = await withDevice();
     const backend = await recovering(provider).open();

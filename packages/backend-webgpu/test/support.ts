@@ -97,5 +97,5 @@ export async function nullBackend(
   const can = { device: "null", dtypes: ["f32", "bf16", "q8", "q4"] as const, trains: false };
   zeroed(device);
   const seen = options.onDevice?.(device) ?? device;
-  return checked(new WebgpuBackend(new Gpu(seen, variant, options), can, options, () => {}));
+  return checked(new WebgpuBackend(new Gpu(seen, variant, { ...options, lazy: true }), can, options, () => {}));
 }

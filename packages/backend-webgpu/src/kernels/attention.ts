@@ -3,7 +3,7 @@
 // A sequence's keys stand in pages of 16 slots. One page of one layer, in three buffers:
 //
 //   keys    vec4 (kvHeads, headDim / 4, 16)   turned, so that neighbouring threads read neighbouring slots
-//   values       (kvHeads, 16, headDim)       both f32, or f16 where a variant has it; sums are f32
+//   values  vec4 (kvHeads, 16, headDim / 4)   both f32, or f16 where a variant has it; sums are f32
 //   meta    u32  (biasHeads, 16) the biases' bits, (kvHeads, 16) positions, (kvHeads, 16) evictions
 //
 // Without a window, slot = position. With one, each key/value head keeps its own keys: token i sees the slots with
@@ -11,8 +11,12 @@
 // JOURNAL tokens is kept as a whole before any of them attends.
 //
 //   keep    one team for each stretch of a sequence and key/value head, token after token
-//   attend  one team for each token and query head
+//   attend  one team for each token and each pair of query heads that share their keys
 //   step    both, one team for each token and key/value head: for tokens of different sequences, which is how texts go on
+//
+// A team scores a chunk of slots, a slot to a lane. Then its lanes part: some of them hold the columns of a value, and as many
+// such groups as there are take every so many-th slot. So that many loads are on their way at once, loops are written out eight
+// at a time: a GPU otherwise waits for each of them.
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import type { Variant } from "../variant.ts";
@@ -23,19 +27,33 @@ import { ROPE } from "./rope.ts";
 export const JOURNAL = 64;
 /** Slots of a page. */
 export const PAGE = 16;
-/** Threads of a team. */
-const SIZE = 64;
+/** Threads of a team, and slots of a chunk. */
+const SIZE = 256;
+/** Turns of a loop that are written out. */
+const AT_ONCE = 8;
 
 export type AttentionPart = "keep" | "attend" | "step";
 /** Heads are at most this wide. */
 export const WIDEST_HEAD = 256;
 
-/** `half`: keys and values are f16. */
-export function attention(variant: Variant, part: AttentionPart, widest: number, half: boolean): Kernel {
+/** Query heads that a team takes together, of those that share their keys. */
+export const headsTogether = ({ heads, kvHeads }: { readonly heads: number; readonly kvHeads: number }): 1 | 2 =>
+  (heads / kvHeads) % 2 === 0 ? 2 : 1;
+
+export interface AttentionKind {
+  readonly part: AttentionPart;
+  /** Numbers of a head, at most: 128 or 256. */
+  readonly widest: number;
+  /** Keys and values are f16. */
+  readonly half: boolean;
+  /** @see headsTogether */
+  readonly together: 1 | 2;
+}
+
+export function attention(variant: Variant, { part, widest, half, together }: AttentionKind): Kernel {
   const writes = part !== "attend";
   const access = writes ? "read_write" : "read";
-  const chunk = variant.serial ? PAGE : SIZE;
-  const own = variant.serial ? widest : Math.ceil(widest / SIZE);
+  const vector = half ? "vec4h" : "vec4f";
   const bindings: Kernel["bindings"] = [
     ...(writes ? (["write", "write", "write", "write"] as const) : (["read", "read", "read", "read"] as const)),
     "read",
@@ -44,7 +62,7 @@ export function attention(variant: Variant, part: AttentionPart, widest: number,
     ...(part === "keep" ? [] : (["write"] as const)),
   ];
   return {
-    name: `attention ${part} ${widest}${half ? " f16" : ""}`,
+    name: `attention ${part} ${widest}${half ? " f16" : ""}${part === "keep" || together === 1 ? "" : " pairs"}`,
     bindings,
     call: ["read"],
     code: /* wgsl */ `${half ? "enable f16;\n" : ""}${header(variant)}${PRELUDE}${team(variant, SIZE)}
@@ -53,8 +71,8 @@ struct Shape {
   deltaAt: u32, deltaBiasAt: u32, aAt: u32, queryNormAt: u32, keyNormAt: u32, biased: u32, resultStride: u32,
 }
 @group(0) @binding(0) var<storage, ${access}> qkv: array<f32>;
-@group(0) @binding(1) var<storage, ${access}> keys: array<${half ? "vec4h" : "vec4f"}>;
-@group(0) @binding(2) var<storage, ${access}> values: array<${half ? "f16" : "f32"}>;
+@group(0) @binding(1) var<storage, ${access}> keys: array<${vector}>;
+@group(0) @binding(2) var<storage, ${access}> values: array<${vector}>;
 @group(0) @binding(3) var<storage, ${access}> meta_: array<u32>;
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;
 @group(0) @binding(5) var<storage, read> angles: array<f32>;
@@ -63,14 +81,38 @@ ${part === "keep" ? "" : "@group(0) @binding(7) var<storage, read_write> mixed: 
 @group(1) @binding(1) var<storage, read> call: array<u32>;
 const PAGE: u32 = ${PAGE}u;
 const JOURNAL: u32 = ${JOURNAL}u;
-const CHUNK: u32 = ${chunk}u;
+const TOGETHER: u32 = ${together}u;
 ${ROPE}
+/** Four numbers of a head, normalised where the model does that, turned: straight on, so that all their loads are on their way at
+ *  once. What stands behind a head is 0. */
+fn turned(headAt: u32, quad: u32, normAt: u32, scale: f32, position: u32) -> vec4f {
+  let D = shape.headDim;
+  let half = D >> 1u;
+  let first = quad * 4u;
+  ${[0, 1, 2, 3]
+    .map(
+      (c) => `let i${c} = min(first + ${c}u, D - 1u);
+  let j${c} = select(i${c} - half, i${c} + half, i${c} < half);
+  var a${c} = qkv[headAt + i${c}];
+  var b${c} = qkv[headAt + j${c}];`,
+    )
+    .join("\n  ")}
+  if (shape.normed != 0u) {
+    ${[0, 1, 2, 3]
+      .map(
+        (c) => `a${c} = vectors[normAt + i${c}] * (a${c} * scale);
+    b${c} = vectors[normAt + j${c}] * (b${c} * scale);`,
+      )
+      .join("\n    ")}
+  }
+  return vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, rope(a${c}, b${c}, i${c}, position, D), first + ${c}u < D)`).join(", ")});
+}
 fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
 fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
 fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
 ${writes ? KEEP(variant, half) : ""}
-${part === "keep" ? "" : ATTEND(variant, widest, own)}
+${part === "keep" ? "" : ATTEND(variant, widest, together)}
 ${entry(variant, SIZE)}
 ${BODY[part]}
 }
@@ -142,6 +184,12 @@ fn evictLeast(pagesAt: u32, reach: u32, position: u32, kv: u32, lane: u32) {
   let first = firstOf(select(NOBODY, its, at != IDLE && bias == lowest), lane);
   if (at != IDLE && its == first) { meta_[evictedAt(at, pageOf(pagesAt, at), kv)] = position; }
 }
+fn keepBias(row: u32, which: u32, sum: f32, at: u32) {
+  let delta = sum + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
+  let bias = exp(vectors[shape.aAt + which] * softplus(delta));
+  meta_[at] = bitcast<u32>(bias);
+  qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * shape.headDim + which] = bias;
+}
 fn keep(record: u32, row: u32, kv: u32, lane: u32) {
   let position = call[record + 1u];
   let rowAt = call[record + 2u];
@@ -158,39 +206,36 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
     for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[keyAt + i], qkv[keyAt + i], squares); }
     scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
   }
-  let half = D >> 1u;
   let quads = (D + 3u) >> 2u;
   // Whole vectors are written: their parts are not to be written by several threads.
   for (var quad = lane; quad < quads; quad += TEAM) {
-    var turned = vec4f();
-    for (var c = 0u; c < 4u; c++) {
-      let i = quad * 4u + c;
-      if (i >= D) { break; }
-      let j = (i + half) % D;
-      var a = qkv[keyAt + i];
-      var b = qkv[keyAt + j];
-      if (shape.normed != 0u) {
-        a = vectors[shape.keyNormAt + i] * (a * scale);
-        b = vectors[shape.keyNormAt + j] * (b * scale);
-      }
-      turned[c] = rope(a, b, i, position, D);
-    }
-    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(turned, vec4f(-65504.0), vec4f(65504.0)))" : "turned"};
-  }
-  for (var i = lane; i < D; i += TEAM) {
-    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * D + i] = ${half ? "f16(clamp(qkv[valuesAt + kv * D + i], -65504.0, 65504.0))" : "qkv[valuesAt + kv * D + i]"};
+    let key = turned(keyAt, quad, shape.keyNormAt, scale, position);
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(key, vec4f(-65504.0), vec4f(65504.0)))" : "key"};
+    let valueAt = valuesAt + kv * D;
+    let last = D - 1u;
+    let value = vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, qkv[valueAt + min(quad * 4u + ${c}u, last)], quad * 4u + ${c}u < D)`).join(", ")});
+    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = ${half ? "vec4h(clamp(value, vec4f(-65504.0), vec4f(65504.0)))" : "value"};
   }
   let width = shape.kvHeads * D;
   let each = shape.biasHeads / shape.kvHeads;
-  for (var which = kv * each; which < (kv + 1u) * each; which++) {
-    var sum = 0.0;
+  // Two at a time, an odd last one twice: one does not wait for the loads of the other.
+  let end = (kv + 1u) * each;
+  for (var which = kv * each; which < end; which += 2u) {
+    let other = min(which + 1u, end - 1u);
     let start = shape.deltaAt + which * width;
-    for (var i = lane; i < width; i += TEAM) { sum = fma(vectors[start + i], qkv[valuesAt + i], sum); }
-    let delta = sumOf(sum, lane) + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
-    let bias = exp(vectors[shape.aAt + which] * softplus(delta));
+    let otherStart = shape.deltaAt + other * width;
+    var sum = 0.0;
+    var otherSum = 0.0;
+    for (var i = lane; i < width; i += TEAM) {
+      let value = qkv[valuesAt + i];
+      sum = fma(vectors[start + i], value, sum);
+      otherSum = fma(vectors[otherStart + i], value, otherSum);
+    }
+    sum = sumOf(sum, lane);
+    otherSum = sumOf(otherSum, lane);
     if (lane == 0u) {
-      meta_[biasAt(slot, page, which)] = bitcast<u32>(bias);
-      qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * D + which] = bias;
+      keepBias(row, which, sum, biasAt(slot, page, which));
+      keepBias(row, other, otherSum, biasAt(slot, page, other));
     }
   }
   if (shape.window != 0u) {
@@ -205,10 +250,83 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
 }
 `;
 
-/** What one token reads from the keys it sees, for one query head: a running softmax over chunks of slots. */
-const ATTEND = (variant: Variant, widest: number, own: number) => /* wgsl */ `
-var<${shared(variant)}> query: array<f32, ${widest}>;
-var<${shared(variant)}> weights: array<f32, CHUNK>;
+/** What one token reads from the keys it sees, for query heads that share them: a running softmax over chunks of slots. */
+function ATTEND(variant: Variant, widest: number, together: number): string {
+  const columns = widest / 4;
+  const heads = Array.from({ length: together }, (_, head) => head);
+  const each = (statement: (head: number) => string) => heads.map(statement).join("\n    ");
+  const chunk = variant.serial ? PAGE : SIZE;
+  const space = shared(variant);
+  /** `count` turns of a loop at once: what they load first, then what they make of it. */
+  const turns = (count: number, load: (turn: number) => string, use: (turn: number) => string) => {
+    const all = Array.from({ length: count }, (_, turn) => turn);
+    return [...all.map(load), ...all.map(use)].join("\n        ");
+  };
+  const dots = (count: number) =>
+    turns(
+      count,
+      (turn) => `let k${turn} = vec4f(keys[at + (quad + ${turn}u) * PAGE]);`,
+      (turn) => each((head) => `dot${head} = fma(query[${head * columns}u + quad + ${turn}u], k${turn}, dot${head});`),
+    );
+  const sums = (count: number) =>
+    turns(
+      count,
+      (turn) =>
+        `let c${turn} = c + ${turn}u * PARTS;
+        let v${turn} = vec4f(values[((pages[c${turn} / PAGE] * shape.kvHeads + kv) * PAGE + c${turn} % PAGE) * quads + column]);`,
+      (turn) =>
+        // What is not seen may be anything.
+        each(
+          (head) => `let w${turn}_${head} = weights[${head}u * CHUNK + c${turn}];
+        sum${head} = fma(vec4f(w${turn}_${head}), select(vec4f(), v${turn}, w${turn}_${head} != 0.0), sum${head});`,
+        ),
+    );
+  const weighted = variant.serial
+    ? /* wgsl */ `
+    for (var c = 0u; c < end; c++) {
+      let at = ((pages[0] * shape.kvHeads + kv) * PAGE + c) * quads;
+      ${each((head) => `let w${head} = weights[${head}u * CHUNK + c];`)}
+      for (var column = 0u; column < quads; column++) {
+        let value = vec4f(values[at + column]);
+        ${each((head) => `if (w${head} != 0.0) { sums${head}[column] = fma(vec4f(w${head}), value, sums${head}[column]); }`)}
+      }
+    }`
+    : /* wgsl */ `
+    if (column < quads) {
+      var c = group;
+      for (; c + ${AT_ONCE - 1}u * PARTS < end; c += ${AT_ONCE}u * PARTS) {
+        ${sums(AT_ONCE)}
+      }
+      for (; c < end; c += PARTS) {
+        ${sums(1)}
+      }
+    }`;
+  const store = (head: number) =>
+    variant.serial
+      ? /* wgsl */ `
+  for (var i = 0u; i < D; i++) { mixed[row * shape.resultStride + (head + ${head}u) * D + i] = sums${head}[i >> 2u][i & 3u] / total${head}; }`
+      : /* wgsl */ `
+  parts[lane] = sum${head};
+  workgroupBarrier();
+  for (var i = lane; i < D; i += TEAM) {
+    var all = parts[i >> 2u][i & 3u];
+    for (var part = 1u; part < PARTS; part++) { all += parts[part * COLUMNS + (i >> 2u)][i & 3u]; }
+    mixed[row * shape.resultStride + (head + ${head}u) * D + i] = all / total${head};
+  }
+  workgroupBarrier();`;
+  return /* wgsl */ `
+const CHUNK: u32 = ${chunk}u;
+const COLUMNS: u32 = ${columns}u;
+var<${space}> query: array<vec4f, ${together * columns}>;
+var<${space}> weights: array<f32, ${together * chunk}>;
+var<${space}> pages: array<u32, ${chunk / PAGE}>;
+${
+  variant.serial
+    ? ""
+    : `/** Groups of lanes, each with all columns of some values. */
+const PARTS: u32 = TEAM / COLUMNS;
+var<workgroup> parts: array<vec4f, TEAM>;`
+}
 fn attend(record: u32, row: u32, head: u32, lane: u32) {
   let position = call[record + 1u];
   let rowAt = call[record + 2u];
@@ -217,89 +335,93 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
   let D = shape.headDim;
   let quads = (D + 3u) >> 2u;
   let kv = head / (shape.heads / shape.kvHeads);
-  let which = head / (shape.heads / shape.biasHeads);
-  let queryAt = row * shape.stride + head * D;
-  var scale = 1.0;
+  ${each(
+    (which) => `
+  let queryAt${which} = row * shape.stride + (head + ${which}u) * D;
+  var scale${which} = 1.0;
   if (shape.normed != 0u) {
     var squares = 0.0;
-    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt + i], qkv[queryAt + i], squares); }
-    scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
+    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt${which} + i], qkv[queryAt${which} + i], squares); }
+    scale${which} = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
   }
-  let half = D >> 1u;
-  for (var i = lane; i < quads * 4u; i += TEAM) {
-    if (i >= D) { query[i] = 0.0; continue; }
-    let j = (i + half) % D;
-    var a = qkv[queryAt + i];
-    var b = qkv[queryAt + j];
-    if (shape.normed != 0u) {
-      a = vectors[shape.queryNormAt + i] * (a * scale);
-      b = vectors[shape.queryNormAt + j] * (b * scale);
-    }
-    query[i] = rope(a, b, i, position, D) * inverseSqrt(f32(D));
+  let bias${which} = (head + ${which}u) / (shape.heads / shape.biasHeads);
+  var highest${which} = -3.4e38;
+  var total${which} = 0.0;
+  ${variant.serial ? `var sums${which} = array<vec4f, COLUMNS>();` : `var sum${which} = vec4f();`}`,
+  )}
+  for (var one = lane; one < TOGETHER * quads; one += TEAM) {
+    let which = one / quads;
+    let scale = ${together === 1 ? "scale0" : "select(scale0, scale1, which == 1u)"};
+    query[which * COLUMNS + one % quads] =
+      turned(row * shape.stride + (head + which) * D, one % quads, shape.queryNormAt, scale, position) * inverseSqrt(f32(D));
   }
-  meet();
+  gather();
   let masked = shape.window > 0u && position >= shape.window;
   let moved = shape.window > 0u && max(reach, position + 1u) > shape.window;
   let slots = select(position + 1u, min(shape.window + JOURNAL, max(reach, position + 1u)), masked || moved);
-  var highest = -3.4e38;
-  var total = 0.0;
-  var sums: array<f32, ${own}>;
-  for (var i = 0u; i < ${own}u; i++) { sums[i] = 0.0; }
+  ${variant.serial ? "" : "let column = lane % COLUMNS;\n  let group = lane / COLUMNS;"}
   for (var start = 0u; start < slots; start += CHUNK) {
-    var mine = -3.4e38;
+    ${each((which) => `var most${which} = -3.4e38;`)}
     for (var c = lane; c < CHUNK; c += TEAM) {
       let slot = start + c;
-      var score = -3.4e38;
+      ${each((which) => `var score${which} = -3.4e38;`)}
       if (slot < slots) {
         let page = call[pagesAt + slot / PAGE];
+        if (slot % PAGE == 0u) { pages[c / PAGE] = page; }
         var seen = true;
         if (shape.window > 0u) {
           seen = meta_[positionAt(slot, page, kv)] <= position && meta_[evictedAt(slot, page, kv)] > position;
         }
         if (seen) {
           let at = (page * shape.kvHeads + kv) * quads * PAGE + slot % PAGE;
-          var dot4 = vec4f();
-          for (var quad = 0u; quad < quads; quad++) {
-            let q = vec4f(query[quad * 4u], query[quad * 4u + 1u], query[quad * 4u + 2u], query[quad * 4u + 3u]);
-            dot4 = fma(q, vec4f(keys[at + quad * PAGE]), dot4);
+          ${each((which) => `var dot${which} = vec4f();`)}
+          var quad = 0u;
+          ${
+            variant.serial
+              ? ""
+              : /* wgsl */ `for (; quad + ${AT_ONCE}u <= quads; quad += ${AT_ONCE}u) {
+            ${dots(AT_ONCE)}
+          }`
           }
-          score = (dot4.x + dot4.y) + (dot4.z + dot4.w) + bitcast<f32>(meta_[biasAt(slot, page, which)]);
+          for (; quad < quads; quad++) {
+            ${dots(1)}
+          }
+          ${each((which) => `score${which} = (dot${which}.x + dot${which}.y) + (dot${which}.z + dot${which}.w) + bitcast<f32>(meta_[biasAt(slot, page, bias${which})]);`)}
         }
       }
-      weights[c] = score;
-      mine = max(mine, score);
+      ${each(
+        (which) => `weights[${which}u * CHUNK + c] = score${which};
+      most${which} = max(most${which}, score${which});`,
+      )}
     }
-    let before = highest;
-    highest = max(highest, largestOf(mine, lane));
-    let shrink = exp(before - highest);
-    var part = 0.0;
+    ${each(
+      (which) => `
+    let before${which} = highest${which};
+    highest${which} = max(highest${which}, largestOf(most${which}, lane));
+    var part${which} = 0.0;
     for (var c = lane; c < CHUNK; c += TEAM) {
-      let weight = select(0.0, exp(weights[c] - highest), weights[c] > -3.3e38);
-      weights[c] = weight;
-      part += weight;
+      let score = weights[${which}u * CHUNK + c];
+      let weight = select(0.0, exp(score - highest${which}), score > -3.3e38);
+      weights[${which}u * CHUNK + c] = weight;
+      part${which} += weight;
     }
-    total = total * shrink + sumOf(part, lane);
-    meet();
+    let shrink${which} = exp(before${which} - highest${which});
+    total${which} = total${which} * shrink${which} + sumOf(part${which}, lane);
+    ${
+      variant.serial
+        ? `for (var column = 0u; column < quads; column++) { sums${which}[column] *= shrink${which}; }`
+        : `sum${which} *= shrink${which};`
+    }`,
+    )}
+    gather();
     let end = min(CHUNK, slots - start);
-    for (var i = 0u; i < ${own}u; i++) { sums[i] *= shrink; }
-    for (var c = 0u; c < end; c++) {
-      let weight = weights[c];
-      if (weight == 0.0) { continue; } // what is not seen may be anything
-      let slot = start + c;
-      let at = ((call[pagesAt + slot / PAGE] * shape.kvHeads + kv) * PAGE + slot % PAGE) * D;
-      for (var i = 0u; i < ${own}u; i++) {
-        let d = i * TEAM + lane;
-        if (d < D) { sums[i] = fma(weight, f32(values[at + d]), sums[i]); }
-      }
-    }
-    meet();
+    ${weighted}
+    gather();
   }
-  for (var i = 0u; i < ${own}u; i++) {
-    let d = i * TEAM + lane;
-    if (d < D) { mixed[row * shape.resultStride + head * D + d] = sums[i] / total; }
-  }
+  ${heads.map(store).join("")}
 }
 `;
+}
 
 const BODY: { readonly [part in AttentionPart]: string } = {
   keep: /* wgsl */ `
@@ -311,9 +433,10 @@ const BODY: { readonly [part in AttentionPart]: string } = {
     keep(grid.first + token * 4u, grid.base + token, unit % shape.kvHeads, lane);
   }`,
   attend: /* wgsl */ `
-  if (unit >= grid.count * shape.heads) { return; }
-  let token = unit / shape.heads;
-  attend(grid.first + token * 4u, grid.base + token, unit % shape.heads, lane);`,
+  let units = shape.heads / TOGETHER;
+  if (unit >= grid.count * units) { return; }
+  let token = unit / units;
+  attend(grid.first + token * 4u, grid.base + token, (unit % units) * TOGETHER, lane);`,
   step: /* wgsl */ `
   if (unit >= grid.count * shape.kvHeads) { return; }
   let token = unit / shape.kvHeads;
@@ -322,9 +445,9 @@ const BODY: { readonly [part in AttentionPart]: string } = {
   let kv = unit % shape.kvHeads;
   keep(record, grid.base + token, kv, lane);
   let shares = shape.heads / shape.kvHeads;
-  for (var head = kv * shares; head < (kv + 1u) * shares; head++) {
+  for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) {
     attend(record, grid.base + token, head, lane);
-    meet();
+    gather();
   }`,
 };
 

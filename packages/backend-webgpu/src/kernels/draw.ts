@@ -6,33 +6,42 @@ import { ROW, ROW_WORDS } from "../call.ts";
 import type { Variant } from "../variant.ts";
 import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
 
-/** Threads of a team. */
-const SIZE = 128;
+/** Threads of a team. Filters share a heap of 16 numbers for each of them. */
+const SIZE = 256;
+const FILTERING = 128;
+/** Logits that a lane loads at once: a GPU otherwise waits for each. */
+const AT_ONCE = 8;
+
+/** A loop over the vocabulary, each lane over every TEAM-th id in order: loads of several ids, then `body` for each, in which
+ *  `id` and `logit` are known. `logits[at + id]` is the logit. */
+function overIds(variant: Variant, at: string, body: string): string {
+  const count = variant.serial ? 1 : AT_ONCE;
+  const all = Array.from({ length: count }, (_, turn) => turn);
+  if (count === 1)
+    return /* wgsl */ `for (var id = lane; id < shape.vocabulary; id += TEAM) { let logit = logits[${at} + id]; ${body} }`;
+  return /* wgsl */ `for (var next = lane; next < shape.vocabulary; next += ${count}u * TEAM) {
+    let loaded = array<f32, ${count}>(${all.map((turn) => `logits[${at} + min(next + ${turn}u * TEAM, shape.vocabulary - 1u)]`).join(", ")});
+    for (var turn = 0u; turn < ${count}u; turn++) {
+      let id = next + turn * TEAM;
+      if (id >= shape.vocabulary) { continue; }
+      let logit = loaded[turn];
+      ${body}
+    }
+  }`;
+}
 
 /** Whether logits are numbers, and the logarithm of the sum of their exponentials. */
-const LOGITS = /* wgsl */ `
+const LOGITS = (variant: Variant) => /* wgsl */ `
 // By their bits: a compiler may take for granted that there are no such numbers.
 fn isNone(value: f32) -> bool { return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u; }
 fn isFinite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }
 const LEAST: f32 = -3.4028234e38;
-/** 1 when there is no NaN and something finite. */
-fn sound(at: u32, lane: u32) -> f32 {
-  var none = 0.0;
-  var finite = 0.0;
-  for (var id = lane; id < shape.vocabulary; id += TEAM) {
-    let logit = logits[at + id];
-    if (isNone(logit)) { none = 1.0; }
-    if (isFinite(logit)) { finite = 1.0; }
-  }
-  none = largestOf(none, lane);
-  return (1.0 - none) * largestOf(finite, lane);
-}
 fn logSumExp(at: u32, lane: u32) -> f32 {
   var most = LEAST;
-  for (var id = lane; id < shape.vocabulary; id += TEAM) { most = max(most, logits[at + id]); }
+  ${overIds(variant, "at", "most = max(most, logit);")}
   most = largestOf(most, lane);
   var total = 0.0;
-  for (var id = lane; id < shape.vocabulary; id += TEAM) { total += exp(logits[at + id] - most); }
+  ${overIds(variant, "at", "total += exp(logit - most);")}
   return most + log(sumOf(total, lane));
 }
 `;
@@ -60,19 +69,21 @@ export const DRAWN = { idle: 0xffffffff, nothing: 0xfffffffe, numerical: 0xfffff
 
 /** `filtered`: some row of the call has top-k or top-p. `told`: some row wants log-probabilities. */
 export function draw(variant: Variant, filtered: boolean, told: boolean): Kernel {
+  const size = filtered ? FILTERING : SIZE;
+  const each = (body: string) => overIds(variant, "start", body);
   const row = (name: keyof typeof ROW) => `record[${ROW[name]}]`;
   const float = (name: keyof typeof ROW) => `bitcast<f32>(${row(name)})`;
   return {
     name: `draw${filtered ? " filtered" : ""}${told ? " told" : ""}`,
     bindings: ["read", "uniform"],
     call: ["write", "write"],
-    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, size)}
 struct Shape { vocabulary: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<uniform> shape: Shape;
 @group(1) @binding(1) var<storage, read_write> call: array<u32>;
 @group(1) @binding(2) var<storage, read_write> results: array<u32>;
-${LOGITS}${FIRST(variant)}
+${LOGITS(variant)}${FIRST(variant)}
 const NOTHING: u32 = ${DRAWN.nothing}u;
 const NUMERICAL: u32 = ${DRAWN.numerical}u;
 const LAST_ID: u32 = 0x7fffffffu;
@@ -87,8 +98,8 @@ var<workgroup> heap: array<f32, TEAM * 16u>;`
 }
 fn bit(at: u32, id: u32) -> bool { return ((call[at + (id >> 5u)] >> (id & 31u)) & 1u) != 0u; }
 /** The logit after the repetition penalty; -infinity where the id may not be drawn. */
-fn scoreOf(id: u32) -> f32 {
-  var score = logits[start + id];
+fn scoreOf(id: u32, logit: f32) -> f32 {
+  var score = logit;
   if (${row("allowed")} != 0u && !bit(${row("allowed")}, id)) { return bitcast<f32>(nothing()); }
   if (${row("seen")} != 0u && bit(${row("seen")}, id)) {
     let penalty = ${float("penalty")};
@@ -119,13 +130,11 @@ fn cutOf(mass: bool, wanted: f32, floor: u32, best: f32, lane: u32) -> u32 {
   for (var level = 0u; level < 8u; level++) {
     let shift = 28u - 4u * level;
     var buckets = array<f32, 16>();
-    for (var id = lane; id < shape.vocabulary; id += TEAM) {
-      let score = scoreOf(id);
+    ${each(`let score = scoreOf(id, logit);
       let key = ordered(score);
       if (!isCandidate(score) || key < floor) { continue; }
       if (level > 0u && (key >> (shift + 4u)) != prefix) { continue; }
-      buckets[(key >> shift) & 15u] += select(1.0, relative(score, best), mass);
-    }
+      buckets[(key >> shift) & 15u] += select(1.0, relative(score, best), mass);`)}
     ${
       variant.serial
         ? ""
@@ -180,68 +189,76 @@ fn gumbel(hash: u32) -> f32 {
   let inverse = (f32(~hash) + 0.5) * 2.3283064365386963e-10;
   return -log(select(-log(inverse), series, v < 0.0625));
 }
-${entry(variant, SIZE)}
+${entry(variant, size)}
   if (unit >= grid.listed) { return; }
   let rowAt = call[grid.list + unit];
   ${
     variant.serial
-      ? `for (var i = 0u; i < ${ROW_WORDS}u; i++) { record[i] = call[rowAt + i]; }`
+      ? /* wgsl */ `for (var i = 0u; i < ${ROW_WORDS}u; i++) { record[i] = call[rowAt + i]; }
+  let own = record;`
       : /* wgsl */ `if (lane < ${ROW_WORDS}u) { shelf[lane] = call[rowAt + lane]; }
-  record = workgroupUniformLoad(&shelf);`
+  // All lanes know that all have the same: what stands behind a question of these words may have barriers.
+  let own = workgroupUniformLoad(&shelf);
+  record = own;`
   }
   let at = (grid.step * grid.rows + ${row("index")}) * grid.width;
   start = unit * shape.vocabulary;
-  // Whether a row still draws differs between teams: all the work is done, and a row that does not draw leaves no trace. What
-  // all teams do alike (filters, alternatives) is known before: a barrier may not stand behind a question of the data.
-  let idle = ${row("left")} == 0u;
-  ${variant.serial ? "if (idle) { results[at] = IDLE; return; }" : ""}
-  let isSound = sound(start, lane) > 0.0;
-  var best = LEAST;
-  var count = 0.0;
-  for (var id = lane; id < shape.vocabulary; id += TEAM) {
-    let score = scoreOf(id);
-    if (!isCandidate(score)) { continue; }
-    count += 1.0;
-    best = max(best, score);
+  if (own[${ROW.left}] == 0u) {
+    if (lane == 0u) { results[at] = IDLE; }
+    return;
   }
+  var none = 0.0;
+  var finite = 0.0;
+  var best = LEAST;
+  var first = IDLE;
+  var count = 0.0;
+  ${each(`if (isNone(logit)) { none = 1.0; }
+      if (isFinite(logit)) { finite = 1.0; }
+      let score = scoreOf(id, logit);
+      if (!isCandidate(score)) { continue; }
+      count += 1.0;
+      if (first == IDLE || score > best) {
+        best = score;
+        first = id;
+      }`)}
+  none = largestOf(none, lane);
+  finite = largestOf(finite, lane);
+  let isSound = none == 0.0 && finite > 0.0;
+  let mine = best;
   best = largestOf(best, lane);
   count = sumOf(count, lane);
-  var first = IDLE;
-  for (var id = lane; id < shape.vocabulary; id += TEAM) {
-    let score = scoreOf(id);
-    if (isCandidate(score) && score == best) { first = id; break; }
-  }
-  first = firstOf(first, lane);
+  first = firstOf(select(IDLE, first, mine == best), lane);
   var floor = 0u;
   ${
     filtered
       ? /* wgsl */ `
-  let topK = f32(${row("topK")});
-  let byCount = cutOf(false, topK, 0u, best, lane);
-  if (topK > 0.0 && topK < count) { floor = byCount; }
-  let topP = ${float("topP")};
-  let byMass = cutOf(true, topP, floor, best, lane);
-  if (topP < 1.0) { floor = byMass; }`
+  let topK = f32(own[${ROW.topK}]);
+  if (topK > 0.0) {
+    let byCount = cutOf(false, topK, 0u, best, lane);
+    if (topK < count) { floor = byCount; }
+  }
+  let topP = bitcast<f32>(own[${ROW.topP}]);
+  if (topP < 1.0) { floor = cutOf(true, topP, floor, best, lane); }`
       : ""
   }
   let minP = ${float("minP")};
-  let temperature = ${float("temperature")};
+  let temperature = bitcast<f32>(own[${ROW.temperature}]);
   let position = ${row("position")};
-  var highest = LEAST;
-  var chosen = IDLE;
-  for (var id = lane; id < shape.vocabulary; id += TEAM) {
-    let score = scoreOf(id);
-    if (!isCandidate(score) || ordered(score) < floor) { continue; }
-    if (minP > 0.0 && relative(score, best) < minP) { continue; }
-    let value = (score - best) / temperature + gumbel(pcg3d(id, position, ${row("seed")}));
-    if (chosen == IDLE || value > highest) {
-      highest = value;
-      chosen = id;
-    }
+  var chosen = first;
+  if (temperature > 0.0) {
+    var highest = LEAST;
+    chosen = IDLE;
+    ${each(`let score = scoreOf(id, logit);
+      if (!isCandidate(score) || ordered(score) < floor) { continue; }
+      if (minP > 0.0 && relative(score, best) < minP) { continue; }
+      let value = (score - best) / temperature + gumbel(pcg3d(id, position, ${row("seed")}));
+      if (chosen == IDLE || value > highest) {
+        highest = value;
+        chosen = id;
+      }`)}
+    let most = largestOf(highest, lane);
+    chosen = firstOf(select(IDLE, chosen, highest == most), lane);
   }
-  let most = largestOf(highest, lane);
-  chosen = firstOf(select(IDLE, chosen, highest == most), lane);
-  if (temperature == 0.0) { chosen = first; }
   if (count == 0.0) { chosen = NOTHING; }
   if (!isSound) { chosen = NUMERICAL; }
   ${
@@ -254,27 +271,23 @@ ${entry(variant, SIZE)}
   for (var rank = 0u; rank < alternatives; rank++) {
     var top = LEAST;
     var topId = IDLE;
-    for (var id = lane; id < shape.vocabulary; id += TEAM) {
-      let logit = logits[start + id];
-      let after = rank == 0u || logit < before || (logit == before && id > beforeId);
+    ${each(`let after = rank == 0u || logit < before || (logit == before && id > beforeId);
       if (after && (topId == IDLE || logit > top)) {
         top = logit;
         topId = id;
-      }
-    }
+      }`)}
     let its = largestOf(top, lane);
     beforeId = firstOf(select(IDLE, topId, top == its), lane);
     before = its;
-    if (lane == 0u && !idle) {
+    if (lane == 0u) {
       results[at + 2u + rank] = beforeId;
       results[at + 2u + alternatives + rank] = bitcast<u32>(its - normalizer);
     }
   }
-  if (lane == 0u && !idle && chosen < LAST_ID) { results[at + 1u] = bitcast<u32>(logits[start + chosen] - normalizer); }`
+  if (lane == 0u && chosen < LAST_ID) { results[at + 1u] = bitcast<u32>(logits[start + chosen] - normalizer); }`
       : ""
   }
   if (lane != 0u) { return; }
-  if (idle) { results[at] = IDLE; return; }
   results[at] = chosen;
   let token = ${row("token")};
   if (chosen > LAST_ID) {
@@ -308,12 +321,17 @@ struct Shape { vocabulary: u32 }
 @group(0) @binding(1) var<uniform> shape: Shape;
 @group(1) @binding(1) var<storage, read> call: array<u32>;
 @group(1) @binding(2) var<storage, read_write> results: array<u32>;
-${LOGITS}
+${LOGITS(variant)}
 ${entry(variant, SIZE)}
   if (unit >= grid.listed) { return; }
   let start = unit * shape.vocabulary;
   let id = call[grid.list + unit * 2u];
-  let isSound = sound(start, lane) > 0.0;
+  var none = 0.0;
+  var finite = 0.0;
+  ${overIds(variant, "start", "if (isNone(logit)) { none = 1.0; }\n      if (isFinite(logit)) { finite = 1.0; }")}
+  none = largestOf(none, lane);
+  finite = largestOf(finite, lane);
+  let isSound = none == 0.0 && finite > 0.0;
   let logprob = logits[start + id] - logSumExp(start, lane);
   if (lane == 0u) { results[call[grid.list + unit * 2u + 1u]] = select(0x7fc00000u, bitcast<u32>(logprob), isSound && isFinite(logprob)); }
 }

@@ -25,7 +25,7 @@ const MEMORY = 16_384;
 
 /** Whether the choice among so many experts fits into the memory that a team shares. */
 export const fitsChoice = ({ side, perToken }: { readonly side: number; readonly perToken: number }): boolean =>
-  4 * (2 * side + 4 * perToken + SIZE + 32) <= MEMORY;
+  4 * (2 * side + 4 * perToken + 2 * SIZE + 32) <= MEMORY;
 
 /**
  * The pair of keys (i, j) scores x[i] + y[j] and is expert i · side + j; of equal scores the lowest id goes first. Under "grid"

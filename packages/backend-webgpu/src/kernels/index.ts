@@ -13,7 +13,10 @@ export function everyKernel(variant: Variant): Kernel[] {
   const kernels: Kernel[] = [copy, reset, rmsnorm, choose(variant, 128, 64), score(variant)];
   for (const part of ["keep", "attend", "step"] as const) {
     for (const widest of [128, 256]) {
-      for (const half of variant.f16 ? [false, true] : [false]) kernels.push(attention(variant, part, widest, half));
+      for (const half of variant.f16 ? [false, true] : [false]) {
+        for (const together of part === "keep" ? ([1] as const) : ([1, 2] as const))
+          kernels.push(attention(variant, { part, widest, half, together }));
+      }
     }
   }
   for (const filtered of [false, true]) for (const told of [false, true]) kernels.push(draw(variant, filtered, told));

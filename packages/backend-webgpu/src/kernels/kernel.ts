@@ -37,38 +37,41 @@ const IDLE: u32 = 0xffffffffu; // the id of a token that is none
 export const header = (variant: Variant): string =>
   variant.subgroups ? "enable subgroups;\nrequires subgroup_id;\n" : "";
 
-/** Threads that work on one unit, and the functions by which they meet. In the serial form a team is one thread, its shared
+/** Threads that work on one unit, and the functions by which they meet: meet() where they share what is stored, which waits for the
+ *  stores to arrive; gather() where they share workgroup memory alone. In the serial form a team is one thread, its shared
  *  memory is private and nothing has to be waited for. `uniform` memory is read as the same by all. */
 export function team(variant: Variant, size: number): string {
   if (variant.serial) {
     return /* wgsl */ `
 const TEAM: u32 = 1u;
 fn meet() {}
+fn gather() {}
 fn sumOf(value: f32, lane: u32) -> f32 { return value; }
 fn largestOf(value: f32, lane: u32) -> f32 { return value; }
 `;
   }
   if (variant.subgroups) {
-    // Subgroups of whatever size: each sums its own, then one thread sums those, in order.
+    // Subgroups of whatever size: each sums its own, then every thread sums those, in one order. Two places in turn, so that who is
+    // still reading the last sum is not disturbed by the next.
     const whole = (name: string, operation: string, join: (left: string, right: string) => string) => /* wgsl */ `
 fn ${name}(value: f32, lane: u32) -> f32 {
   let part = ${operation}(value);
-  if (subgroupElect()) { meeting[subgroupOwn] = part; }
+  side ^= ${size}u;
+  if (subgroupElect()) { meeting[side + subgroupOwn] = part; }
   workgroupBarrier();
-  if (lane == 0u) {
-    var all = meeting[0];
-    for (var i = 1u; i < subgroupCount; i++) { all = ${join("all", "meeting[i]")}; }
-    meeting[0] = all;
-  }
-  return workgroupUniformLoad(&meeting[0]);
+  var all = meeting[side];
+  for (var i = 1u; i < subgroupCount; i++) { all = ${join("all", "meeting[side + i]")}; }
+  return all;
 }
 `;
     return /* wgsl */ `
 const TEAM: u32 = ${size}u;
 var<private> subgroupOwn: u32;
 var<private> subgroupCount: u32;
-var<workgroup> meeting: array<f32, ${size}>;
+var<private> side: u32 = 0u;
+var<workgroup> meeting: array<f32, ${2 * size}>;
 fn meet() { storageBarrier(); workgroupBarrier(); }
+fn gather() { workgroupBarrier(); }
 ${whole("sumOf", "subgroupAdd", (left, right) => `${left} + ${right}`)}
 ${whole("largestOf", "subgroupMax", (left, right) => `max(${left}, ${right})`)}
 `;
@@ -88,6 +91,7 @@ fn ${name}(value: f32, lane: u32) -> f32 {
 const TEAM: u32 = ${size}u;
 var<workgroup> meeting: array<f32, ${size}>;
 fn meet() { storageBarrier(); workgroupBarrier(); }
+fn gather() { workgroupBarrier(); }
 ${tree("sumOf", (left, right) => `${left} + ${right}`)}
 ${tree("largestOf", (left, right) => `max(${left}, ${right})`)}
 `;

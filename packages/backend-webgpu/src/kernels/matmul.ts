@@ -10,6 +10,8 @@
 // the end all sums are put into workgroup memory, and after one barrier each thread adds up the lanes of some results. In the
 // barrier-free form a lane has all columns of one output.
 //
+// A packed prompt's blocks are rounded once for the whole workgroup: each group of lanes rounds one of the tokens, for all groups.
+//
 // A sum runs over its columns in one order whatever the number of tokens: equal tokens give equal bits in a prompt and in a
 // step, which the dynamic mask needs.
 import type { Variant } from "../variant.ts";
@@ -32,11 +34,16 @@ const THREADS = 64;
 const GROUPS = 4;
 
 /** Tokens and outputs of one lane. Their product are sums in registers, so a kernel with two matrices takes half the outputs.
- *  Rounding a token's block to 8 bits costs as much as an output, so packed kernels take no fewer than two of them. */
+ *  Rounding a token's block to 8 bits costs as much as several outputs, so packed kernels take no fewer than two of them. The head has
+ *  outputs enough for every processor of a GPU when a lane takes many. */
 export interface Tile {
   readonly tokens: number;
   readonly rows: number;
 }
+const HEAD: { readonly plain: Tile; readonly packed: Tile } = {
+  plain: { tokens: 1, rows: 4 },
+  packed: { tokens: 1, rows: 8 },
+};
 const TILES: { readonly [span in Span]: { readonly plain: Tile; readonly packed: Tile } } = {
   one: { plain: { tokens: 1, rows: 1 }, packed: { tokens: 1, rows: 2 } },
   many: { plain: { tokens: 4, rows: 4 }, packed: { tokens: 4, rows: 4 } },
@@ -48,9 +55,10 @@ export const spanOf = (tokens: number): Span => (tokens === 1 ? "one" : "many");
 
 const isPacked = (variant: Variant, format: Format): boolean => variant.packed && format.scaled;
 
-export function tileOf(variant: Variant, format: Format, span: Span, two: boolean): Tile {
-  const { tokens, rows } = TILES[span][isPacked(variant, format) ? "packed" : "plain"];
-  return { tokens, rows: variant.serial ? 1 : Math.max(1, two ? rows / 2 : rows) };
+export function tileOf(variant: Variant, format: Format, span: Span, ending: Ending): Tile {
+  const tiles = ending === "head" && span === "one" ? HEAD : TILES[span];
+  const { tokens, rows } = tiles[isPacked(variant, format) ? "packed" : "plain"];
+  return { tokens, rows: variant.serial ? 1 : Math.max(1, ending === "gated" ? rows / 2 : rows) };
 }
 
 /** Outputs of one workgroup. */
@@ -62,10 +70,12 @@ export const outputsPerGroup = (variant: Variant): number => (variant.serial ? T
 export function matmul(variant: Variant, { format, ending, norm, span }: MatmulKind): Kernel {
   const two = ending === "gated";
   const packed = isPacked(variant, format);
-  const tile = tileOf(variant, format, span, two);
+  const tile = tileOf(variant, format, span, ending);
   const { tokens, rows } = tile;
   const outputs = outputsOf(variant, tile);
   const lanes = variant.serial ? 1 : THREADS / GROUPS;
+  /** Blocks are rounded by the group of lanes that has the token's number, and shared. */
+  const shelved = packed && !variant.serial && tokens === GROUPS;
   const bindings: Kernel["bindings"][number][] = ["read", "read", "write", "uniform", "read"];
   const declared: string[] = [];
   const type = packed ? "vec4u" : format.type;
@@ -107,25 +117,42 @@ export function matmul(variant: Variant, { format, ending, norm, span }: MatmulK
       )
       .join("\n    ")}
   }`;
-  const blocks = /* wgsl */ `
-  for (var block = lane; block < shape.quads / ${BLOCK_QUADS}u; block += LANES) {
-    ${eachToken(
-      (token) =>
-        `let p${token} = rounded(from${token} + block * ${BLOCK_QUADS}u, block * ${BLOCK_QUADS}u${norm ? `, q${token}` : ""});
-  ${norm ? `q${token} = p${token}.squares;` : ""}`,
-    )}
-    ${matrices
-      .map((matrix) =>
-        eachRow(
-          (row) => `let ${matrix}w${row} = ${weightsOf(matrix)}At(row${row}, block, shape.quads);
+  const multiplyBlock = matrices
+    .map((matrix) =>
+      eachRow(
+        (row) => `let ${matrix}w${row} = ${weightsOf(matrix)}At(row${row}, block, shape.quads);
   let ${matrix}s${row} = ${scalesOf(matrix)}[row${row} * (shape.quads / ${BLOCK_QUADS}u) + block];
   ${eachToken(
     (token) =>
       `${matrix}${row}_${token} = fma(multiplied(${matrix}w${row}, p${token}), ${matrix}s${row} * p${token}.scale, ${matrix}${row}_${token});`,
   )}`,
-        ),
-      )
-      .join("\n    ")}
+      ),
+    )
+    .join("\n    ");
+  const round = (token: string, squares: string) =>
+    `rounded(from${token} + block * ${BLOCK_QUADS}u, block * ${BLOCK_QUADS}u${norm ? `, ${squares}` : ""})`;
+  const blocks = shelved
+    ? /* wgsl */ `
+  let blocks = shape.quads / ${BLOCK_QUADS}u;
+  let fromOwn = xFrom(min(firstToken + mine, count - 1u));
+  for (var first = 0u; first < blocks; first += LANES) {
+    let block = first + lane;
+    if (block < blocks) {
+      let p = ${round("Own", "q")};
+      ${norm ? "q = p.squares;" : ""}
+      shelf[thread] = Shelved(p.left, p.right, p.scale);
+    }
+    workgroupBarrier();
+    if (block < blocks) {
+      ${eachToken((token) => `let p${token} = shelf[${token}u * LANES + lane];`)}
+      ${multiplyBlock}
+    }
+    workgroupBarrier();
+  }`
+    : /* wgsl */ `
+  for (var block = lane; block < shape.quads / ${BLOCK_QUADS}u; block += LANES) {
+    ${eachToken((token) => `let p${token} = ${round(`${token}`, `q${token}`)};\n  ${norm ? `q${token} = p${token}.squares;` : ""}`)}
+    ${multiplyBlock}
   }`;
   const rounding = (left: string, right: string) => `pack4xI8(vec4i(round(vec4f(${left}, ${right}) * inverse)))`;
   const inOrder = (i: number) => rounding(`h${i}.xy`, `h${i}.zw`);
@@ -152,7 +179,13 @@ fn rounded(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> Rounded 
   let inverse = select(0.0, 127.0 / largest, largest > 1e-30);
   return Rounded(vec4u(${four(0)}), vec4u(${four(4)}), largest / 127.0${norm ? ", squares" : ""});
 }
-fn multiplied(w: Block, p: Rounded) -> f32 {
+${
+  shelved
+    ? `struct Shelved { left: vec4u, right: vec4u, scale: f32 }
+var<workgroup> shelf: array<Shelved, ${THREADS}>;`
+    : ""
+}
+fn multiplied(w: Block, p: ${shelved ? "Shelved" : "Rounded"}) -> f32 {
   return f32(${Array.from({ length: BLOCK_QUADS }, (_, i) => {
     const part = `${i < 4 ? "left" : "right"}.${"xyzw"[i % 4]}`;
     return `dot4I8Packed(w.${part}, p.${part})`;
@@ -217,7 +250,7 @@ ${
     ? ""
     : /* wgsl */ `
 // Lanes of one sum stand together and sums 17 apart, so that threads that add up neighbouring ones meet in no bank.
-var<workgroup> meeting: array<f32, ${17 * GROUPS * (rows * tokens * matrices.length + (norm ? tokens : 0))}>;
+var<workgroup> meeting: array<f32, ${17 * GROUPS * (rows * tokens * matrices.length) + (norm ? 17 * tokens * (shelved ? 1 : GROUPS) : 0)}>;
 fn lanesOf(sum: u32) -> f32 {
   var all = meeting[sum * 17u];
   for (var lane = 1u; lane < LANES; lane++) { all += meeting[sum * 17u + lane]; }
@@ -235,7 +268,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${eachRow((row) => `let row${row} = min(firstRow + ${row * GROUPS}u + mine, shape.rows - 1u);`)}
   ${eachToken((token) => `let from${token} = xFrom(min(firstToken + ${token}u, count - 1u));`)}
   ${eachSum((matrix, row, token) => `var ${matrix}${row}_${token} = ${sum}();`)}
-  ${norm ? eachToken((token) => `var q${token} = ${square}();`) : ""}
+  ${!norm ? "" : shelved ? `var q = ${square}();` : eachToken((token) => `var q${token} = ${square}();`)}
   ${packed ? blocks : quads}
   ${variant.serial ? alone() : together()}
 }
@@ -258,12 +291,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     const squaresAt = matrices.length * perGroup;
     return /* wgsl */ `
   ${eachSum((matrix, row, token) => put((matrix === "b" ? rows * tokens : 0) + token * rows + row, `${matrix}${row}_${token}`))}
-  ${norm ? eachToken((token) => put(matrices.length * rows * tokens + token, `q${token}`)) : ""}
+  ${!norm ? "" : shelved ? `meeting[(${squaresAt}u + mine) * 17u + lane] = q;` : eachToken((token) => put(matrices.length * rows * tokens + token, `q${token}`))}
   workgroupBarrier();
   for (var one = thread; one < ${perGroup}u; one += ${THREADS}u) {
     let token = one / ${outputs}u;
     let row = one % ${outputs}u;
-    finish(firstToken + token, firstRow + row, lanesOf(one), ${two ? `lanesOf(${perGroup}u + one)` : "0.0"}, ${norm ? `lanesOf(${squaresAt}u + token * ${GROUPS}u + row % ${GROUPS}u)` : "0.0"});
+    finish(firstToken + token, firstRow + row, lanesOf(one), ${two ? `lanesOf(${perGroup}u + one)` : "0.0"}, ${!norm ? "0.0" : shelved ? `lanesOf(${squaresAt}u + token)` : `lanesOf(${squaresAt}u + token * ${GROUPS}u + row % ${GROUPS}u)`});
   }`;
   }
 }

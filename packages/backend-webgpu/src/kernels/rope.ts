@@ -5,7 +5,7 @@
 export const ROPE = /* wgsl */ `
 fn rope(own: f32, other: f32, index: u32, position: u32, headDim: u32) -> f32 {
   let half = headDim >> 1u;
-  let at = position * headDim + index % half;
+  let at = position * headDim + select(index - half, index, index < half);
   let cosine = angles[at];
   let sine = angles[at + half];
   return fma(own, cosine, select(other, -other, index < half) * sine);
