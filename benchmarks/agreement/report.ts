@@ -71,7 +71,7 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
     wrong === 0 && failures.length === 0
       ? `**All ${entries.length} comparisons hold.**`
       : `**${wrong} of ${entries.length} comparisons do not hold${failures.length > wrong ? `; ${failures.length - wrong} could not be made` : ""}.**`;
-  const absent = engines.filter(({ available }) => !available);
+  const here = engines.flatMap((one) => (one.available ? [`${one.engine} (${one.device})`] : []));
   return [
     {
       ...{ level: 2, title },
@@ -82,7 +82,8 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
           : [
               `The ${texts.toLocaleString("en-US")} texts are those that ${baseline.engine} draws in f32, which is held to the ${baseline.truth} on ${baseline.texts} of them, ${baseline.steps} tokens each: ${baseline.sameTokens.toLocaleString("en-US")} of ${(baseline.texts * baseline.steps).toLocaleString("en-US")} ids equal, ${baseline.ties} ties, logits ${small(baseline.maxDifference)} σ apart at most. Logits and KL are against the ${baseline.truth} itself.`,
             ]),
-        ...absent.map((one) => `Not here: ${one.engine}. ${one.available ? "" : one.why}`),
+        `Compared: ${here.join(", ")}.`,
+        ...engines.flatMap((one) => (one.available ? [] : [`Not here: ${one.engine}. ${one.why}`])),
       ],
       tables:
         failures.length === 0
