@@ -65,6 +65,8 @@ export class Matrix {
   /** Whether all hold. Errors: UsageError, when there is nothing to compare with. */
   async run(): Promise<boolean> {
     const { dtypes, subjects, whole } = this.#asked;
+    // What is measured is what the sources were as it began.
+    origin();
     const probed: string[] = [];
     const here = await this.#probe(probed);
     const texts = subjects.includes("demo") ? await this.#demoTexts() : null;
