@@ -113,13 +113,16 @@ async function compare(python: string, folder: string, lines: number, seed?: num
 /** Hashes for the demo model's tokenizer, in blocks, so that a difference can be found; and learnt vocabularies. */
 async function writeGoldens(python: string): Promise<void> {
   const oracle = startOracle(python, join(root, "packages", "demo-model", "tokenizer.json"));
-  const encoded: string[] = [];
-  for (const block of blocks(4000, line)) {
-    for (let at = 0; at < block.length; at += 100) {
-      const texts = block.slice(at, at + 100).map((text) => text.toWellFormed());
-      encoded.push(hashOfIds(await oracle.ask<number[][]>({ encode: texts })));
+  const hashed = async (count: number, make: (index: number) => string): Promise<string[]> => {
+    const hashes: string[] = [];
+    for (let at = 0; at < count; at += 100) {
+      const texts = Array.from({ length: 100 }, (_, index) => make(at + index).toWellFormed());
+      hashes.push(hashOfIds(await oracle.ask<number[][]>({ encode: texts })));
     }
-  }
+    return hashes;
+  };
+  const encoded = await hashed(4000, line);
+  const special = await hashed(1000, glued);
   const decoded: string[] = [];
   const { size } = await createFastTokenizer(
     JSON.parse(readFileSync(join(root, "packages", "demo-model", "tokenizer.json"), "utf8")),
@@ -130,7 +133,7 @@ async function writeGoldens(python: string): Promise<void> {
     decoded.push(hashOfTexts(texts.flat()));
   }
   await oracle.close();
-  writeFileSync(join(fixtures, "goldens.json"), `${JSON.stringify({ encoded, decoded })}\n`);
+  writeFileSync(join(fixtures, "goldens.json"), `${JSON.stringify({ encoded, special, decoded })}\n`);
 
   const trainer = startOracle(python, "--train");
   const corpus = readFileSync(join(fixtures, "corpus.txt"), "utf8").split("\n");
