@@ -99,7 +99,7 @@ function wrapped(content: string, most: number): string[] {
 }
 
 function heading(title: string, unit: string): { parts: string[]; y: number } {
-  const lines = wrapped(title, 46);
+  const lines = wrapped(title, 42);
   const parts = lines.map((line, index) => text(MARGIN, 24 + 17 * index, line, "title"));
   const y = 24 + 17 * lines.length;
   parts.push(text(MARGIN, y, unit, "quiet"));
