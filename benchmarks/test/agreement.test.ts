@@ -139,6 +139,21 @@ describe("filing", () => {
     expect(cells).toEqual(["wasm q8 demo", "cuda f32 demo", "cuda q8 demo", "cuda f32 fixture:native"]);
   });
 
+  test("engines that drew the very same ids stand in one row of the differences, and in their own of the results", () => {
+    const own = inside("together");
+    const filing = new Filing(own, own, ["wasm", "cuda", "webgpu"]);
+    const difference = { text: 3, step: 1, expected: 5, found: 6, margin: 0.25, deviations: 0.5 };
+    const parted = { dtype: "q8", sameTokens: 0, sameTexts: 0 } as const;
+    const differences = [{ ...difference, tie: false, behindEnd: false }];
+    for (const engine of ["wasm", "cuda"]) filing.entry(entry({ ...parted, engine, hash: "11", differences }));
+    filing.entry(entry({ ...parted, engine: "webgpu", hash: "22", differences }));
+    const page = readFileSync(join(own, "agreement.md"), "utf8");
+    expect(page.match(/^\| wasm, cuda \| q8 \| 0 \| 0 \| 0 \| 1 \|/gm)).toHaveLength(1);
+    expect(page.match(/^\| (wasm|cuda|webgpu) \| q8 \| 1\.0e-6 σ/gm)).toHaveLength(3);
+    const list = readFileSync(join(own, `${slug()}.md`), "utf8");
+    expect(list.match(/^## .*$/gm)).toEqual(["## wasm, cuda, q8, demo model", "## webgpu, q8, demo model"]);
+  });
+
   test("a run of everything leaves at its end what it made, and nothing of before", () => {
     const own = inside("whole");
     const filing = new Filing(own, own, ["wasm", "cuda"]);
