@@ -1,8 +1,7 @@
 // One run of the benchmark, from what was asked for to the files it leaves.
-import { pathToFileURL } from "node:url";
 import { shapeNames } from "../apps/cli/src/bench/shapes.ts";
 import { type Children, type Outcome, run } from "./child.ts";
-import type { Engine } from "./engines.ts";
+import { importEngines } from "./engine-modules.ts";
 import { allDtypes, countOf, countsOf, listOf, UsageError } from "./flags.ts";
 import { Gate } from "./gate.ts";
 import { type Here, ordinary, plan, quick, shapeSubject, type Timing, timingTitle, type Wishes } from "./plan.ts";
@@ -165,8 +164,7 @@ class Bench {
   /** Who is here. */
   async probe(): Promise<void> {
     const { engines: path, only } = this.#flags;
-    const url = path === undefined ? new URL("./engines.ts", import.meta.url).href : pathToFileURL(path).href;
-    const module = (await import(url)) as { readonly engines: readonly Engine[]; readonly truth: Engine };
+    const module = await importEngines(path);
     this.#truth = module.truth.name;
     const names = module.engines.map(({ name }) => name);
     const wanted = only === undefined ? undefined : listOf("--only", only, names);

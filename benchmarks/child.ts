@@ -11,6 +11,8 @@ export interface Children {
   readonly engines?: string | undefined;
   /** A program that tasks with `through` are started by, with its arguments: `taskset -c 0`. */
   readonly through?: readonly string[] | undefined;
+  /** The program of a child, where worker.ts is a part of another file. */
+  readonly worker?: string | undefined;
   tell(what: string): void;
 }
 
@@ -20,8 +22,7 @@ export async function run<T extends Task>(
   children: Children,
   options: { readonly seconds: number; readonly timed?: boolean },
 ): Promise<Outcome<Answer<T>>> {
-  const { engines, through = [], tell } = children;
-  const worker = fileURLToPath(new URL("./worker.ts", import.meta.url));
+  const { engines, through = [], worker = fileURLToPath(new URL("./worker.ts", import.meta.url)), tell } = children;
   const [program = process.execPath, ...before] = options.timed === true ? [...through, process.execPath] : [];
   const node = ["--disable-warning=ExperimentalWarning", "--expose-gc"];
   // fork() puts its execArgv between the program and the script.

@@ -127,15 +127,19 @@ export const machine = (): BenchResult["machine"] => ({
 export const slug = ({ cpu, cores, system }: BenchResult["machine"] = machine()): string =>
   `${cpu} ${cores} ${system}`.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
 
+const today = (): string => new Date().toISOString().slice(0, 10);
 let found: Origin | undefined;
+/** The sources are those of this commit, where there is no git to ask. */
+export function measuredAt(commit: string): void {
+  found = { commit, date: today() };
+}
 /** Of this run, as it began. */
 export function origin(): Origin {
   const git = (...args: string[]): string => execFileSync("git", args, { cwd: root, encoding: "utf8" }).trim();
   if (found === undefined) {
     // Results themselves are no change of what was measured.
     const changed = git("status", "--porcelain", "--", ":!benchmarks/results", ":!docs") !== "";
-    const date = new Date().toISOString().slice(0, 10);
-    found = { commit: `${git("rev-parse", "--short=10", "HEAD")}${changed ? "+" : ""}`, date };
+    found = { commit: `${git("rev-parse", "--short=10", "HEAD")}${changed ? "+" : ""}`, date: today() };
   }
   return found;
 }

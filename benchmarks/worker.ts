@@ -1,9 +1,9 @@
 // A child process: does one task and sends what it gives. Started by child.ts.
-import { pathToFileURL } from "node:url";
 import { type Backend, checked, DogeError } from "@doge-lm/core";
 import { Watch } from "../apps/cli/src/bench/gpu.ts";
 import { bench } from "../apps/cli/src/bench/run.ts";
 import { agree } from "./compare.ts";
+import { importEngines } from "./engine-modules.ts";
 import type { Engine } from "./engines.ts";
 import { benchGpuKernels, KernelWatch } from "./gpu-kernels.ts";
 import { benchKernels } from "./kernels.ts";
@@ -15,12 +15,11 @@ const send = (message: object): Promise<void> =>
   new Promise((resolve) => process.send!(message, undefined, {}, () => resolve()));
 const tell = (told: string): void => void send({ told });
 
-/** Only when it is loaded is it known whether a module is one of engines. */
 async function findEngine(path: string | undefined, name: string): Promise<Engine> {
-  const url = path === undefined ? new URL("./engines.ts", import.meta.url).href : pathToFileURL(path).href;
-  const { engines } = (await import(url)) as { engines: readonly Engine[] };
+  const { engines } = await importEngines(path);
   const found = engines.find((engine) => engine.name === name);
-  if (found === undefined) throw new Error(`There is no engine ${JSON.stringify(name)} in ${url}.`);
+  if (found === undefined)
+    throw new Error(`There is no engine ${JSON.stringify(name)} in ${path ?? "benchmarks/engines.ts"}.`);
   return found;
 }
 

@@ -71,7 +71,7 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
     wrong === 0 && failures.length === 0
       ? `**All ${entries.length} comparisons hold.**`
       : `**${wrong} of ${entries.length} comparisons do not hold${failures.length > wrong ? `; ${failures.length - wrong} could not be made` : ""}.**`;
-  const absent = engines.filter(({ available }) => !available);
+  const here = engines.flatMap((one) => (one.available ? [`${one.engine} (${one.device})`] : []));
   return [
     {
       ...{ level: 2, title },
@@ -82,7 +82,8 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
           : [
               `The ${texts.toLocaleString("en-US")} texts are those that ${baseline.engine} draws in f32, which is held to the ${baseline.truth} on ${baseline.texts} of them, ${baseline.steps} tokens each: ${baseline.sameTokens.toLocaleString("en-US")} of ${(baseline.texts * baseline.steps).toLocaleString("en-US")} ids equal, ${baseline.ties} ties, logits ${small(baseline.maxDifference)} σ apart at most. Logits and KL are against the ${baseline.truth} itself.`,
             ]),
-        ...absent.map((one) => `Not here: ${one.engine}. ${one.available ? "" : one.why}`),
+        `Compared: ${here.join(", ")}.`,
+        ...engines.flatMap((one) => (one.available ? [] : [`Not here: ${one.engine}. ${one.why}`])),
       ],
       tables:
         failures.length === 0
@@ -166,8 +167,14 @@ function randomTables(entries: readonly AgreementEntry[]): Table[] {
 const BELOW = [tolerances.textMargin, 0.01, 0.1, 0.5, 1, Number.POSITIVE_INFINITY] as const;
 const MOST_LISTED = 8;
 
+/** Engines that drew the very same ids are told of once, by all their names. */
+function together(entries: readonly AgreementEntry[]): AgreementEntry[] {
+  const alike = Map.groupBy(entries, ({ subject, dtype, hash, texts }) => `${subject} ${dtype} ${texts} ${hash}`);
+  return [...alike.values()].map((same) => ({ ...same[0]!, engine: same.map(({ engine }) => engine).join(", ") }));
+}
+
 function differenceBlock(entries: readonly AgreementEntry[]): Block[] {
-  const parted = entries.filter(({ differences }) => differences.length > 0);
+  const parted = together(entries).filter(({ differences }) => differences.length > 0);
   if (parted.length === 0) {
     return [{ level: 3, title: "First differences", text: ["There are none."] }];
   }
@@ -200,7 +207,7 @@ function differenceBlock(entries: readonly AgreementEntry[]): Block[] {
       ...{ level: 3, title: "First differences" },
       text: [
         "How many texts first part at which margin of the baseline, in logits. A difference needs logits that moved by the margin: rounding to 8 bits moves them by hundredths, to 4 bits by tenths.",
-        `The clearest ones, at most ${MOST_LISTED} for each engine with rounded weights and all in f32; every one is listed in \`benchmarks/results/agreement\`.`,
+        `Engines in one row drew the very same ids. The clearest differences, at most ${MOST_LISTED} for each engine with rounded weights and all in f32; every one is listed in \`benchmarks/results/agreement\`.`,
       ],
       tables: [counted, clearest],
     },
@@ -220,7 +227,7 @@ function listOf(results: AgreementResults, title: string): string {
     `Made by \`npm run agreement\` at ${measuredAt(results)}; [what this is](../../../docs/agreement.md). Text, step: id of the baseline, id found, the baseline's margin there in logits and in standard deviations.`,
     "",
   ];
-  for (const { engine, dtype, subject, differences } of results.entries) {
+  for (const { engine, dtype, subject, differences } of together(results.entries)) {
     if (differences.length === 0) continue;
     lines.push(`## ${engine}, ${dtype}, ${titleOf(subject)}`, "", "```text");
     for (const { text, step, expected, found, margin, deviations, tie, behindEnd } of differences) {

@@ -61,11 +61,11 @@ export function fileAgreement(folder: string, results: AgreementResults): string
   return file;
 }
 
-/** This machine's results so far. */
-export function readAgreement(folder: string): AgreementResults {
-  const file = join(folder, `${slug()}.json`);
-  const empty = { machine: machine(), baseline: null, engines: [], entries: [], failures: [] };
-  return existsSync(file) ? { ...parseAgreement(JSON.parse(readFileSync(file, "utf8"))), machine: machine() } : empty;
+/** The results of a machine so far, of this one when none is named. */
+export function readAgreement(folder: string, of: Results["machine"] = machine()): AgreementResults {
+  const file = join(folder, `${slug(of)}.json`);
+  const empty = { machine: of, baseline: null, engines: [], entries: [], failures: [] };
+  return existsSync(file) ? { ...parseAgreement(JSON.parse(readFileSync(file, "utf8"))), machine: of } : empty;
 }
 
 /** As filed. */

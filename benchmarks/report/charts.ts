@@ -24,6 +24,8 @@ export interface Series {
 
 const WIDTH = 360;
 const MARGIN = 14;
+/** What a letter or a digit takes, on the average of fonts. */
+const LETTER = 6.6;
 
 /** Three figures, and thousands set apart. */
 export function number(value: number): string {
@@ -97,7 +99,7 @@ function wrapped(content: string, most: number): string[] {
 }
 
 function heading(title: string, unit: string): { parts: string[]; y: number } {
-  const lines = wrapped(title, 46);
+  const lines = wrapped(title, 42);
   const parts = lines.map((line, index) => text(MARGIN, 24 + 17 * index, line, "title"));
   const y = 24 + 17 * lines.length;
   parts.push(text(MARGIN, y, unit, "quiet"));
@@ -180,10 +182,11 @@ export function lines(name: string, title: string, unit: string, over: string, l
   }
   y += 8;
   for (const { name: label, colour, points } of list) {
+    const figures = points.map(([, value]) => number(value)).join("\u2002");
     parts.push(mark(colour, MARGIN + 6, y + 10), text(MARGIN + 18, y + 14, label));
-    parts.push(
-      text(WIDTH - MARGIN, y + 14, points.map(([, value]) => number(value)).join("\u2002"), "quiet number", "end"),
-    );
+    // Below the name where they would run into it.
+    if (LETTER * (label.length + figures.length) > WIDTH - 2 * MARGIN - 24) y += 16;
+    parts.push(text(WIDTH - MARGIN, y + 14, figures, "quiet number", "end"));
     y += 20;
   }
   const told = list.map(

@@ -64,17 +64,17 @@ const STYLE = `
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 16px; }
+main { max-width: 1440px; margin: 0 auto; padding: 16px; }
 h1 { font-size: 1.7rem; margin: 8px 0; } h2 { font-size: 1.35rem; margin: 40px 0 8px; } h3 { font-size: 1.1rem; margin: 32px 0 8px; }
 p { max-width: 75ch; margin: 8px 0; } .quiet { color: var(--quiet); }
 a { color: var(--link); } nav { display: flex; flex-wrap: wrap; gap: 4px 14px; margin: 12px 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 14px; align-items: start; margin: 14px 0; }
 .charts svg { width: 100%; height: auto; max-width: 420px; display: block; }
-.table { overflow-x: auto; margin: 14px 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
+.table { overflow-x: auto; margin: 14px 0; background: linear-gradient(to right, var(--card) 30%, transparent) left / 40px 100% no-repeat local, linear-gradient(to left, var(--card) 30%, transparent) right / 40px 100% no-repeat local, linear-gradient(to right, var(--line), transparent) left / 12px 100% no-repeat, linear-gradient(to left, var(--line), transparent) right / 12px 100% no-repeat, var(--card); border: 1px solid var(--line); border-radius: 8px; }
 .table:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: collapse; font-size: 0.85rem; width: 100%; }
-th, td { padding: 5px 10px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-td { white-space: nowrap; } td.long { white-space: normal; min-width: 24em; } tbody tr:last-child td { border-bottom: 0; } th { white-space: nowrap; color: var(--quiet); font-weight: 600; }
+th, td { padding: 5px 8px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
+.figure { text-align: right; } td { white-space: nowrap; } td.long { white-space: normal; min-width: 24em; } tbody tr:last-child td { border-bottom: 0; } th { white-space: nowrap; color: var(--quiet); font-weight: 600; }
 code { font-size: 0.85em; overflow-wrap: anywhere; }`;
 
 /** One page that opens by a double click: no scripts, nothing fetched. The first block is about the whole. */
@@ -115,14 +115,22 @@ ${parts.join("\n")}
 `;
 }
 
-/** Figures stay on their line; sentences do not. */
-const wide = (content: string): string => `<td${content.length > 48 ? ' class="long"' : ""}>${inline(content)}</td>`;
+/** A number with its unit and a share in brackets; or that there is none. */
+const FIGURE = /^(–|[\d.,]+( (%|ms|MB|GB|µs))?( \([\d.,]+ %\))?)$/;
 
 function tableHtml(title: string, head: readonly string[], rows: Table["rows"]): string {
+  // Figures stand one below the other and stay on their line; sentences do not.
+  const figures = head.map((_, column) => rows.every((cells) => FIGURE.test(cells[column] ?? "")));
+  const cell = (content: string, column: number): string => {
+    const kind = figures[column] ? "figure" : content.length > 48 ? "long" : "";
+    return `<td${kind === "" ? "" : ` class="${kind}"`}>${inline(content)}</td>`;
+  };
+  const name = (content: string, column: number): string =>
+    `<th scope="col"${figures[column] ? ' class="figure"' : ""}>${inline(content)}</th>`;
   return [
     `<div class="table" role="region" aria-label="${escaped(title)}" tabindex="0"><table>`,
-    `<thead><tr>${head.map((one) => `<th scope="col">${inline(one)}</th>`).join("")}</tr></thead>`,
-    `<tbody>${rows.map((one) => `<tr>${one.map(wide).join("")}</tr>`).join("\n")}</tbody>`,
+    `<thead><tr>${head.map(name).join("")}</tr></thead>`,
+    `<tbody>${rows.map((one) => `<tr>${one.map(cell).join("")}</tr>`).join("\n")}</tbody>`,
     "</table></div>",
   ].join("\n");
 }

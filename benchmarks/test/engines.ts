@@ -61,6 +61,9 @@ const dying = altered("dying", (model) => ({
   },
 }));
 
+/** Never comes to an end. */
+const endless = altered("endless", () => ({ forward: () => new Promise(() => {}) }));
+
 const absent: Provider = {
   name: "absent",
   probe: async () => ({ available: false, code: "unavailable", why: "There is none here." }),
@@ -75,6 +78,7 @@ export const engines: readonly Engine[] = [
   slow("blurred", blurred),
   slow("lying", lying),
   slow("dying", dying),
+  slow("endless", endless),
   slow("absent", absent),
   truth,
 ];

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { agreementFiles } from "../agreement/report.ts";
-import { bars, lines, standalone } from "../report/charts.ts";
+import { bars, lines, number, standalone } from "../report/charts.ts";
 import { html, markdown } from "../report/document.ts";
 import { reportFiles } from "../report.ts";
 import { all, committed, type Results, root } from "../results.ts";
@@ -11,8 +11,9 @@ import { malformed, parseCsv } from "./markup.ts";
 
 const docs = join(root, "docs");
 
+const machines = all<Results>(committed);
+
 describe("the committed reports", () => {
-  const machines = all<Results>(committed);
   const agreement = agreementFiles(join(committed, "agreement"), docs);
   const files = new Map([...reportFiles(machines, committed, docs), ...agreement]);
 
@@ -88,6 +89,52 @@ describe("charts", () => {
     expect((x1 - x0) / (x2 - x0)).toBeCloseTo(1 / 3, 2);
     expect((y0 - y2) / (y1 - y2)).toBeCloseTo(1.5, 1);
     expect(svg).toContain("up: 10.0 at 16, 20.0 at 64, 40.0 at 1024; down: 40.0 at 16, 20.0 at 1024.");
+  });
+
+  test("figures stand behind a name, or below it where they would run into it", () => {
+    const points = (value: number) => [16, 128, 512, 1024, 2048].map((x) => [x, value] as const);
+    const { svg } = lines("three", "Decoding", "tokens/s", "context", [
+      { name: "wasm", colour: 0, points: points(1000) },
+      { name: "wasm x2 revectorized", colour: 1, points: points(1000) },
+    ]);
+    const at = (content: string): number[] =>
+      [...svg.matchAll(/<text x="[^"]*" y="([^"]*)"[^>]*>([^<]*)</g)]
+        .filter(([, , found]) => found === content)
+        .map(([, y]) => Number(y));
+    const figures = at(Array(5).fill("1,000").join("\u2002"));
+    expect(figures[0]).toBe(at("wasm")[0]);
+    expect(figures[1]).toBeGreaterThan(at("wasm x2 revectorized")[0]!);
+  });
+
+  test("every engine stands in the plots, and what was given a shorter prompt says so", () => {
+    for (const results of machines) {
+      const text = [...reportFiles([results], "r", "d")].map(([, content]) => content).join("\n");
+      for (const { engine, dtype, shape, moe, rows, prompt, decodeTokensPerSecond } of results.models) {
+        if (rows !== 1 || moe) continue;
+        const name = `${dtype}, ${engine}`;
+        const most = Math.max(
+          ...results.models.filter((one) => one.shape === shape && one.rows === 1 && !one.moe).map((one) => one.prompt),
+        );
+        expect(text).toContain(`>${name}${prompt < most ? `, prompt of ${prompt} only` : ""}</text>`);
+        const points = Object.entries(decodeTokensPerSecond).map(([at, rate]) => `${number(rate)} at ${at}`);
+        if (points.length > 1) expect(text).toContain(`${engine}: ${points.join(", ")}`);
+      }
+    }
+  });
+
+  test("columns of figures are set to the right, names and sentences to the left", () => {
+    const rows = [
+      ["wasm", "1,234 (56 %)", "12.5 ms", "1 of 2", "–"],
+      ["webgpu", "9.10", "–", "x", "1.5 MB"],
+    ];
+    const page = html("M", "", [
+      { level: 2, title: "M" },
+      { level: 3, title: "T", tables: [{ head: ["engine", "speed", "load", "ids", "memory"], rows }] },
+    ]);
+    expect([...page.matchAll(/<th scope="col"( class="figure")?>/g)].map(([, kind]) => kind !== undefined)).toEqual([
+      ...[false, true, true, false, true],
+    ]);
+    expect(page.match(/<td class="figure">/g)).toHaveLength(6);
   });
 
   test("cells cannot break out of a table, in Markdown or HTML", () => {

@@ -1,12 +1,12 @@
 // Packs what a machine with a GPU but without network needs into the checkout's ignored folder .gpu: the compiled core, the runner,
-// the binding, a stripped Node, and the conformance suite in one file. scripts/gpu-run.sh uses all of it.
+// the binding, a stripped Node, and the conformance suite and `npm run agreement` in one file each. scripts/gpu-run.sh uses all of it.
 //
 //   node packages/backend-cuda/scripts/gpu-pack.mjs [--arch 90a]
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bundle } from "./gpu-bundle.mjs";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const folder = join(root, ".gpu");
@@ -30,17 +30,11 @@ for (const command of ["library", "runner", "build"])
 for (const file of ["libdoge_cuda.so", "doge_runner", "doge_cuda.node"])
   copyFileSync(join(build, file), join(folder, file));
 
-// esbuild comes with the development tools.
-const { build: bundle } = await import(createRequire(join(root, "tools", "package.json")).resolve("esbuild"));
-await bundle({
-  entryPoints: [join(scripts, "gpu-conformance.ts")],
-  outfile: join(folder, "conformance.mjs"),
-  bundle: true,
-  platform: "node",
-  format: "esm",
-  logLevel: "error",
-  banner: { js: 'import { createRequire as doge } from "node:module"; const require = doge(import.meta.url);' },
-});
+await bundle(folder);
+// The texts that all are compared with are drawn on the CPU.
+run(process.execPath, [join(root, "packages", "backend-wasm", "scripts", "build.mjs")]);
+for (const file of ["doge-simd.wasm", "doge-relaxed.wasm"])
+  copyFileSync(join(root, "packages", "backend-wasm", "build", file), join(folder, file));
 
 if (!existsSync(join(folder, "node.xz"))) {
   copyFileSync(process.execPath, join(folder, "node"));

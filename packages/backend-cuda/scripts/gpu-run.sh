@@ -36,6 +36,10 @@ nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total,clocks.max.s
 for file in libdoge_cuda.so doge_runner doge_cuda.node; do
   [ -e "build/$file" ] || [ ! -e "$root/.gpu/$file" ] || cp "$root/.gpu/$file" build/
 done
+mkdir -p ../backend-wasm/build
+for file in "$root"/.gpu/*.wasm; do
+  [ ! -e "$file" ] || cp "$file" ../backend-wasm/build/
+done
 if [ ! -e build/libdoge_cuda.so ]; then
   nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d '. ')
@@ -67,6 +71,8 @@ with lzma.open(path + ".xz") as packed, open(path, "wb") as node:
 os.chmod(path, 0o755)
 PYTHON
   step "conformance through Node" "$root/.gpu/node" "$root/.gpu/conformance.mjs" "$package/build/doge_cuda.node" "$root/packages/conformance/fixtures"
+  # Every dtype on every checkpoint against the reference: npm run agreement -- --merge FILE takes its JSON into the report.
+  step "agreement" timeout 300 "$root/.gpu/node" "$root/.gpu/agreement.mjs" --only cuda --out "$out/agreement"
 else
   echo "skipped: no Node is packed; where there is one, DOGE_REQUIRE=cuda npm test runs the suite."
 fi

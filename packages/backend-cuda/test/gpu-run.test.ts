@@ -37,7 +37,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     // A packed Node that says how it was called.
     execFileSync("python3", [
       "-c",
-      `import lzma; lzma.open(${JSON.stringify(join(folder, ".gpu", "node.xz"))}, "wb").write(b"#!/bin/sh\\necho conformance by $*\\n")`,
+      `import lzma; lzma.open(${JSON.stringify(join(folder, ".gpu", "node.xz"))}, "wb").write(b"#!/bin/sh\\necho called with $*\\n")`,
     ]);
     tool("nvidia-smi", 'echo "name, compute_cap"; echo "NVIDIA H200 (none), 9.0"');
     tool(
@@ -67,6 +67,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
       "properties",
       "goldens",
       "conformance through Node",
+      "agreement",
       "ceilings",
       "times tiny f32",
       "times tiny bf16",
@@ -76,7 +77,8 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     for (const name of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
       expect(stdout).toContain(`--tool ${name} --error-exitcode 9 --print-limit 20`);
     }
-    expect(stdout).toMatch(/conformance by .*conformance\.mjs .*doge_cuda\.node .*fixtures\n/);
+    expect(stdout).toMatch(/called with .*conformance\.mjs .*doge_cuda\.node .*fixtures\n/);
+    expect(stdout).toMatch(/called with .*agreement\.mjs --only cuda --out .*\/out\/agreement\n/);
     const table = readFileSync(join(folder, "out", "table.md"), "utf8");
     expect(table).toMatch(
       /^NVIDIA H200 \(none\), 9\.0\nceilings, measured here: \S+ GB\/s, \S+ TFLOP\/s of bf16 on tensor cores\n\n/,

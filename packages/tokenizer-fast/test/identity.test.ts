@@ -4,12 +4,14 @@ import { createTokenizer } from "@doge-lm/core";
 import { createFastTokenizer } from "@doge-lm/tokenizer-fast";
 import { describe, expect, test } from "vitest";
 import { letters, numbers, spaces } from "../../core/src/unicode.ts";
-import { around, hashOfIds, hashOfTexts, idList, line } from "./lines.ts";
+import { around, glued, hashOfIds, hashOfTexts, idList, line } from "./lines.ts";
 
 const read = (address: string): string => readFileSync(new URL(address, import.meta.url), "utf8");
 const json = JSON.parse(read("../../demo-model/tokenizer.json"));
 const fast = await createFastTokenizer(json);
-const goldens = JSON.parse(read("fixtures/goldens.json")) as { encoded: string[]; decoded: string[] };
+const goldens = JSON.parse(read("fixtures/goldens.json")) as {
+  readonly [kind in "encoded" | "special" | "decoded"]: readonly string[];
+};
 const lines = (from: number, count: number): string[] =>
   Array.from({ length: count }, (_, index) => line(from + index));
 
@@ -19,10 +21,26 @@ describe("the Rust library", () => {
     expect(hashOfIds(texts.map((text) => fast.encode(text)))).toBe(golden);
   });
 
-  test("id lists that are broken UTF-8 decode alike, with and without special tokens", () => {
+  test("special tokens glued together, cut, one inside another, beside lone surrogates", () => {
+    const hashes = goldens.special.map((_, block) => {
+      const texts = Array.from({ length: 100 }, (_, index) => glued(block * 100 + index));
+      const { ids, ends } = fast.encodeBatch(texts);
+      return hashOfIds(texts.map((_, index) => ids.subarray(ends[index - 1] ?? 0, ends[index])));
+    });
+    expect(hashes).toEqual(goldens.special);
+  });
+
+  const streamed = (ids: readonly number[], skipSpecial: boolean): string => {
+    const stream = fast.stream({ skipSpecial });
+    return ids.map((id) => stream.push([id])).join("") + stream.end();
+  };
+  test.each([
+    ["whole", (ids: readonly number[], skipSpecial: boolean) => fast.decode(ids, { skipSpecial })],
+    ["as streams", streamed],
+  ])("id lists that are broken UTF-8 decode alike %s, with and without special tokens", (_, decode) => {
     const hashes = goldens.decoded.map((_, block) => {
       const lists = Array.from({ length: 100 }, (_, index) => idList(block * 100 + index, fast.size));
-      return hashOfTexts(lists.flatMap((ids) => [fast.decode(ids, { skipSpecial: false }), fast.decode(ids)]));
+      return hashOfTexts(lists.flatMap((ids) => [decode(ids, false), decode(ids, true)]));
     });
     expect(hashes).toEqual(goldens.decoded);
   });

@@ -70,10 +70,23 @@ const PIECES: readonly ((draw: Draw) => string)[] = [
 ];
 
 /** Line `index`: prose mostly, or any pieces in any order. */
-export function line(index: number): string {
-  const draw = random(0x5eed + index);
+export function line(index: number, seed = 0x5eed): string {
+  const draw = random(seed + index);
   const kinds = draw(3) === 0 ? 3 : PIECES.length;
   return times(1 + draw(16), () => PIECES[draw(kinds)]!(draw));
+}
+
+/** Special tokens glued together, cut, one inside another, with whatever may stand between them. */
+export function glued(index: number, seed = 0x91ed): string {
+  const draw = random(seed + index);
+  const between = [...SPACES, ...MARKS, "", "", "", "\ud800", "\udfff", "a", "1", "中", "<", "<|", "|>", "'s"];
+  return times(2 + draw(10), () => {
+    const special = pick(draw, SPECIALS);
+    const kind = draw(4);
+    const from = draw(special.length);
+    if (kind === 0) return `${special.slice(0, from)}${pick(draw, SPECIALS)}${special.slice(from)}`;
+    return `${kind === 1 ? special.slice(0, from) : special}${pick(draw, between)}`;
+  });
 }
 
 /** A character where it can decide on the cut: alone, doubled, beside letters, digits, marks, spaces and an apostrophe. */
@@ -83,8 +96,8 @@ export function around(code: number): string {
 }
 
 /** Ids to decode: bytes in any order make broken UTF-8 of every kind. */
-export function idList(index: number, size: number): number[] {
-  const draw = random(0xdec0de + index);
+export function idList(index: number, size: number, seed = 0xdec0de): number[] {
+  const draw = random(seed + index);
   return Array.from({ length: 1 + draw(24) }, () => (draw(2) === 0 ? draw(Math.min(size, 520)) : draw(size)));
 }
 

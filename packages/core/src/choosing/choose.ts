@@ -84,8 +84,8 @@ const usual: Config = {
 /** Errors: "unavailable", with the reasons of all, when none opens; "invalid-argument" for a name that is not in the list; "aborted". */
 export async function choose(providers: readonly Provider[], options: ChooseOptions = {}): Promise<Choice> {
   const decision = await decide(providers, options);
-  const { chosen, candidates } = decision;
-  if (chosen === undefined) throw nothingOpened(saidOf(candidates).filter(({ state }) => state !== "not asked"));
+  const { chosen, candidates, wanted } = decision;
+  if (chosen === undefined) throw nothingOpened(saidOf(candidates), wanted);
   return lasting(decision, chosen, options);
 }
 
@@ -103,6 +103,8 @@ export async function survey(
 interface Decision {
   readonly search: Search;
   readonly candidates: readonly Candidate[];
+  /** The one that was named. */
+  readonly wanted: string | undefined;
   /** Open; none: nothing opens. */
   readonly chosen: Candidate | undefined;
   /** Those that could run and may, the preferred first. */
@@ -142,8 +144,8 @@ async function decide(providers: readonly Provider[], options: ChooseOptions): P
     const order = ranked(ready(isMeant));
     if (wanted === undefined) order.push(...ready(({ spare }) => spare));
     const chosen = await firstToOpen(order, signal);
-    if (chosen !== undefined) explain(candidates, chosen, wanted);
-    return { search, candidates, chosen, order };
+    explain(candidates, chosen, wanted);
+    return { search, candidates, wanted, chosen, order };
   } catch (error) {
     for (const one of candidates) release(one);
     throw signal?.aborted ? aborted(signal) : error;
@@ -185,10 +187,10 @@ async function firstToOpen(
 }
 
 /** Say of all that can run why they do or do not. */
-function explain(candidates: readonly Candidate[], chosen: Candidate, wanted: string | undefined): void {
+function explain(candidates: readonly Candidate[], chosen: Candidate | undefined, wanted: string | undefined): void {
   const rivals = candidates.filter(({ tried, spare }) => tried.state === "ready" && !spare);
-  const { name } = chosen.provider;
-  const speed = chosen.rate?.tokensPerSecond;
+  const name = chosen?.provider.name;
+  const speed = chosen?.rate?.tokensPerSecond;
   const become = (one: Candidate, state: Tried["state"], reason: string) => {
     one.tried = { ...one.tried, state, reason };
   };

@@ -33,13 +33,19 @@ export function broken(name: string, error: unknown): Tried {
   return { name, availability: { available: false, code: "broken", why }, state: "broken", reason: why, error };
 }
 
-/** The error for a list of which nothing runs. */
-export function nothingOpened(tried: readonly Tried[]): DogeError {
-  const reasons = tried.map(({ name, reason }) => `${name}: ${reason}`);
+/** The error for a list of which nothing runs, or not the one that `wanted` names. */
+export function nothingOpened(all: readonly Tried[], wanted?: string): DogeError {
+  const tried = all.filter(({ state }) => state !== "not asked");
+  const reasons = tried.map(({ name, reason }) => `${name}: ${reason}`).join(" ");
   const cause = tried.find(({ error }) => error !== undefined)?.error;
+  const others = all.flatMap(({ name }) => (name === wanted ? [] : [name]));
+  const message =
+    wanted === undefined
+      ? `No backend opened. ${reasons}`
+      : `The backend ${wanted} was asked for by name and did not open. ${reasons}${others.length === 0 ? "" : ` Instead of it ${others.join(", ")} can be named, or auto, which takes the fastest that runs here.`}`;
   return new DogeError(
     "unavailable",
-    reasons.length === 0 ? "No backend was given to choose from." : `No backend opened. ${reasons.join(" ")}`,
+    all.length === 0 ? "No backend was given to choose from." : message,
     cause === undefined ? {} : { cause },
   );
 }

@@ -1,7 +1,7 @@
 // What choosing a backend takes from Node: DOGE_BACKEND, the machine's name, and a file of rates in the user's cache folder.
 import { randomUUID } from "node:crypto";
 import { cpus, homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import type { ChoosingPlatform } from "../choosing/platform.ts";
 import type { RateStore } from "../choosing/rates.ts";
 import { type Disk, disk } from "./disk.ts";
@@ -17,7 +17,9 @@ export function ratesFile(environment: NodeJS.ProcessEnv = process.env, platform
     darwin: join(homedir(), "Library", "Caches"),
     win32: LOCALAPPDATA || join(homedir(), "AppData", "Local"),
   };
-  const folder = XDG_CACHE_HOME || usual[platform as keyof typeof usual] || join(homedir(), ".cache");
+  // A relative one means nothing: https://specifications.freedesktop.org/basedir-spec/latest/
+  const named = XDG_CACHE_HOME !== undefined && isAbsolute(XDG_CACHE_HOME) ? XDG_CACHE_HOME : undefined;
+  const folder = named ?? usual[platform as keyof typeof usual] ?? join(homedir(), ".cache");
   return join(folder, "doge", "rates.json");
 }
 

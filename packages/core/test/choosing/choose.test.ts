@@ -1,6 +1,6 @@
 // choose(): the fastest by measurement, with a reason for every backend; names, spares, kept rates; and those that misbehave.
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { type ChooseOptions, choose, isDogeError, type Provider } from "../../src/index.ts";
+import { type ChooseOptions, choose, isDogeError, type Provider, survey } from "../../src/index.ts";
 import { checkpoint, config } from "../running/mock.ts";
 import { absent, Clock, fake, memoryRates, never, withModels } from "./fakes.ts";
 
@@ -142,9 +142,19 @@ describe("names and spares", () => {
 
   test("one that is named and cannot run is an error: no other is taken in its place", async () => {
     const clock = new Clock();
-    const error = await choose([absent, fake("one")], settings(clock, { wanted: "absent" })).catch((caught) => caught);
+    const list = settings(clock, { wanted: "absent", spares: [fake("spare")] });
+    const error = await choose([absent, fake("one")], list).catch((caught) => caught);
     expect(isDogeError(error, "unavailable")).toBe(true);
-    expect(error.message).toMatch(/No backend opened\. absent: There is no such device\.$/);
+    expect(error.message).toBe(
+      "[doge:core] The backend absent was asked for by name and did not open. absent: There is no such device. " +
+        "Instead of it one, spare can be named, or auto, which takes the fastest that runs here.",
+    );
+    const alone = await choose([absent], settings(clock, { wanted: "absent" })).catch((caught) => caught);
+    expect(alone.message).toMatch(/and did not open\. absent: There is no such device\.$/);
+    // Asked for a survey it is no error, and the others say why they do not run.
+    const tried = await survey([absent, fake("one", { clock })], settings(clock, { wanted: "absent" }));
+    expect(tried[1]).toMatchObject({ state: "ready", reason: "absent was asked for by name." });
+    expect(tried[1]!.rate).toBeDefined();
   });
 
   test("a spare is asked, but neither opened nor measured while another can run; then it runs", async () => {
@@ -255,6 +265,24 @@ describe("kept rates", () => {
     expect(again.tried.map(({ rate }) => rate?.kept)).toEqual([false, false]);
   });
 
+  test("of an older version are not looked at", async () => {
+    const clock = new Clock();
+    const rates = memoryRates();
+    const list = () => [fake("slow", { clock, layerMs: 2 }), fake("quick", { clock })] as const;
+    await choose(list(), settings(clock, { rates }));
+    const old = memoryRates();
+    for (const [key, value] of rates.map) {
+      const wrong = JSON.stringify({
+        ...JSON.parse(value),
+        tokensPerSecond: JSON.parse(key).name === "slow" ? 9e9 : 1,
+      });
+      old.map.set(JSON.stringify({ ...JSON.parse(key), version: "0.0.1" }), wrong);
+    }
+    const again = await choose(list(), settings(clock, { rates: old }));
+    expect([again.backend.name, again.tried.map(({ rate }) => rate?.kept)]).toEqual(["quick", [false, false]]);
+    expect(old.map.size).toBe(4);
+  });
+
   test.each([
     ["throws", { get: () => Promise.reject(new Error("no disk")), set: () => Promise.reject(new Error("no disk")) }],
     ["holds something else", { get: async () => "[1, 2", set: async () => {} }],
@@ -287,6 +315,39 @@ describe("backends that misbehave", () => {
     expect(liar.opened.every(({ closed }) => closed)).toBe(true);
     const alone = await choose([fake("liar", { lies: true })], settings(clock)).catch((caught) => caught);
     expect([alone.code, alone.cause.code]).toEqual(["unavailable", "known-answer"]);
+  });
+
+  test("and one whose known answer is no number, is missing or is too short", async () => {
+    const clock = new Clock();
+    const nan = fake("odd", { clock, lies: true, ready: (backend) => Object.assign(backend, { nanAfter: 9 }) });
+    const answering = (logits: Float32Array<ArrayBuffer>[]) =>
+      withModels(fake("odd", { clock, lies: true }), (model) => ({
+        ...model,
+        sequence: () => model.sequence(),
+        forward: async () => logits,
+      }));
+    const numberless = answering([new Float32Array(19).fill(Number.NaN)]);
+    for (const odd of [nan, numberless, answering([]), answering([new Float32Array(3)])]) {
+      const choice = await choose([odd, fake("slow", { clock, layerMs: 9 })], settings(clock));
+      expect(choice.backend.name).toBe("slow");
+      expect(choice.tried[0]).toMatchObject({ state: "broken", error: expect.any(Error) });
+    }
+    const { tried } = await choose([numberless, fake("slow", { clock, layerMs: 9 })], settings(clock));
+    expect(tried[0]!.reason).toMatch(/computes the logit NaN where .* is right/);
+  });
+
+  test("and one whose probe throws, at once or later, or answers with nothing", async () => {
+    const clock = new Clock();
+    const odd = (probe: () => unknown): Provider => ({ ...fake("odd"), probe: probe as Provider["probe"] });
+    const thrown = () => {
+      throw new Error("the driver crashed");
+    };
+    for (const probe of [thrown, async () => thrown(), () => undefined, async () => null]) {
+      const choice = await choose([odd(probe), fake("one", { clock })], settings(clock));
+      expect(choice.backend.name).toBe("one");
+      expect(choice.tried[0]!.state).toBe("broken");
+      expect(choice.tried[0]!.reason).toMatch(/\.$/);
+    }
   });
 
   test("so is one that takes no time at all", async () => {
