@@ -28,67 +28,38 @@ __device__ __forceinline__ Slot slot_of(const PageShape& page, const int* pages,
   return {layer_of(page, pages[position / PAGE]), position % PAGE};
 }
 
-/** Biases whose sums a warp takes together. */
-constexpr int BIASES = 4;
-
-/** The biases of a token, exp(A softplus(dt_proj values)): bias (bias_heads) and, where `slot` is one, its page. One warp; each dot is
- *  summed as matmul_kernel does, then each lane finishes one. */
-__device__ __forceinline__ void biases(float* bias, const float* values, const RopeWeights& weights, const Slot& slot, const PageShape& page,
-                                       const Heads& shape) {
+/** One bias of a token, exp(A softplus(dt_proj values)): bias (bias_heads) and, where `slot` is one, its page. One warp; the dot is
+ *  summed as matmul_kernel does. */
+__device__ __forceinline__ void bias_of(float* bias, int index, const float* values, const RopeWeights& weights, const Slot& slot, const PageShape& page) {
   const int lane = static_cast<int>(threadIdx.x) % WARP;
-  for (int start = 0; start < shape.bias_heads; start += WARP) {
-    float mine = 0.0f;
-    for (int first = start; first < min(start + WARP, shape.bias_heads); first += BIASES) {
-      float sums[BIASES] = {};
-      for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
-        const float4 its = *reinterpret_cast<const float4*>(values + column);
+  float sum = 0.0f;
+  for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
+    float four[4];
+    Format<Type::F32>::load(four, weights.delta, static_cast<size_t>(index), column);
 #pragma unroll
-        for (int each = 0; each < BIASES; each++) {
-          float four[4];
-          Format<Type::F32>::load(four, weights.delta, static_cast<size_t>(min(first + each, shape.bias_heads - 1)), column);
-          sums[each] = __fmaf_rn(its.x, four[0], sums[each]);
-          sums[each] = __fmaf_rn(its.y, four[1], sums[each]);
-          sums[each] = __fmaf_rn(its.z, four[2], sums[each]);
-          sums[each] = __fmaf_rn(its.w, four[3], sums[each]);
-        }
-      }
-      warp_sums(sums);
-#pragma unroll
-      for (int each = 0; each < BIASES; each++)
-        if (lane == first + each - start) mine = sums[each];
-    }
-    const int index = start + lane;
-    if (index >= shape.bias_heads) continue;
-    // In double precision, rounded once: where |A softplus| is tiny a bias is exactly 1 on every backend, and such keys tie.
-    const double z = static_cast<double>(mine + (weights.delta.bias == nullptr ? 0.0f : weights.delta.bias[index]));
-    const double softplus = z > 20.0 ? z : log1p(exp(z));
-    const float result = static_cast<float>(exp(static_cast<double>(weights.A[index]) * softplus));
-    bias[index] = result;
-    if (slot.layer != nullptr) slot.layer[page.biases_at + index * PAGE + slot.lane] = result;
+    for (int each = 0; each < 4; each++) sum = __fmaf_rn(values[column + each], four[each], sum);
   }
+  sum = warp_sum(sum);
+  if (lane != 0) return;
+  // In double precision, rounded once: where |A softplus| is tiny a bias is exactly 1 on every backend, and such keys tie.
+  const double z = static_cast<double>(sum + (weights.delta.bias == nullptr ? 0.0f : weights.delta.bias[index]));
+  const double softplus = z > 20.0 ? z : log1p(exp(z));
+  const float its = static_cast<float>(exp(static_cast<double>(weights.A[index]) * softplus));
+  bias[index] = its;
+  if (slot.layer != nullptr) slot.layer[page.biases_at + index * PAGE + slot.lane] = its;
 }
 
-/** One warp a part of a token: grid (tokens, ceil(parts / ROPE_PARTS)), with the parts heads, 2 kv_heads and 1: queries and keys
- *  turned in place, values, then the biases. Without a window all but queries go into their page too. `delta` (tokens, delta_stride) gets the
- *  biases; `halves`, unless null, what `qkv` then holds, in half precision. */
-__global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows,
-                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
-  const size_t token = blockIdx.x;
-  const int head = static_cast<int>(blockIdx.y) * ROPE_PARTS + static_cast<int>(threadIdx.x) / WARP;
+/** A part of a token, by one warp: a query or key head turned in place, a value head, or a bias; in the pages of `slot` and the halves
+ *  of `half_token` too, unless null. */
+__device__ __forceinline__ void rope_part(int head, float* row, float* bias, unsigned short* half_token, const RopeWeights& weights, int position,
+                                          const Slot& slot, const PageShape& page, const Heads& shape) {
   const int lane = static_cast<int>(threadIdx.x) % WARP;
-  const int position = positions[token];
-  if (position < 0 || head > shape.heads + 2 * shape.kv_heads) return;
-  float* const row = qkv + token * static_cast<size_t>(shape.qkv_stride);
-  const bool stores = page.window == 0;
-  const Slot slot = stores ? slot_of(page, call_pages + states[rows[token]].first_page, position) : Slot{nullptr, 0};
+  const bool stores = slot.layer != nullptr;
   const int value_head = head - shape.heads - shape.kv_heads;
-  if (value_head == shape.kv_heads) {
-    if (shape.bias_heads > 0) biases(delta + token * static_cast<size_t>(shape.delta_stride), row + shape.value_at, weights, slot, page, shape);
-    return;
-  }
+  if (value_head >= shape.kv_heads) return bias_of(bias, value_head - shape.kv_heads, row + shape.value_at, weights, slot, page);
   const int at = value_head >= 0 ? shape.value_at + value_head * shape.head_dim
                                  : head < shape.heads ? head * shape.head_dim : shape.key_at + (head - shape.heads) * shape.head_dim;
-  unsigned short* const half_row = halves == nullptr ? nullptr : halves + token * static_cast<size_t>(shape.qkv_stride) + at;
+  unsigned short* const half_row = half_token == nullptr ? nullptr : half_token + at;
   if (value_head >= 0) {
     const float* const value = row + at;
     for (int index = lane; stores && index < shape.head_dim; index += WARP)
@@ -131,10 +102,25 @@ __global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, Ro
   }
 }
 
-/** The grid for some tokens. */
-inline dim3 rope_grid(int tokens, const Heads& shape) {
-  const int parts = shape.heads + 2 * shape.kv_heads + 1;
-  return dim3(static_cast<unsigned>(tokens), static_cast<unsigned>((parts + ROPE_PARTS - 1) / ROPE_PARTS));
+/** Grid (tokens, any): the warps of a token's blocks take its parts in turn: heads, 2 kv_heads, bias_heads. Without a window all but
+ *  queries go into their page too. `delta` (tokens, delta_stride) gets the biases; `halves`, unless null, what `qkv` then holds. */
+__global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows,
+                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  const size_t token = blockIdx.x;
+  const int position = positions[token];
+  if (position < 0) return;
+  const Slot slot = page.window == 0 ? slot_of(page, call_pages + states[rows[token]].first_page, position) : Slot{nullptr, 0};
+  const size_t row = token * static_cast<size_t>(shape.qkv_stride);
+  for (int part = static_cast<int>(blockIdx.y) * ROPE_PARTS + static_cast<int>(threadIdx.x) / WARP;
+       part < shape.heads + 2 * shape.kv_heads + shape.bias_heads; part += static_cast<int>(gridDim.y) * ROPE_PARTS)
+    rope_part(part, qkv + row, delta + token * static_cast<size_t>(shape.delta_stride), halves == nullptr ? nullptr : halves + row, weights, position, slot, page,
+              shape);
+}
+
+/** The grid for some tokens: a warp for each part while the device has room for them at once. */
+inline dim3 rope_grid(int processors, int tokens, const Heads& shape) {
+  const int parts = (shape.heads + 2 * shape.kv_heads + shape.bias_heads + ROPE_PARTS - 1) / ROPE_PARTS;
+  return dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(std::max(1, std::min(parts, 16 * processors / tokens))));
 }
 
 }  // namespace doge
