@@ -204,7 +204,7 @@ class Model {
       PageShape shape = pages->shape;
       shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
       const RopeWeights rope{layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, layer.delta, config.epsilon};
-      device.launch(rope_kernel, rope_grid(group.count, heads), ROPE_THREADS, buffers.qkv.get(), buffers.delta.get(),
+      device.launch(rope_kernel, rope_grid(device.processors(), group.count, heads), ROPE_THREADS, buffers.qkv.get(), buffers.delta.get(),
                     halves ? buffers.qkv_half.get() : nullptr, rope, wanted, group.rows, states, call_pages, shape, heads);
       attend(group, shape, states, call_pages, halves);
       inside(number);

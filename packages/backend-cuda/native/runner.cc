@@ -1,6 +1,6 @@
 // The C test runner: checks and times the core through doge.h alone, with random weights of the published shapes made on the spot.
 //
-//   doge_runner check                    properties that need no golden: one line each
+//   doge_runner check [small]            properties that need no golden: one line each; small: with fewer texts, for anywhere
 //   doge_runner time SIZE DTYPE [N]      SIZE 20M, 60M, 160M or 320M; DTYPE f32, bf16 or q8: one JSON line for each measurement, and
 //                                        one for how near the logits are to those of f32. SIZE tiny: the same in a moment, anywhere
 //   doge_runner profile SIZE DTYPE       one prompt, then a step of one row and one of many, each launched once: to run under a profiler
@@ -162,7 +162,7 @@ std::vector<std::vector<int32_t>> drawn_together(doge_model* model, const std::v
   return found;
 }
 
-int checks(doge_device* device) {
+int checks(doge_device* device, bool small) {
   int failed = 0;
   const auto say = [&failed](bool good, const char* what, double number) {
     std::printf("%s %s (%.3g)\n", good ? "ok  " : "FAIL", what, number);
@@ -204,16 +204,17 @@ int checks(doge_device* device) {
   }
   // The kernel that makes all steps of one row is another than that of rows, and has a form for each published shape.
   for (const int hidden : {0, 256, 512, 768, 1024})
-    for (int dtype = 0; dtype < (hidden == 0 ? 3 : 2); dtype++) {
+    for (int dtype = small && hidden > 0 ? 1 : 0; dtype < (hidden == 0 ? 3 : 2); dtype++) {
       doge_config config = hidden == 0 ? config_of(vocabulary, 100, 76, 3, 6, 20, 512, 4096) : config_of(vocabulary, hidden, 2 * hidden, 2, hidden / 128, 128, 512, 4096);
       config.dtype = dtype;
       doge_model* const model = loaded(device, config, 5);
       int same = 0, all = 0;
+      const int draws = small ? 8 : 24;
       for (const double temperature : {0.0, 0.9})
-        for (const int length : {1, 30, 150}) {
+        for (const int length : small ? std::vector<int>{70} : std::vector<int>{1, 30, 150}) {
           const std::vector<int32_t> text = ids(length, vocabulary, length);
-          const std::vector<int32_t> alone = drawn(model, fresh(model), text, 24, temperature);
-          const std::vector<int32_t> beside = drawn_together(model, {text, ids(5, vocabulary, 77)}, 24, temperature)[0];
+          const std::vector<int32_t> alone = drawn(model, fresh(model), text, draws, temperature);
+          const std::vector<int32_t> beside = drawn_together(model, {text, ids(5, vocabulary, 77)}, draws, temperature)[0];
           for (size_t index = 0; index < alone.size(); index++, all++) same += alone[index] == beside[index] ? 1 : 0;
         }
       say(same == all, ("a row of hidden size " + std::to_string(static_cast<int>(config.hidden_size)) + " in " + names[dtype] + " draws alone as beside another").c_str(),
@@ -461,7 +462,7 @@ int main(int count, char** arguments) {
   require(doge_open(0, &device, &error), "doge_open");
   int status = 1;
   if (command == "check")
-    status = checks(device);
+    status = checks(device, count > 2 && std::string(arguments[2]) == "small");
   else if (command == "time" && count > 3)
     status = timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
   else if (command == "profile" && count > 3)
@@ -471,7 +472,7 @@ int main(int count, char** arguments) {
   else if (command == "rates")
     status = rates(device, count > 2 ? std::max(0ll, std::atoll(arguments[2])) : 512ll << 20);
   else
-    std::fprintf(stderr, "Use: doge_runner check, time SIZE DTYPE [N], profile SIZE DTYPE, tiles [small], or rates [BYTES].\n");
+    std::fprintf(stderr, "Use: doge_runner check [small], time SIZE DTYPE [N], profile SIZE DTYPE, tiles [small], or rates [BYTES].\n");
   doge_close(device);
   return status;
 }

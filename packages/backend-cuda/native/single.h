@@ -97,7 +97,7 @@ inline void single_rope(Context& context, float* x, int heads, int head_dim, int
   RopeWeights weights{};
   weights.cosine = bench.array(cosine);
   weights.sine = bench.array(sine);
-  bench.device.launch(rope_kernel, rope_grid(1, shape), ROPE_THREADS, rows, nullptr, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
+  bench.device.launch(rope_kernel, rope_grid(bench.device.processors(), 1, shape), ROPE_THREADS, rows, nullptr, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
                       nullptr, nullptr, nowhere, shape);
   bench.get(x, rows, 1, width, width);
 }

@@ -14,7 +14,7 @@ describe.skipIf(withoutShim !== undefined)(
     test(
       "the C test runner's checks hold",
       () => {
-        const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check"], {
+        const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["check", "small"], {
           encoding: "utf8",
         });
         expect(stderr).toBe("");

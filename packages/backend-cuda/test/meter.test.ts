@@ -49,7 +49,7 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
   const between = (from: DeviceCounts, to: DeviceCounts): Record<string, number> =>
     Object.fromEntries(Object.entries(to).map(([name, value]) => [name, value - from[name as keyof DeviceCounts]]));
 
-  test.each([1, 8, 9, 20])(
+  test.each([2, 8, 9, 20])(
     "eight steps of %i rows are one launch of a graph, and bring back nothing but ids",
     async (rows) => {
       const { backend, meter } = opened();
@@ -82,6 +82,29 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
       await backend.close();
     },
   );
+
+  test.each([
+    ["without filters, one launch up to 64 steps", sampling, 1, 1],
+    ["with filters, two launches a step, eight steps in a graph", { ...sampling, temperature: 0.8, topP: 0.9 }, 32, 2],
+  ])("sixteen steps of one row are, %s", async (_, of, launches, submissions) => {
+    const { backend, meter } = opened();
+    const model = await backend.load(checkpoint, { dtype: "bf16", room: 8192 });
+    const sequence = model.sequence();
+    await model.forward([{ sequence, tokens: Int32Array.of(1, 5, 9) }]);
+    const draw = async (count: number): Promise<Record<string, number>> => {
+      const before = meter.counts();
+      const [drawn] = await model.sample([{ sequence, tokens: new Int32Array(), count, sampling: of }]);
+      expect(drawn!.ids.length).toBe(count);
+      sequence.rewind(3);
+      return between(before, meter.counts());
+    };
+    await draw(17);
+    const [none, many] = [await draw(1), await draw(17)];
+    const steps = Object.fromEntries(Object.entries(many).map(([name, value]) => [name, value - none[name]!]));
+    // A prompt may end on the page that the steps go on with.
+    expect(steps).toMatchObject({ launches, submissions, bytesOut: 16 * 4, allocations: 0, bytesHeld: 0 });
+    await backend.close();
+  });
 
   test("a model tells what its weights take, and how keys and values are held", async () => {
     const { backend, meter } = opened();

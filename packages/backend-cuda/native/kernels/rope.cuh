@@ -44,39 +44,6 @@ __device__ __forceinline__ float plus_four(float sum, const float (&values)[4], 
   return sum;
 }
 
-/** Biases whose sums a warp takes together. */
-constexpr int BIASES = 4;
-
-/** The biases of a token, exp(A softplus(dt_proj values)): bias (bias_heads) and, where `slot` is one, its page. One warp; each dot is
- *  summed as matmul_kernel does, then each lane finishes one. */
-__device__ __forceinline__ void biases(float* bias, const float* values, const RopeWeights& weights, const Slot& slot, const PageShape& page,
-                                       const Heads& shape) {
-  const int lane = static_cast<int>(threadIdx.x) % WARP;
-  for (int start = 0; start < shape.bias_heads; start += WARP) {
-    float mine = 0.0f;
-    for (int first = start; first < min(start + WARP, shape.bias_heads); first += BIASES) {
-      float sums[BIASES] = {};
-      for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
-        const float4 its = *reinterpret_cast<const float4*>(values + column);
-#pragma unroll
-        for (int each = 0; each < BIASES; each++) {
-          sums[each] = plus_four(sums[each], {its.x, its.y, its.z, its.w},
-                                 Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(min(first + each, shape.bias_heads - 1)), column));
-        }
-      }
-      warp_sums(sums);
-#pragma unroll
-      for (int each = 0; each < BIASES; each++)
-        if (lane == first + each - start) mine = sums[each];
-    }
-    const int index = start + lane;
-    if (index >= shape.bias_heads) continue;
-    const float result = bias_of(mine, weights, index);
-    bias[index] = result;
-    if (slot.layer != nullptr) slot.layer[page.biases_at + index * PAGE + slot.lane] = result;
-  }
-}
-
 /** Numbers `index` and `index` + `half` of a head, under its norm where there is one, turned by their position's angle. */
 __device__ __forceinline__ void rotate(float* x, int index, int half, const float* weight, float scale, float cosine, float sine) {
   float first = x[index];
@@ -89,27 +56,31 @@ __device__ __forceinline__ void rotate(float* x, int index, int half, const floa
   x[index + half] = second * cosine + first * sine;
 }
 
-/** One warp a part of a token: grid (tokens, ceil(parts / ROPE_PARTS)), with the parts heads, 2 kv_heads and 1: queries and keys
- *  turned in place, values, then the biases. Without a window all but queries go into their page too. `delta` (tokens, delta_stride) gets the
- *  biases; `halves`, unless null, what `qkv` then holds, in half precision. */
-__global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows,
-                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
-  const size_t token = blockIdx.x;
-  const int head = static_cast<int>(blockIdx.y) * ROPE_PARTS + static_cast<int>(threadIdx.x) / WARP;
+/** One bias of a token: bias (bias_heads) and, where `slot` is one, its page. One warp. */
+__device__ __forceinline__ void write_bias(float* bias, int index, const float* values, const RopeWeights& weights, const Slot& slot, const PageShape& page) {
   const int lane = static_cast<int>(threadIdx.x) % WARP;
-  const int position = positions[token];
-  if (position < 0 || head > shape.heads + 2 * shape.kv_heads) return;
-  float* const row = qkv + token * static_cast<size_t>(shape.qkv_stride);
-  const bool stores = page.window == 0;
-  const Slot slot = stores ? slot_of(page, call_pages + states[rows[token]].first_page, position) : Slot{nullptr, 0};
-  const int value_head = head - shape.heads - shape.kv_heads;
-  if (value_head == shape.kv_heads) {
-    if (shape.bias_heads > 0) biases(delta + token * static_cast<size_t>(shape.delta_stride), row + shape.value_at, weights, slot, page, shape);
-    return;
+  float sum = 0.0f;
+  for (int column = lane * 4; column < weights.delta.stride; column += WARP * 4) {
+    const float4 its = *reinterpret_cast<const float4*>(values + column);
+    sum = plus_four(sum, {its.x, its.y, its.z, its.w}, Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(index), column));
   }
+  sum = warp_sum(sum);
+  if (lane != 0) return;
+  bias[index] = bias_of(sum, weights, index);
+  if (slot.layer != nullptr) slot.layer[page.biases_at + index * PAGE + slot.lane] = bias[index];
+}
+
+/** A part of a token, by one warp: a query or key head turned in place, a value head, or a bias; in the pages of `slot` and the halves
+ *  of `half_token` too, unless null. */
+__device__ __forceinline__ void rope_part(int head, float* row, float* bias, unsigned short* half_token, const RopeWeights& weights, int position,
+                                          const Slot& slot, const PageShape& page, const Heads& shape) {
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
+  const bool stores = slot.layer != nullptr;
+  const int value_head = head - shape.heads - shape.kv_heads;
+  if (value_head >= shape.kv_heads) return write_bias(bias, value_head - shape.kv_heads, row + shape.value_at, weights, slot, page);
   const int at = value_head >= 0 ? shape.value_at + value_head * shape.head_dim
                                  : head < shape.heads ? head * shape.head_dim : shape.key_at + (head - shape.heads) * shape.head_dim;
-  unsigned short* const half_row = halves == nullptr ? nullptr : halves + token * static_cast<size_t>(shape.qkv_stride) + at;
+  unsigned short* const half_row = half_token == nullptr ? nullptr : half_token + at;
   if (value_head >= 0) {
     const float* const value = row + at;
     for (int index = lane; stores && index < shape.head_dim; index += WARP)
@@ -144,10 +115,25 @@ __global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, Ro
   }
 }
 
-/** The grid for some tokens. */
-inline dim3 rope_grid(int tokens, const Heads& shape) {
-  const int parts = shape.heads + 2 * shape.kv_heads + 1;
-  return dim3(static_cast<unsigned>(tokens), static_cast<unsigned>((parts + ROPE_PARTS - 1) / ROPE_PARTS));
+/** Grid (tokens, any): the warps of a token's blocks take its parts in turn: heads, 2 kv_heads, bias_heads. Without a window all but
+ *  queries go into their page too. `delta` (tokens, delta_stride) gets the biases; `halves`, unless null, what `qkv` then holds. */
+__global__ void rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows,
+                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  const size_t token = blockIdx.x;
+  const int position = positions[token];
+  if (position < 0) return;
+  const Slot slot = page.window == 0 ? slot_of(page, call_pages + states[rows[token]].first_page, position) : Slot{nullptr, 0};
+  const size_t row = token * static_cast<size_t>(shape.qkv_stride);
+  for (int part = static_cast<int>(blockIdx.y) * ROPE_PARTS + static_cast<int>(threadIdx.x) / WARP;
+       part < shape.heads + 2 * shape.kv_heads + shape.bias_heads; part += static_cast<int>(gridDim.y) * ROPE_PARTS)
+    rope_part(part, qkv + row, delta + token * static_cast<size_t>(shape.delta_stride), halves == nullptr ? nullptr : halves + row, weights, position, slot, page,
+              shape);
+}
+
+/** The grid for some tokens: a warp for each part while the device has room for them at once. */
+inline dim3 rope_grid(int processors, int tokens, const Heads& shape) {
+  const int parts = (shape.heads + 2 * shape.kv_heads + shape.bias_heads + ROPE_PARTS - 1) / ROPE_PARTS;
+  return dim3(static_cast<unsigned>(tokens), static_cast<unsigned>(std::max(1, std::min(parts, 16 * processors / tokens))));
 }
 
 }  // namespace doge
