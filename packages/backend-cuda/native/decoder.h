@@ -23,7 +23,7 @@ class Decoder {
   /** `cosine`, `sine` (context, head_dim / 2). */
   Decoder(Device& device, const Weights& weights, const Heads& heads, const float* cosine, const float* sine) : device_(device) {
     const Config& config = weights.config;
-    choose(config);
+    choose(config, device.warpgroups());
     const int room = device.together(kernel_, DECODE_THREADS);
     // Each block takes part in every exchange, so that nobody falls behind by more than one.
     blocks_ = std::min({room, config.hidden, DECODE_THREADS});
@@ -79,10 +79,10 @@ class Decoder {
 
  private:
   using Kernel = void (*)(Decoding);
-  /** The kernel of a published shape in the format that they are published in, else that of any shape. */
-  void choose(const Config& config) {
+  /** The kernel of a published shape in the format that they are published in where it is `known`, else that of any shape. */
+  void choose(const Config& config, bool known) {
     const int hidden = config.hidden;
-    const bool published = config.intermediate == 2 * hidden && config.head_dim == DECODE_DIM && config.heads * DECODE_DIM == hidden &&
+    const bool published = known && config.intermediate == 2 * hidden && config.head_dim == DECODE_DIM && config.heads * DECODE_DIM == hidden &&
                            2 * config.kv_heads == config.heads && !config.attention_bias && !config.mlp_bias && config.dtype == Type::BF16;
     if (published && hidden == 256) kernel_ = decode_kernel<Type::BF16, 256>;
     if (published && hidden == 512) kernel_ = decode_kernel<Type::BF16, 512>;
