@@ -4,7 +4,7 @@
 # no network and no Node (a packed one is used when it is there).
 #
 #   packages/backend-cuda/scripts/gpu-run.sh [SIZES]      default: 20M 60M 160M 320M; results in $OUT, else build/gpu
-#                                                         $RATE_BYTES: memory over which the ceiling of reading is measured
+#                                                         $CHECK: small for fewer texts; $RATE_BYTES: memory over which the ceiling of reading is measured
 set -uo pipefail
 package=$(cd "$(dirname "$0")/.." && pwd)
 root=$(cd "$package/../.." && pwd)
@@ -53,7 +53,8 @@ if [ ! -e build/doge_runner ]; then
 fi
 
 export LD_LIBRARY_PATH="$package/build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-step "properties" build/doge_runner check
+# shellcheck disable=SC2086  # left out when it is empty
+step "properties" build/doge_runner check ${CHECK:-}
 step "goldens" python3 scripts/check.py build/libdoge_cuda.so
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do

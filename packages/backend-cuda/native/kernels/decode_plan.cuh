@@ -1,0 +1,101 @@
+// decode_plan: what decode_kernel (decode.cuh) takes: bounds, sizes, the table of layers, the arrays of its exchanges, its shared memory.
+#pragma once
+#include "draw.cuh"
+#include "exchange.cuh"
+#include "rope.cuh"
+
+namespace doge {
+
+constexpr int DECODE_THREADS = 256;
+constexpr int DECODE_WARPS = DECODE_THREADS / WARP;
+/** Of models that are decoded so: layers; numbers of a row, and of the stream; heads that share keys, and their numbers; tokens. */
+constexpr int DECODE_LAYERS = 48, DECODE_WIDTH = 2048, DECODE_GROUP = 2, DECODE_DIM = 128, DECODE_CONTEXT = 16384;
+/** Pairs of columns of a row that a thread has; width 0: of any that the kernel takes. */
+template <int WIDTH>
+constexpr int PAIRS_OF = ((WIDTH == 0 ? DECODE_WIDTH : WIDTH) + 2 * DECODE_THREADS - 1) / (2 * DECODE_THREADS);
+/** Slots that a slice attends to at a time. */
+constexpr int CHUNK_PAGES = 4, CHUNK_SLOTS = CHUNK_PAGES * PAGE;
+constexpr int DECODE_SLICES = 6;
+/** Keys of a page stand across this many lanes' shares of a head's numbers; and those are so long. */
+constexpr int DIM_GROUPS = DECODE_THREADS / PAGE, DIM_SHARE = DECODE_DIM / DIM_GROUPS;
+
+/** Sizes that the kernel's loops go by. Those of the published models, which follow from the hidden size, are known when it is compiled:
+ *  all that is not theirs is then not there. HIDDEN 0: any. */
+struct Sizes {
+  int hidden, intermediate, heads, kv_heads, dim;
+};
+template <int HIDDEN>
+__device__ __forceinline__ Sizes known(const Sizes& any) {
+  if constexpr (HIDDEN == 0) return any;
+  return {HIDDEN, 2 * HIDDEN, HIDDEN / DECODE_DIM, HIDDEN / DECODE_DIM / 2, DECODE_DIM};
+}
+template <int HIDDEN>
+__device__ __forceinline__ Heads known(const Heads& any, const Sizes& sizes) {
+  if constexpr (HIDDEN == 0) return any;
+  return {sizes.heads, sizes.kv_heads, any.bias_heads, sizes.dim, HIDDEN, HIDDEN + HIDDEN / 2, 2 * HIDDEN, any.delta_stride};
+}
+template <int HIDDEN>
+__device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer) {
+  Matrix its = any;
+  if constexpr (HIDDEN > 0) {
+    its.stride = its.inner = inner;
+    its.outer = outer;
+    its.bias = nullptr;
+  }
+  return its;
+}
+
+struct DecodeLayer {
+  Matrix qkv, output, gate_up, down;
+  RopeWeights rope;
+  const float *input_norm, *input_gate, *post_norm, *post_gate;
+};
+
+/** What blocks hand to each other: pairs (number, epoch). */
+struct Exchanges {
+  Pair* qkv;     // (qkv_stride)
+  Pair* parts;   // (kv_heads, slices, group, head_dim + 2): sums of weighted values, the greatest score, the sum of weights
+  Pair* scores;  // (heads, 2): of the token's own key, and nothing
+  Pair* mixed;   // (hidden): the attention's output
+  Pair* gated;   // (intermediate)
+  Pair* update;  // (hidden): the feed-forward's output
+  Pair* draws;   // (blocks, 4): the best score in 64 ordered bits, its id, and DRAW_ bits
+  unsigned* epoch;
+};
+constexpr unsigned DRAW_FINITE = 1, DRAW_ABORTED = 2;
+
+struct Decoding {
+  const DecodeLayer* layers;
+  int layer_count;
+  Matrix embedding, head;
+  const float* norm;
+  Sizes sizes;
+  float epsilon;
+  Heads heads;
+  PageShape page;
+  size_t layer_bytes;
+  Exchanges between;
+  int slices;
+  DrawPlan draw;
+  const int* call_pages;
+  float* logits;  // not null: one step, which ends with them and draws nothing
+  int steps;
+};
+
+struct DecodeShared {
+  alignas(16) float x[2][DECODE_WIDTH];
+  DecodeLayer layers[DECODE_LAYERS];
+  float squares[2][DECODE_WARPS];
+  float cosine[DECODE_DIM / 2], sine[DECODE_DIM / 2];
+  int pages[DECODE_CONTEXT / PAGE];
+  float query[DECODE_GROUP][DECODE_DIM], value[DECODE_DIM];
+  float dots[DECODE_WARPS][DECODE_GROUP][CHUNK_SLOTS];
+  alignas(16) float weights[DECODE_GROUP][CHUNK_SLOTS];
+  float fade[DECODE_GROUP];
+  float half[DECODE_GROUP][DECODE_DIM];
+  unsigned long long best[2][DECODE_WARPS];
+  int ids[2][DECODE_WARPS];
+  unsigned told[2][DECODE_WARPS];
+};
+
+}  // namespace doge
