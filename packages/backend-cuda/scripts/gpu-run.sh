@@ -4,7 +4,8 @@
 # no network and no Node (a packed one is used when it is there).
 #
 #   packages/backend-cuda/scripts/gpu-run.sh [SIZES]      default: 20M 60M 160M 320M; results in $OUT, else build/gpu
-#                                                         $CHECK: small for fewer texts; $RATE_BYTES: memory over which the ceiling of reading is measured
+#                                                         $CHECK: small for fewer texts; $TIMES: runs of each time (5);
+#                                                         $RATE_BYTES: memory over which the ceiling of reading is measured
 set -uo pipefail
 package=$(cd "$(dirname "$0")/.." && pwd)
 root=$(cd "$package/../.." && pwd)
@@ -83,7 +84,7 @@ step "ceilings" bash -c "set -o pipefail; build/doge_runner rates ${RATE_BYTES:-
 : >"$out/times.jsonl"
 for size in $sizes; do
   for dtype in f32 bf16 q8; do
-    step "times $size $dtype" bash -c "set -o pipefail; build/doge_runner time $size $dtype 5 | tee -a '$out/times.jsonl'"
+    step "times $size $dtype" bash -c "set -o pipefail; build/doge_runner time $size $dtype ${TIMES:-5} | tee -a '$out/times.jsonl'"
   done
 done
 say "table"
