@@ -44,7 +44,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
       "compute-sanitizer",
       'while [ "$1" != build/doge_runner ]; do printf "%s " "$1"; shift; done; echo; exec "$@"',
     );
-  }, 600_000);
+  }, 1_500_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   function tool(name: string, body: string): void {
@@ -105,7 +105,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
         .trim()
         .split("\n").length,
     ).toBe(12);
-  }, 600_000);
+  }, 1_500_000);
 
   test("a step that fails is counted, the others still run", () => {
     tool("compute-sanitizer", "echo a race; exit 9");
@@ -114,7 +114,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(stdout).toContain("FAIL compute-sanitizer racecheck");
     expect(stdout).toContain("There is no size tiny-but-unknown");
     expect(stdout).toMatch(/\n7 failed\n$/);
-  }, 600_000);
+  }, 1_500_000);
 
   test("without a GPU it says so and stops", () => {
     tool("nvidia-smi", 'echo "NVIDIA-SMI has failed"; exit 9');
