@@ -38,7 +38,7 @@ class Decoder {
     plan_.embedding = weights.embedding;
     plan_.head = weights.head;
     plan_.norm = weights.norm;
-    plan_.sizes = {config.hidden, config.intermediate, config.heads, config.kv_heads, config.head_dim};
+    plan_.sizes = {config.hidden, config.intermediate};
     plan_.epsilon = config.epsilon;
     plan_.heads = heads;
     const int width = padded(config.hidden);

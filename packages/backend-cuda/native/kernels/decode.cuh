@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   const int warps = blocks * DECODE_WARPS;
   constexpr int PAIRS = PAIRS_OF<HIDDEN>, INNER_PAIRS = PAIRS_OF<2 * HIDDEN>;
   const Sizes sizes = known<HIDDEN>(of.sizes);
-  const Heads heads = known<HIDDEN>(of.heads, sizes);
+  const Heads heads = known<HIDDEN>(of.heads);
   const int dim = heads.head_dim;
   const int group = heads.heads / heads.kv_heads;
   const int queries = heads.heads * dim;

@@ -22,17 +22,17 @@ constexpr int DIM_GROUPS = DECODE_THREADS / PAGE, DIM_SHARE = DECODE_DIM / DIM_G
 /** Sizes that the kernel's loops go by. Those of the published models, which follow from the hidden size, are known when it is compiled:
  *  all that is not theirs is then not there. HIDDEN 0: any. */
 struct Sizes {
-  int hidden, intermediate, heads, kv_heads, dim;
+  int hidden, intermediate;
 };
 template <int HIDDEN>
 __device__ __forceinline__ Sizes known(const Sizes& any) {
   if constexpr (HIDDEN == 0) return any;
-  return {HIDDEN, 2 * HIDDEN, HIDDEN / DECODE_DIM, HIDDEN / DECODE_DIM / 2, DECODE_DIM};
+  return {HIDDEN, 2 * HIDDEN};
 }
 template <int HIDDEN>
-__device__ __forceinline__ Heads known(const Heads& any, const Sizes& sizes) {
+__device__ __forceinline__ Heads known(const Heads& any) {
   if constexpr (HIDDEN == 0) return any;
-  return {sizes.heads, sizes.kv_heads, any.bias_heads, sizes.dim, HIDDEN, HIDDEN + HIDDEN / 2, 2 * HIDDEN, any.delta_stride};
+  return {HIDDEN / DECODE_DIM, HIDDEN / DECODE_DIM / 2, any.bias_heads, DECODE_DIM, HIDDEN, HIDDEN + HIDDEN / 2, 2 * HIDDEN, any.delta_stride};
 }
 template <int HIDDEN>
 __device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer) {
