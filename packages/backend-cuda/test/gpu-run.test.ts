@@ -42,7 +42,8 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     tool("nvidia-smi", 'echo "name, compute_cap"; echo "NVIDIA H200 (none), 9.0"');
     tool(
       "compute-sanitizer",
-      'while [ "$1" != build/doge_runner ]; do printf "%s " "$1"; shift; done; echo; exec "$@"',
+      // Runs what it was given once: under its first tool.
+      'echo "$*"; [ "$2" = memcheck ] || exit 0; while [ "$1" != build/doge_runner ]; do shift; done; exec "$@"',
     );
   }, 1_500_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
