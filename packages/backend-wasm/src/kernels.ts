@@ -202,7 +202,7 @@ function attention(
   headDim: number,
 ): Numbers {
   const count = bias.length;
-  const layout = planMemory({ ...oneHead, headDim }, "f32", count, count);
+  const layout = planMemory({ ...oneHead, headDim }, "f32", "f32", count, count);
   const lists = layout.heapAt;
   const out = lists + 4 * count;
   const inputs = roundUp(out + (headDim + 4) * 4, 64);
@@ -236,7 +236,7 @@ function draw(
   allowed: Uint32Array | undefined,
 ): number {
   const vocabulary = logits.length;
-  const layout = planMemory({ ...oneHead, vocabSize: vocabulary }, "f32", 1, 1);
+  const layout = planMemory({ ...oneHead, vocabSize: vocabulary }, "f32", "f32", 1, 1);
   const record = layout.heapAt;
   const bits = roundUp(vocabulary, 32) / 8;
   const [mask, seen] = [roundUp(record + D.ROW_BYTES, 64), roundUp(record + D.ROW_BYTES, 64) + bits];
