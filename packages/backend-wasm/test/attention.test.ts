@@ -116,33 +116,53 @@ describe("keys and values in bytes", async () => {
     }
   });
 
-  test("scores are the exact products, in every tile, whichever key of a panel is the largest", () => {
-    // Codes that need no rounding: 63 of the queries, 127 of the keys. Each key's own value is read where its score is far above the rest.
-    const count = 40;
-    const keys = Float32Array.from({ length: count * headDim }, (_, index) =>
-      index % 32 === 0 || (index * 7) % 11 === 0 ? 127 : ((index * 13) % 255) - 127,
-    );
-    // Blocks of 32 channels of a key begin anew with each key: both have their largest code.
-    for (let slot = 0; slot < count; slot++) for (const at of [0, 32]) keys[slot * headDim + at] = slot % 2 ? 127 : -127;
-    const query = Float32Array.from({ length: headDim }, (_, at) => (at % 32 === 0 ? 63 : ((at * 5) % 127) - 63));
-    const products = Array.from({ length: count }, (_, slot) => {
-      let sum = 0;
-      for (let at = 0; at < headDim; at++) sum += query[at]! * keys[slot * headDim + at]!;
-      return sum;
+  test.each([
+    ["small", () => false],
+    ["as large as can be", () => true],
+    ["of both kinds, key by key", (key: number) => key % 3 === 1],
+    ["of both kinds, block by block", (key: number, block: number) => (key + block) % 2 === 0],
+  ])("scores of products that are %s are the exact integers, in every tile", (_, alike) => {
+    // Codes that need no rounding: 63 of the queries, 127 of the keys. Eight products of the largest add up to 64008, beyond 16 bits.
+    // Heads of 64 are divided by 8: a bias takes each exact score off again, so that all weights are 1.
+    const [wide, count] = [64, 70];
+    const keys = Float32Array.from({ length: count * wide }, (_, index) => {
+      const [key, at] = [Math.floor(index / wide), index % wide];
+      if (alike(key, at >> 5)) return key % 2 === 0 ? 127 : -127;
+      return at % 32 === 0 ? 127 : ((index * 13) % 41) - 20;
     });
-    // A bias takes each exact score off again: all weights are 1, and the sum of values tells every score that is not exact.
-    const bias = Float32Array.from(products, (sum) => -Math.fround(sum / Math.sqrt(headDim)));
-    const values = new Float32Array(count * headDim).fill(1);
-    for (let slot = 0; slot < count; slot++) values[slot * headDim + (slot % headDim)] = 0;
-    for (const attention of tiles) {
-      for (const heads of [1, 2, 3, 4, 7]) {
-        const many = new Float32Array(heads * headDim);
-        for (let head = 0; head < heads; head++) many.set(query, head * headDim);
-        const found = attention(many, keys, values, bias, headDim);
-        for (let index = 0; index < found.length; index++) {
-          const expected = index % headDim < count ? (count - 1) / count : 1;
-          // Scores reach 30,000, where f32 has steps of 1/512: the rounding of their bias stays.
-          expect(Math.abs(found[index]! - expected), `number ${index}`).toBeLessThan(4e-3);
+    const queries = Array.from({ length: 7 }, (_, head) =>
+      Float32Array.from({ length: wide }, (_, at) => {
+        if (alike(head + 1, at >> 5)) return 63;
+        return at % 32 === 0 ? 63 : (((at + head) * 5) % 21) - 10;
+      }),
+    );
+    const values = Float32Array.from({ length: count * wide }, (_, index) =>
+      index % wide === Math.floor(index / wide) % wide ? 0 : 1,
+    );
+    for (const [head, query] of queries.entries()) {
+      const bias = Float32Array.from({ length: count }, (_, key) => {
+        let sum = 0;
+        for (let at = 0; at < wide; at++) sum += query[at]! * keys[key * wide + at]!;
+        return -sum / 8;
+      });
+      for (const attention of tiles) {
+        for (const [heads, at] of [
+          [1, 0],
+          [2, 1],
+          [3, 2],
+          [4, 3],
+          [7, head],
+        ] as const) {
+          const many = new Float32Array(heads * wide);
+          queries.slice(0, heads).forEach((other, row) => void many.set(other, row * wide));
+          many.set(query, at * wide);
+          const found = attention(many, keys, values, bias, wide).subarray(at * wide, (at + 1) * wide);
+          for (let channel = 0; channel < wide; channel++) {
+            const others = channel < count - wide ? count - 2 : count - 1;
+            expect(Math.abs(found[channel]! - others / count), `channel ${channel} of ${heads} heads`).toBeLessThan(
+              1e-6,
+            );
+          }
         }
       }
     }

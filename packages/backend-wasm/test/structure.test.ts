@@ -143,7 +143,7 @@ describe.each(binaries)("binary %s", (binary) => {
     const held: unknown[] = [];
     for (const dtype of ["f32", "bf16", "q8", "q4"] as const) {
       const model = await backend.load(checkpoint, { dtype });
-      held.push(model.details?.["kvDtype"]);
+      held.push(model.details?.kvDtype);
     }
     await backend.close();
     expect(held).toEqual(["f32", "bf16", ...(flavour === "relaxed" ? ["q8", "q8"] : ["bf16", "bf16"])]);
