@@ -107,6 +107,16 @@ fn turned(headAt: u32, quad: u32, normAt: u32, scale: f32, position: u32) -> vec
   }
   return vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, rope(a${c}, b${c}, i${c}, position, D), first + ${c}u < D)`).join(", ")});
 }
+/** A number of a token's value, as it is cached. */
+fn ownValue(row: u32, kv: u32, i: u32) -> f32 {
+  let value = qkv[row * shape.stride + (shape.heads + shape.kvHeads + kv) * shape.headDim + i];
+  return ${half ? "f32(f16(clamp(value, -65504.0, 65504.0)))" : "value"};
+}
+fn ownValues(row: u32, kv: u32, quad: u32) -> vec4f {
+  let first = quad * 4u;
+  let last = shape.headDim - 1u;
+  return vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, ownValue(row, kv, min(first + ${c}u, last)), first + ${c}u <= last)`).join(", ")});
+}
 fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
 fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
@@ -126,7 +136,7 @@ var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
 /** ln(1 + e^z), with torch's linear branch above 20; where 1 + e^z would round, the series. */
 fn softplus(z: f32) -> f32 {
   let e = exp(min(z, 20.0));
-  return select(select(log(1.0 + e), e * (1.0 - 0.5 * e), e < 1e-3), z, z > 20.0);
+  return select(select(log(1.0 + e), e * fma(-0.5, e, 1.0), e < 1e-3), z, z > 20.0);
 }
 fn pageOf(pagesAt: u32, slot: u32) -> u32 { return call[pagesAt + slot / PAGE]; }
 /** The first of all lanes' values. */
@@ -211,10 +221,7 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
   for (var quad = lane; quad < quads; quad += TEAM) {
     let key = turned(keyAt, quad, shape.keyNormAt, scale, position);
     keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(key, vec4f(-65504.0), vec4f(65504.0)))" : "key"};
-    let valueAt = valuesAt + kv * D;
-    let last = D - 1u;
-    let value = vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, qkv[valueAt + min(quad * 4u + ${c}u, last)], quad * 4u + ${c}u < D)`).join(", ")});
-    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = ${half ? "vec4h(clamp(value, vec4f(-65504.0), vec4f(65504.0)))" : "value"};
+    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = ${half ? "vec4h(ownValues(row, kv, quad))" : "ownValues(row, kv, quad)"};
   }
   let width = shape.kvHeads * D;
   let each = shape.biasHeads / shape.kvHeads;
@@ -250,7 +257,9 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
 }
 `;
 
-/** What one token reads from the keys it sees, for query heads that share them: a running softmax over chunks of slots. */
+/** What one token reads from the keys it sees, for query heads that share them: a running softmax over chunks of slots. What is weighed
+ *  is how values differ from the token's own: equal values give that value to the bit, whatever their weights round to. So tokens that
+ *  begin a text alike have equal biases in the next layer too, and a window drops the earlier one. */
 function ATTEND(variant: Variant, widest: number, together: number): string {
   const columns = widest / 4;
   const heads = Array.from({ length: together }, (_, head) => head);
@@ -278,7 +287,7 @@ function ATTEND(variant: Variant, widest: number, together: number): string {
         // What is not seen may be anything.
         each(
           (head) => `let w${turn}_${head} = weights[${head}u * CHUNK + c${turn}];
-        sum${head} = fma(vec4f(w${turn}_${head}), select(vec4f(), v${turn}, w${turn}_${head} != 0.0), sum${head});`,
+        sum${head} = fma(vec4f(w${turn}_${head}), select(vec4f(), v${turn} - own, w${turn}_${head} != 0.0), sum${head});`,
         ),
     );
   const weighted = variant.serial
@@ -287,7 +296,7 @@ function ATTEND(variant: Variant, widest: number, together: number): string {
       let at = ((pages[0] * shape.kvHeads + kv) * PAGE + c) * quads;
       ${each((head) => `let w${head} = weights[${head}u * CHUNK + c];`)}
       for (var column = 0u; column < quads; column++) {
-        let value = vec4f(values[at + column]);
+        let value = vec4f(values[at + column]) - own[column];
         ${each((head) => `if (w${head} != 0.0) { sums${head}[column] = fma(vec4f(w${head}), value, sums${head}[column]); }`)}
       }
     }`
@@ -304,14 +313,14 @@ function ATTEND(variant: Variant, widest: number, together: number): string {
   const store = (head: number) =>
     variant.serial
       ? /* wgsl */ `
-  for (var i = 0u; i < D; i++) { mixed[row * shape.resultStride + (head + ${head}u) * D + i] = sums${head}[i >> 2u][i & 3u] / total${head}; }`
+  for (var i = 0u; i < D; i++) { mixed[row * shape.resultStride + (head + ${head}u) * D + i] = ownValue(row, kv, i) + sums${head}[i >> 2u][i & 3u] / total${head}; }`
       : /* wgsl */ `
   parts[lane] = sum${head};
   workgroupBarrier();
   for (var i = lane; i < D; i += TEAM) {
     var all = parts[i >> 2u][i & 3u];
     for (var part = 1u; part < PARTS; part++) { all += parts[part * COLUMNS + (i >> 2u)][i & 3u]; }
-    mixed[row * shape.resultStride + (head + ${head}u) * D + i] = all / total${head};
+    mixed[row * shape.resultStride + (head + ${head}u) * D + i] = ownValue(row, kv, i) + all / total${head};
   }
   workgroupBarrier();`;
   return /* wgsl */ `
@@ -359,7 +368,14 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
   let masked = shape.window > 0u && position >= shape.window;
   let moved = shape.window > 0u && max(reach, position + 1u) > shape.window;
   let slots = select(position + 1u, min(shape.window + JOURNAL, max(reach, position + 1u)), masked || moved);
-  ${variant.serial ? "" : "let column = lane % COLUMNS;\n  let group = lane / COLUMNS;"}
+  ${
+    variant.serial
+      ? `var own = array<vec4f, COLUMNS>();
+  for (var column = 0u; column < quads; column++) { own[column] = ownValues(row, kv, column); }`
+      : `let column = lane % COLUMNS;
+  let group = lane / COLUMNS;
+  let own = ownValues(row, kv, min(column, quads - 1u));`
+  }
   for (var start = 0u; start < slots; start += CHUNK) {
     ${each((which) => `var most${which} = -3.4e38;`)}
     for (var c = lane; c < CHUNK; c += TEAM) {
