@@ -99,11 +99,11 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
     },
     ...(demo.length === 0
       ? []
-      : [{ level: 3, title: "The demo model", tables: [demoTable(demo)] }, ...differenceBlock(demo)]),
+      : [{ level: 3 as const, title: "The demo model", tables: [demoTable(demo)] }, ...differenceBlock(demo)]),
     ...printedBlock(results),
     ...(others.length === 0
       ? []
-      : [{ level: 3, title: "Random checkpoints, dense and with experts", tables: randomTables(others) }]),
+      : [{ level: 3 as const, title: "Random checkpoints, dense and with experts", tables: randomTables(others) }]),
   ];
 }
 
