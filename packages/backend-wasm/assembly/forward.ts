@@ -17,10 +17,11 @@ import {
   MODEL_QUANTIZED, MODEL_QUANTIZED_OWN, MODEL_ROPE, MODEL_SIDE, PANEL, ROW_PAGES, ROW_REACH, TOKEN_BYTES, TOKEN_ID,
   TOKEN_POSITION, TOKEN_ROW,
 } from "../src/descriptor";
-import { attendPages, attention, biases, gather, keep } from "./kernels/attention";
+import { attendPages, attention, gather } from "./kernels/attention";
 import { embed } from "./kernels/embed";
 import { experts } from "./kernels/experts";
 import { inputStride, quantizeRows } from "./kernels/inputs";
+import { biases, keep } from "./kernels/keep";
 import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm, rmsnormHead } from "./kernels/rmsnorm";
 import { rope } from "./kernels/rope";
