@@ -16,7 +16,8 @@ const binaries = {
   "doge-relaxed-shared": ["--enable", "simd,relaxed-simd,threads", ...shared],
 };
 const flags = [
-  ...["-O3", "--converge", "--noAssert", "--runtime", "stub", "--importMemory"],
+  // Not -O2 or -O3: they move pure operations to their uses, so that a kernel without loops needs more registers than there are.
+  ...["-O1", "--converge", "--noAssert", "--runtime", "stub", "--importMemory"],
   // v128 parameters of functions that end up inlined: nothing of the kind is exported.
   ...["--disableWarning", "112"],
 ];
