@@ -72,6 +72,8 @@ describe.skipIf(!prints)("machine code of matmul, as V8 13 and 14 make it for x6
     const { default: asc } = await import("assemblyscript/asc");
     const flags = [
       "-O1",
+      "--runPasses",
+      "local-cse,coalesce-locals,reorder-locals,vacuum",
       "--converge",
       "--noAssert",
       "--runtime",
