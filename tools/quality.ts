@@ -126,9 +126,9 @@ writeFileSync(
 Made by \`tools/quality.ts\`, which explains how; do not edit the numbers.
 
 Weights as \`bf16\`, \`q8\` (8 bits and one f32 scale for each 32) and \`q4\` (4 bits) against the same model as \`f32\`, on
-\`@doge-lm/wasm\`. Under all three the cache of keys and values is bf16 and the biases of the dynamic mask stay f32. The
-inputs of a matrix are rounded with a scale for each block of 32: in the relaxed binary, which multiplies bytes, to 7 bits under
-\`q8\` and to 8 under \`q4\`; in the plain one to 16.
+\`@doge-lm/wasm\`. The biases of the dynamic mask stay f32 under all three. The relaxed binary multiplies bytes: under \`q8\` and \`q4\` it
+rounds the inputs of a matrix, with a scale for each block of 32, to 7 and to 8 bits, and holds keys and values in 8 bits, which queries and
+weights of 7 bits read. In the plain binary inputs have 16 bits; there, and under \`bf16\`, keys and values are bf16.
 
 - **Mean KL**, **worst KL**: nats, from f32's distribution of the next token to this one's, over all tokens.
 - **Same choice**: tokens after which the most likely next one is the same as under f32.

@@ -7,7 +7,7 @@ import type { Difference } from "../compare.ts";
 import { type Block, markdown, type Table } from "../report/document.ts";
 import { all, root, slug } from "../results.ts";
 import { titleOf } from "../subjects.ts";
-import { type AgreementEntry, type AgreementResults, parseAgreement } from "./results.ts";
+import { type AgreementEntry, type AgreementResults, type PrintedLine, parseAgreement } from "./results.ts";
 
 const small = (value: number): string => (value === 0 ? "0" : value.toExponential(1));
 const DTYPES = ["f32", "bf16", "q8", "q4"];
@@ -31,7 +31,7 @@ export function agreementFiles(folder: string, docs: string): Map<string, string
   for (const results of machines) {
     const title = `${results.machine.cpu}, ${results.machine.cores} cores`;
     blocks.push(...blocksOf(results, title));
-    files.set(join(folder, `${slug(results.machine)}.md`), listOf(results, title));
+    if (results.entries.length > 0) files.set(join(folder, `${slug(results.machine)}.md`), listOf(results, title));
   }
   files.set(join(docs, "agreement.md"), `${LEAD}${markdown(blocks, null)}`);
   return files;
@@ -66,11 +66,13 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
   const demo = entries.filter(({ subject }) => subject === "demo");
   const others = entries.filter(({ subject }) => subject !== "demo");
   const wrong = entries.filter(({ agrees }) => !agrees).length;
-  const texts = Math.max(0, ...demo.map((one) => one.texts));
+  const texts = Math.max(0, ...[...demo, ...(results.printed ?? [])].map((one) => one.texts));
   const verdict =
-    wrong === 0 && failures.length === 0
-      ? `**All ${entries.length} comparisons hold.**`
-      : `**${wrong} of ${entries.length} comparisons do not hold${failures.length > wrong ? `; ${failures.length - wrong} could not be made` : ""}.**`;
+    entries.length === 0 && failures.length === 0
+      ? "Of its comparisons only what was printed is here."
+      : wrong === 0 && failures.length === 0
+        ? `**All ${entries.length} comparisons hold.**`
+        : `**${wrong} of ${entries.length} comparisons do not hold${failures.length > wrong ? `; ${failures.length - wrong} could not be made` : ""}.**`;
   const here = engines.flatMap((one) => (one.available ? [`${one.engine} (${one.device})`] : []));
   return [
     {
@@ -95,14 +97,42 @@ function blocksOf(results: AgreementResults, title: string): Block[] {
               },
             ],
     },
-    { level: 3, title: "The demo model", tables: [demoTable(demo)] },
-    ...differenceBlock(demo),
-    { level: 3, title: "Random checkpoints, dense and with experts", tables: randomTables(others) },
+    ...(demo.length === 0
+      ? []
+      : [{ level: 3 as const, title: "The demo model", tables: [demoTable(demo)] }, ...differenceBlock(demo)]),
+    ...printedBlock(results),
+    ...(others.length === 0
+      ? []
+      : [{ level: 3 as const, title: "Random checkpoints, dense and with experts", tables: randomTables(others) }]),
   ];
 }
 
-const measuredAt = ({ entries }: AgreementResults): string =>
-  [...new Set(entries.map(({ commit, date }) => `${commit} (${date})`))].join(", ");
+/** Lines of runs whose files are not here, until a filed comparison takes their place. */
+function printedBlock({ printed = [], entries }: AgreementResults): Block[] {
+  const alone = printed.filter(
+    ({ engine, dtype }) =>
+      !entries.some((one) => one.subject === "demo" && one.engine === engine && one.dtype === dtype),
+  );
+  if (alone.length === 0) return [];
+  const row = ({ engine, dtype, maxDifference, meanKl, sameTexts, texts, steps }: PrintedLine): string[] => [
+    ...[engine, dtype, `${small(maxDifference)} σ`, small(meanKl)],
+    ...[`${sameTexts} of ${texts.toLocaleString("en-US")}`, String(steps)],
+  ];
+  return [
+    {
+      ...{ level: 3, title: "The demo model, as it was printed" },
+      text: [
+        "The same comparison, run on that machine; of its results only the lines it printed are at hand, not the file with every difference.",
+      ],
+      tables: [
+        { head: ["engine", "weights", "logits", "mean KL", "texts equal", "tokens of each"], rows: alone.map(row) },
+      ],
+    },
+  ];
+}
+
+const measuredAt = ({ entries, printed = [] }: AgreementResults): string =>
+  [...new Set([...entries, ...printed].map(({ commit, date }) => `${commit} (${date})`))].join(", ");
 
 const heldTo = ({ bound, agrees }: AgreementEntry): string =>
   bound === null ? "–" : agrees ? "holds" : "**does not hold**";

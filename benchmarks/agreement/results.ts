@@ -12,6 +12,17 @@ export interface AgreementEntry extends Agreement, Origin {
   readonly dtype: DType;
 }
 
+/** What a run printed of a comparison, where its file did not come back from the machine it ran on. */
+export interface PrintedLine extends Origin {
+  readonly engine: string;
+  readonly dtype: DType;
+  readonly maxDifference: number;
+  readonly meanKl: number;
+  readonly texts: number;
+  readonly steps: number;
+  readonly sameTexts: number;
+}
+
 export interface AgreementResults {
   readonly machine: Results["machine"];
   /** Who drew the texts that all are compared with, and how it was held to the truth; null until the demo model was part of a run. */
@@ -26,6 +37,7 @@ export interface AgreementResults {
   } | null;
   readonly engines: readonly EngineResult[];
   readonly entries: readonly AgreementEntry[];
+  readonly printed?: readonly PrintedLine[];
   readonly failures: readonly Failure[];
 }
 

@@ -4,20 +4,24 @@
 //
 // `few`: the group has FEW tokens or less. Each thread then has the residual stream and its norms to itself, all of them the same
 // to the bit; that leaves five barriers in a layer. Otherwise the stream is shared, and a thread norms the tokens that are its.
+//
+// `unread`: of the last layer of a prompt, the first tokens of the tile whose results nobody reads. Their keys and values are kept, and
+// that is all there is to do for them.
 import {
   DTYPE_Q8, FEW, JOB_BIAS_OUT, JOB_NORMED, JOB_OWN, JOB_OWN_BYTES, JOB_ROUTER, JOB_ROUTER_STRIDE, JOB_STREAM, JOB_THREADS, JOB_TOKENS,
   JOB_TOKENS_AT, JOB_UPDATE, JOB_VALUE_OUT, LAYER_A, LAYER_BYTES, LAYER_DELTA, LAYER_DOWN, LAYER_GATE_UP, LAYER_INPUT_GATE,
   LAYER_INPUT_NORM, LAYER_KEY_NORM, LAYER_OUTPUT, LAYER_POST_GATE, LAYER_POST_NORM, LAYER_QKV, LAYER_QUERY_NORM, LAYER_ROUTER,
-  MATRIX_DTYPE, MATRIX_PANELS, MODEL_BIAS_HEADS, MODEL_DELTA, MODEL_DELTA_STRIDE, MODEL_EMBEDDING, MODEL_EPSILON,
+  MATRIX_DTYPE, MATRIX_INNER, MATRIX_PANELS, MODEL_BIAS_HEADS, MODEL_DELTA, MODEL_DELTA_STRIDE, MODEL_EMBEDDING, MODEL_EPSILON,
   MODEL_EXPERTS, MODEL_GATE_UP, MODEL_GATE_UP_STRIDE, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_HIDDEN, MODEL_HIDDEN_STRIDE,
   MODEL_INTERMEDIATE, MODEL_KV_HEADS, MODEL_LAYERS_AT, MODEL_MIXED, MODEL_MIXED_STRIDE, MODEL_QKV, MODEL_QKV_STRIDE,
   MODEL_QUANTIZED, MODEL_QUANTIZED_OWN, MODEL_ROPE, MODEL_SIDE, PANEL, ROW_PAGES, ROW_REACH, TOKEN_BYTES, TOKEN_ID,
   TOKEN_POSITION, TOKEN_ROW,
 } from "../src/descriptor";
-import { attendPages, attention, biases, gather, keep } from "./kernels/attention";
+import { attendPages, attention, gather } from "./kernels/attention";
 import { embed } from "./kernels/embed";
 import { experts } from "./kernels/experts";
-import { quantizeRows } from "./kernels/inputs";
+import { inputStride, quantizeRows } from "./kernels/inputs";
+import { biases, keep } from "./kernels/keep";
 import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm, rmsnormHead } from "./kernels/rmsnorm";
 import { rope } from "./kernels/rope";
@@ -84,9 +88,33 @@ function linear(
   );
 }
 
+/** linear() to queries, keys and values: of the first `unread` rows to keys and values alone, by the panels that hold any of them. */
+function linearQKV(
+  model: usize, job: usize, thread: i32, few: bool, out: usize, x: usize, matrix: usize, rows: i32, unread: i32, xStride: usize,
+  outStride: usize,
+): void {
+  const threads = load<i32>(job, JOB_THREADS);
+  const panels = load<i32>(matrix, MATRIX_PANELS);
+  const keys = load<i32>(model, MODEL_HEADS) * load<i32>(model, MODEL_HEAD_DIM) / PANEL;
+  const quantized = prepare(model, job, thread, few, x, matrix, rows, xStride);
+  if (unread > 0) {
+    matmulPanels(
+      out, x, matrix, unread, xStride, outStride, quantized, keys + sharePairs(panels - keys, thread, threads),
+      keys + sharePairs(panels - keys, thread + 1, threads),
+    );
+  }
+  if (unread == rows) return;
+  const skipped = <usize>unread;
+  matmulPanels(
+    out + skipped * outStride, x + skipped * xStride, matrix, rows - unread, xStride, outStride,
+    quantized + skipped * inputStride(load<i32>(matrix, MATRIX_DTYPE), load<i32>(matrix, MATRIX_INNER)),
+    sharePairs(panels, thread, threads), sharePairs(panels, thread + 1, threads),
+  );
+}
+
 /** The attention half of a layer, up to the norm of the other half and, in a mixture of experts, the router's scores. */
 export function attentionHalf(
-  model: usize, job: usize, thread: i32, tokens: usize, layer: i32, from: i32, count: i32, few: bool,
+  model: usize, job: usize, thread: i32, tokens: usize, layer: i32, from: i32, count: i32, unread: i32, few: bool,
 ): void {
   const threads = load<i32>(job, JOB_THREADS);
   const weights = layerAt(model, layer);
@@ -113,14 +141,22 @@ export function attentionHalf(
   if (!few) barrier(job);
 
   const queries = load<usize>(model, MODEL_QKV); // (count, heads + 2 · kvHeads, headDim)
-  linear(model, job, thread, few, queries, normed, weights + LAYER_QKV, count, stride, load<usize>(model, MODEL_QKV_STRIDE));
+  const queryStride = load<usize>(model, MODEL_QKV_STRIDE);
+  linearQKV(model, job, thread, few, queries, normed, weights + LAYER_QKV, count, unread, stride, queryStride);
   barrier(job);
-  heads(model, job, thread, tokens, layer, from, count);
+  heads(model, job, thread, tokens, layer, from, count, unread);
   barrier(job);
+  if (unread == count) return;
   const mixed = load<usize>(model, MODEL_MIXED); // (count, heads, headDim)
-  linear(model, job, thread, few, update, mixed, weights + LAYER_OUTPUT, count, load<usize>(model, MODEL_MIXED_STRIDE), stride);
+  const mixedStride = load<usize>(model, MODEL_MIXED_STRIDE);
+  const skipped = <usize>unread * stride;
+  linear(
+    model, job, thread, few, update + skipped, mixed + <usize>unread * mixedStride, weights + LAYER_OUTPUT, count - unread, mixedStride,
+    stride,
+  );
   barrier(job);
 
+  // Unread tokens are normed beside the others: they are few wherever others are read.
   rmsnorm(
     normed + at, stream + at, load<usize>(weights, LAYER_INPUT_GATE), update + at, load<usize>(weights, LAYER_POST_NORM), own,
     hidden, stride, epsilon,
@@ -136,14 +172,15 @@ export function attentionHalf(
 /** Keys and values of the tile into the cache, then what its queries read there. A key/value head is one thread's for all of the
  *  tile, since a window evicts in the order of tokens; where the heads do not come out even, attention is dealt out by the token, and
  *  that of one token by its pages. */
-function heads(model: usize, job: usize, thread: i32, tokens: usize, layer: i32, from: i32, count: i32): void {
+function heads(model: usize, job: usize, thread: i32, tokens: usize, layer: i32, from: i32, count: i32, unread: i32): void {
   const threads = load<i32>(job, JOB_THREADS);
   const kvHeads = load<i32>(model, MODEL_KV_HEADS);
   const first = share(kvHeads, thread, threads);
   const end = share(kvHeads, thread + 1, threads);
   if (first < end) keepHeads(model, job, tokens, layer, from, count, first, end);
+  if (unread == count) return;
   if (kvHeads % threads == 0) {
-    attend(model, tokens, layer, from, 0, count, first, end);
+    attend(model, tokens, layer, from, unread, count - unread, first, end);
     return;
   }
   if (count == 1) {
@@ -151,7 +188,7 @@ function heads(model: usize, job: usize, thread: i32, tokens: usize, layer: i32,
     return;
   }
   barrier(job);
-  for (let item = thread; item < count * kvHeads; item += threads) {
+  for (let item = unread * kvHeads + thread; item < count * kvHeads; item += threads) {
     const head = item % kvHeads;
     attend(model, tokens, layer, from, item / kvHeads, 1, head, head + 1);
   }

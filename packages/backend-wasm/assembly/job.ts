@@ -97,18 +97,21 @@ function unit(job: usize, thread: i32, cursor: usize, most: f64): f64 {
   if (layer == load<i32>(model, MODEL_LAYERS)) return head(model, job, thread, cursor, tokens, total, few);
 
   const half = load<i32>(cursor, CURSOR_HALF);
-  const from = load<i32>(cursor, CURSOR_FROM);
+  const span = load<i32>(group, GROUP_SPAN) != 0;
+  const last = layer == load<i32>(model, MODEL_LAYERS) - 1 && !span;
+  const read = last ? firstRead(tokens, total) : 0;
+  const from = half == 0 ? load<i32>(cursor, CURSOR_FROM) : max(load<i32>(cursor, CURSOR_FROM), read);
   let count = min(load<i32>(model, MODEL_TILE), total - from);
-  let cost: f64;
+  let cost: f64 = 0;
   if (half == 0) {
     const keys = load<i32>(tokens + <usize>(from + count - 1) * TOKEN_BYTES, TOKEN_POSITION) + 1;
     cost = load<f64>(model, MODEL_COST_ATTENTION) + load<f64>(model, MODEL_COST_KEY) * <f64>keys;
     count = unevicted(model, tokens, from, tile(count, most / cost));
-    attentionHalf(model, job, thread, tokens, layer, from, count, few);
-  } else {
+    attentionHalf(model, job, thread, tokens, layer, from, count, min(count, max(0, read - from)), few);
+  } else if (count > 0) {
     cost = load<f64>(model, MODEL_COST_MLP);
     count = tile(count, most / cost);
-    feedForwardHalf(model, job, thread, layer, from, count, load<i32>(group, GROUP_SPAN) ? total : 0, few);
+    feedForwardHalf(model, job, thread, layer, from, count, span ? total : 0, few);
   }
   cost *= <f64>count;
   // The other tiles of this half, then the other half, then the next layer.
@@ -120,6 +123,15 @@ function unit(job: usize, thread: i32, cursor: usize, most: f64): f64 {
     store<i32>(cursor, layer + half, CURSOR_LAYER);
   }
   return cost;
+}
+
+/** The first token of the group whose results are read behind the last layer; those before it only leave keys and values there. */
+// @ts-ignore: decorator
+@inline
+function firstRead(tokens: usize, total: i32): i32 {
+  let index = 0;
+  while (index < total && !load<usize>(tokens + <usize>index * TOKEN_BYTES, TOKEN_OUT)) index++;
+  return index;
 }
 
 /** Of `count` tokens how many go together where `most` should: a multiple of what matmul takes at once. */

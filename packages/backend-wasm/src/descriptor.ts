@@ -124,7 +124,7 @@ export const MODEL_PAGE_HEAP = 280; //   (kvHeads, 64) u32 each, with a window o
 export const MODEL_PAGE_RING = 284;
 export const MODEL_PAGE_MARK = 288;
 export const MODEL_PARTS = 292; //       f32 (pages, heads, state): what threads read of one token's pages
-export const MODEL_CACHE_BF16 = 276; // 1: keys and values are held in bf16
+export const MODEL_CACHE = 276; //      how keys and values are held: a dtype, DTYPE_Q8 in the relaxed build only
 export const MODEL_BYTES = 320;
 
 // What is computed in one call: a job. It holds its own progress, so that a call may be cut anywhere and go on later.

@@ -5,7 +5,7 @@ import { assertKnownAnswer, planLoad, writeRotaryAngles } from "@doge-lm/core/ba
 import { type Binary, chooseBinary, fusedDots, unshared, vectors } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
-import { planMemory } from "./layout.ts";
+import { cacheDType, planMemory } from "./layout.ts";
 import { type Engine, WasmModel } from "./model.ts";
 import { writeModel } from "./records.ts";
 import { solo } from "./solo.ts";
@@ -130,6 +130,7 @@ class WasmBackend implements Backend {
   readonly name = "wasm";
   readonly can: Capabilities;
   readonly #module: WebAssembly.Module;
+  readonly #binary: Binary;
   readonly #workers: number;
   readonly #options: WasmOptions;
   /** A team that no model has, so that the next one need not wait for workers to start. */
@@ -140,6 +141,7 @@ class WasmBackend implements Backend {
   constructor(module: WebAssembly.Module, way: Way, options: WasmOptions, team?: Team) {
     this.#module = module;
     this.can = capabilities(way);
+    this.#binary = way.binary;
     this.#workers = way.workers;
     this.#options = options;
     this.#spare = team;
@@ -157,7 +159,8 @@ class WasmBackend implements Backend {
     const { config } = checkpoint;
     const { dtype, routing, context, room } = planLoad("wasm", config, options);
     const tiles = { wide: vectors.wide, fused: fusedDots() };
-    const layout = planMemory(config, dtype, context, room, Math.max(1, this.#workers), tiles);
+    const cache = cacheDType(dtype, this.#binary);
+    const layout = planMemory(config, dtype, cache, context, room, Math.max(1, this.#workers), tiles);
     const shared = this.#workers > 0;
     const what = `A model of ${dtype} weights with room for ${room} tokens`;
     const heap = new Heap(layout.pagesAt, what, { shared, most: layout.heapAt });

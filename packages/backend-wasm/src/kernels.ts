@@ -7,7 +7,7 @@ import { type Binary, chooseBinary, type Tiles } from "./features.ts";
 import { Heap } from "./heap.ts";
 import { type Assets, compile, type Exports, instantiate } from "./instantiate.ts";
 import { writeDrawing } from "./job.ts";
-import { INPUT_BLOCK_BYTES, type MatrixPlan, panelBytes, planMemory, roundUp } from "./layout.ts";
+import { type CacheDType, INPUT_BLOCK_BYTES, type MatrixPlan, panelBytes, planMemory, roundUp } from "./layout.ts";
 import { HeapPages } from "./pages.ts";
 import { writeMatrix, writeModel } from "./records.ts";
 import { Packer } from "./weights.ts";
@@ -33,7 +33,7 @@ export interface WasmKernels {
   rope(x: Float32Array, headDim: number, position: number, theta: number): Numbers;
   /** silu(gate) · up. */
   swiglu(gate: Float32Array, up: Float32Array): Numbers;
-  /** One query head (headDim) over keys and values (count, headDim), with a bias (count): (headDim). */
+  /** One query head (headDim) over keys and values (count, headDim), with a bias (count): (headDim). Or several heads. */
   attention(
     query: Float32Array,
     keys: Float32Array,
@@ -41,6 +41,8 @@ export interface WasmKernels {
     bias: Float32Array,
     headDim: number,
   ): Numbers;
+  /** The same, with keys and values held in another dtype: q8 in the relaxed binary only. */
+  attentionAs(cache: CacheDType, wide: boolean, fused?: boolean): WasmKernels["attention"];
   /** core's draw(). */
   draw(logits: Float32Array, ids: Int32Array, position: number, sampling: Sampling, allowed?: Uint32Array): number;
 }
@@ -73,7 +75,11 @@ export async function kernelsOf(module: WebAssembly.Module, shared: boolean): Pr
       exports.swiglu(gateAt, gateAt, upAt, 1, gate.length, 0);
       return bench.get(gateAt, gate.length);
     },
-    attention: (query, keys, values, bias, headDim) => attention(heap, exports, query, keys, values, bias, headDim),
+    attention: (...heads) => attention(heap, exports, "f32", { wide: false, fused: false }, ...heads),
+    attentionAs:
+      (cache, wide, fused = false) =>
+      (...heads) =>
+        attention(heap, exports, cache, { wide, fused }, ...heads),
     draw: (logits, ids, position, sampling, allowed) => draw(heap, exports, logits, ids, position, sampling, allowed),
   };
 }
@@ -195,6 +201,8 @@ const oneHead: Config = {
 function attention(
   heap: Heap,
   exports: Exports,
+  cache: CacheDType,
+  tiles: Tiles,
   query: Float32Array,
   keys: Float32Array,
   values: Float32Array,
@@ -202,11 +210,12 @@ function attention(
   headDim: number,
 ): Numbers {
   const count = bias.length;
-  const layout = planMemory({ ...oneHead, headDim }, "f32", count, count);
+  const heads = query.length / headDim;
+  const layout = planMemory({ ...oneHead, headDim, heads }, "f32", cache, count, count, 1, tiles);
   const lists = layout.heapAt;
   const out = lists + 4 * count;
-  const inputs = roundUp(out + (headDim + 4) * 4, 64);
-  heap.reserve(inputs + headDim * 4 * 2 + 64, "A kernel");
+  const inputs = roundUp(out + (query.length + 4) * 4, 64);
+  heap.reserve(inputs + Math.max(headDim * 2, query.length) * 4 + 64, "A kernel");
   writeModel(heap, layout);
   const pages = new HeapPages(heap, layout);
   for (let page = 0; page * D.PAGE_SLOTS < count; page++) {
@@ -223,7 +232,7 @@ function attention(
   }
   heap.floats.set(query, inputs / 4);
   exports.attention(out, 0, inputs, 0, layout.model, 0, lists, 0, count - 1, 1, 0, 1);
-  return heap.floats.slice(out / 4, out / 4 + headDim);
+  return heap.floats.slice(out / 4, out / 4 + query.length);
 }
 
 function draw(
@@ -236,7 +245,7 @@ function draw(
   allowed: Uint32Array | undefined,
 ): number {
   const vocabulary = logits.length;
-  const layout = planMemory({ ...oneHead, vocabSize: vocabulary }, "f32", 1, 1);
+  const layout = planMemory({ ...oneHead, vocabSize: vocabulary }, "f32", "f32", 1, 1);
   const record = layout.heapAt;
   const bits = roundUp(vocabulary, 32) / 8;
   const [mask, seen] = [roundUp(record + D.ROW_BYTES, 64), roundUp(record + D.ROW_BYTES, 64) + bits];

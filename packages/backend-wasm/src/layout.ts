@@ -6,7 +6,7 @@
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import { slotsFor } from "@doge-lm/core/backend-kit";
 import * as D from "./descriptor.ts";
-import type { Tiles } from "./features.ts";
+import type { Binary, Tiles } from "./features.ts";
 
 /** Most multiply-adds of one unit of work: about 15 ms, so that an abort is noticed in time. */
 export const UNIT = 200e6;
@@ -20,6 +20,15 @@ export const DTYPES = {
   q8: D.DTYPE_Q8,
   q4: D.DTYPE_Q4,
 } as const satisfies Record<DType, number>;
+
+/** How keys and values are held (assembly/kernels/cache.ts). */
+export type CacheDType = Exclude<DType, "q4">;
+
+/** The same for weights of `dtype`: q8 and q4 have bytes where the binary multiplies bytes. */
+export function cacheDType(dtype: DType, binary: Binary): CacheDType {
+  if (dtype === "f32") return "f32";
+  return dtype === "bf16" || binary === "simd" ? "bf16" : "q8";
+}
 
 export interface MatrixPlan {
   readonly dtype: DType;
@@ -67,8 +76,8 @@ interface PagePlan {
   readonly meta: number;
   /** Of the keys and values of a key/value head; its values begin at `values` in them. */
   readonly headBytes: number;
-  /** Whether keys and values are bf16; f32 where the weights are. */
-  readonly half: boolean;
+  /** How keys and values are held. */
+  readonly dtype: CacheDType;
   readonly bytes: number;
 }
 
@@ -202,6 +211,7 @@ export const INPUT_BLOCK_BYTES = D.BLOCK * 2 + 8;
 export function planMemory(
   config: Config,
   dtype: DType,
+  cache: CacheDType,
   context: number,
   room: number,
   threads = 1,
@@ -241,7 +251,7 @@ export function planMemory(
   const rope = bump.take(context * 2 * (headDim >> 1) * 4);
   const tile = Math.min(D.MOST_TILE, roundUp(context, D.TILE_UNIT));
   const scratch = planScratch(bump, config, context, tile, threads);
-  const page = planPage(config, dtype);
+  const page = planPage(config, cache);
   const pagesAt = roundUp(bump.at, 4096);
   const pages = Math.ceil(room / D.PAGE_SLOTS) + SLACK_PAGES;
   return {
@@ -332,17 +342,18 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
   };
 }
 
-function planPage(config: Config, dtype: DType): PagePlan {
-  const { kvHeads, headDim, biasHeads } = config;
-  const half = dtype !== "f32";
-  const values = (half ? Math.ceil(headDim / 2) : headDim) * D.PAGE_SLOTS * 4;
-  const headBytes = values + roundUp(headDim, D.PANEL) * D.PAGE_SLOTS * (half ? 2 : 4);
+function planPage({ kvHeads, headDim, biasHeads, window, layers }: Config, dtype: CacheDType): PagePlan {
+  const channels = roundUp(headDim, D.PANEL);
+  const values = (D.PAGE_SLOTS / D.PANEL) * panelBytes(dtype, headDim);
+  // Beside bytes stands a scale for each slot.
+  const headBytes =
+    values + (dtype === "q8" ? (channels + 4) * D.PAGE_SLOTS : (channels / D.PANEL) * panelBytes(dtype, D.PAGE_SLOTS));
   const biases = kvHeads * headBytes;
   const positions = biases + biasHeads * D.PAGE_SLOTS * 4;
-  const meta = config.window === null ? 0 : kvHeads * D.PAGE_SLOTS * 4;
+  const meta = window === null ? 0 : kvHeads * D.PAGE_SLOTS * 4;
   const layerBytes = positions + 5 * meta;
   return {
-    ...{ layerBytes, values, biases, positions, evicted: positions + meta, meta, headBytes, half },
-    bytes: layerBytes * config.layers,
+    ...{ layerBytes, values, biases, positions, evicted: positions + meta, meta, headBytes, dtype },
+    bytes: layerBytes * layers,
   };
 }

@@ -63,7 +63,7 @@ export class WasmModel implements Model {
     const { layout, heap } = resident;
     this.config = layout.config;
     this.context = layout.context;
-    this.details = { kvDtype: layout.page.half ? "bf16" : "f32", weightBytes: layout.weightBytes };
+    this.details = { kvDtype: layout.page.dtype, weightBytes: layout.weightBytes };
     this.dtype = options.dtype;
     this.routing = options.routing;
     this.#resident = resident;

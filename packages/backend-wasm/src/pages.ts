@@ -70,10 +70,15 @@ export class HeapPages implements PageStore {
   #clearValue(values: number, slot: number): void {
     const { page, config } = this.layout;
     const { bytes } = this.#heap;
+    if (page.dtype === "q8") {
+      bytes.fill(0, values + slot * 4, values + (slot + 1) * 4); // its scale
+      return;
+    }
+    const half = page.dtype === "bf16";
     const row = PANEL * 4;
     for (let first = 0; first < config.headDim; first += PANEL) {
-      const panel = values + first * PAGE_SLOTS * (page.half ? 2 : 4);
-      if (!page.half) {
+      const panel = values + first * PAGE_SLOTS * (half ? 2 : 4);
+      if (!half) {
         bytes.fill(0, panel + slot * row, panel + (slot + 1) * row);
         continue;
       }

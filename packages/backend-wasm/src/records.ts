@@ -88,7 +88,7 @@ function writeThread({ data }: Heap, layout: Layout, thread: number): void {
   word(at + D.MODEL_PAGE_RING, page.evicted + 2 * page.meta);
   word(at + D.MODEL_PAGE_MARK, page.evicted + 3 * page.meta);
   word(at + D.MODEL_PAGE_HEAD, page.headBytes);
-  word(at + D.MODEL_CACHE_BF16, page.half ? 1 : 0);
+  word(at + D.MODEL_CACHE, DTYPES[page.dtype]);
   word(at + D.MODEL_QKV, scratch.qkv);
   word(at + D.MODEL_QKV_STRIDE, scratch.qkvStride);
   word(at + D.MODEL_DELTA, scratch.delta + thread * scratch.own.delta);

@@ -19,7 +19,10 @@ const script = (wide: boolean) => `
   const kernels = await openKernels({ binary: "relaxed", assets: { relaxed } });
   const numbers = (count) => new Float32Array(count).fill(1);
   for (const dtype of ["f32", "bf16", "q8", "q4"]) {
-    for (const rows of [1, 13]) kernels.matmulAs(dtype, ${wide})(numbers(rows * 64), numbers(64 * 64), null, rows, 64, 64);
+    for (const rows of [1, 13]) {
+      kernels.matmulAs(dtype, ${wide})(numbers(rows * 64), numbers(64 * 64), null, rows, 64, 64);
+      if (dtype !== "q4") kernels.attentionAs(dtype, ${wide})(numbers(rows * 64), numbers(80 * 64), numbers(80 * 64), numbers(80), 64);
+    }
   }
 `;
 
@@ -29,7 +32,7 @@ interface Loop {
   readonly code: readonly string[];
 }
 
-/** The innermost loops of matmul that multiply at least eight vectors. */
+/** The innermost loops of matmul and attention that multiply at least eight vectors. */
 function hotLoops(wide: boolean): Loop[] {
   const flags = wide ? ["--experimental-wasm-revectorize"] : [];
   const { stdout, stderr, status } = spawnSync(
@@ -42,7 +45,7 @@ function hotLoops(wide: boolean): Loop[] {
 }
 
 function loopsOf(text: string): Loop[] {
-  const name = /^name: .*kernels\/matmul.*\/(\w+)$/m.exec(text)?.[1];
+  const name = /^name: .*kernels\/(?:matmul|attention).*\/(\w+)$/m.exec(text)?.[1];
   if (name === undefined) return [];
   const lines = [...text.matchAll(/^0x[0-9a-f]+\s+([0-9a-f]+)\s+[0-9a-f]+\s+(.*)$/gm)].map(([, at, code]) => ({
     at: Number.parseInt(at!, 16),
@@ -66,7 +69,7 @@ const onStack = ({ code }: Loop) => code.filter((line) => /[xy]mm/.test(line) &&
 const [major] = process.versions.v8.split(".").map(Number);
 const prints = process.arch === "x64" && (major === 13 || major === 14);
 
-describe.skipIf(!prints)("machine code of matmul, as V8 13 and 14 make it for x64", () => {
+describe.skipIf(!prints)("machine code of matmul and attention, as V8 13 and 14 make it for x64", () => {
   beforeAll(async () => {
     // The same as the binary that ships, with the names of its functions.
     const { default: asc } = await import("assemblyscript/asc");
@@ -101,8 +104,8 @@ describe.skipIf(!prints)("machine code of matmul, as V8 13 and 14 make it for x6
       const loops = hotLoops(wide).filter(({ name }) => wide || !/4x16/.test(name));
       const names = new Set(loops.map(({ name }) => name));
       for (const name of wide
-        ? ["f32Tile4x16", "bf16Tile4x16", "q8Tile2x16", "q4Tile4x16"]
-        : ["f32Tile6x8", "bf16Tile4x8", "q8Tile2x16", "q4Tile4x8"]) {
+        ? ["f32Tile4x16", "bf16Tile4x16", "q8Tile2x16", "q4Tile4x16", "valuesTile4x16"]
+        : ["f32Tile6x8", "bf16Tile4x8", "q8Tile2x16", "q4Tile4x8", "valuesTile2x16"]) {
         expect(names).toContain(name);
       }
       for (const loop of loops) {

@@ -117,14 +117,15 @@ describe.each(binaries)("binary %s", (binary) => {
     const code = sections(bytes).get(sectionCode)!;
     expect(count(code, dot)).toBeGreaterThan(0);
     expect(count(code, mul)).toBeGreaterThan(0);
-    // q8's tile, and its row two steps at a time, for processors with a dot of four bytes; and the question what a high byte counts.
-    expect(count(code, fusedDot)).toBeGreaterThanOrEqual(flavour === "relaxed" ? 17 : 0);
+    // q8's tile, and its row two steps at a time, for processors with a dot of four bytes; the tile and the row of values in bytes; and
+    // the question what a high byte counts.
+    expect(count(code, fusedDot)).toBeGreaterThanOrEqual(flavour === "relaxed" ? 29 : 0);
     if (flavour !== "relaxed") expect(count(code, fusedDot)).toBe(0);
     // A tile of 6x8 alone has 12 multiply-adds; dots of bytes: q8's row has 8, its tiles 8 and 16 for either half of a block; of q4 the
-    // narrow and the wide tile and the row have 16, 32 and 8.
+    // narrow and the wide tile and the row have 16, 32 and 8; of values in bytes they have 8, 16 and 4.
     const relaxed = flavour === "relaxed";
     if (!relaxed) expect([count(code, relaxedMadd), count(code, relaxedDot)]).toEqual([0, 0]);
-    else expect([count(code, relaxedMadd) >= 100, count(code, relaxedDot) >= 112]).toEqual([true, true]);
+    else expect([count(code, relaxedMadd) >= 100, count(code, relaxedDot) >= 140]).toEqual([true, true]);
     // 16-bit dots: relaxed, one for each sum of q8's row, of each half in its tiles, and of q4; plain, q8's tile for two steps and its row.
     expect(count(code, dot)).toBeGreaterThanOrEqual(40);
   });
@@ -135,6 +136,17 @@ describe.each(binaries)("binary %s", (binary) => {
     expect(countAtomic(code, atomicNotify)).toBe(shared ? 1 : 0);
     if (shared) expect(countAtomic(code, atomicLoad)).toBeGreaterThanOrEqual(3);
     else expect(countAtomic(code, atomicLoad)).toBe(0);
+  });
+
+  test("keys and values are bytes where bytes are multiplied, and never beside weights of more", async () => {
+    const backend = await wasm({ binary: flavour, threads: shared ? 2 : 1 }).open();
+    const held: unknown[] = [];
+    for (const dtype of ["f32", "bf16", "q8", "q4"] as const) {
+      const model = await backend.load(checkpoint, { dtype });
+      held.push(model.details?.kvDtype);
+    }
+    await backend.close();
+    expect(held).toEqual(["f32", "bf16", ...(flavour === "relaxed" ? ["q8", "q8"] : ["bf16", "bf16"])]);
   });
 
   test("the provider says which one runs", async () => {

@@ -2,14 +2,15 @@
 // call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
 import { keyValueWidth, queryWidth, type Routing } from "@doge-lm/core";
 import { type Group, type PendingToken, planGroups, type Task, type Verb } from "@doge-lm/core/backend-kit";
+import { qkvStride } from "./activations.ts";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
 import type { Encoder, Unit } from "./encoder.ts";
 import { headsTogether } from "./kernels/attention.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
-import { type Pass, qkvStride } from "./program.ts";
-import { type Tile, tiles } from "./tiles.ts";
+import type { Pass } from "./pass.ts";
+import { type Range, readOf, type Tile, tiles } from "./tiles.ts";
 import { strideOf } from "./weights.ts";
 
 /** What inspect copies from inside: where the numbers of each of a row's own tokens go, in numbers. */
@@ -173,11 +174,13 @@ export class Job {
       return position + 1 >= before && !last ? own++ : undefined;
     });
     for (const { from, count, span } of this.#groups) {
-      this.#units.push(...this.#groupUnits(first + from * TOKEN_WORDS, from, count, span));
       const asked = [];
       for (let index = from; index < from + count; index++) {
         if (wanted[index] !== undefined) asked.push({ place: index - from, token: index, to: wanted[index] });
       }
+      // Tokens that are routed together need each other to the end.
+      const unread = span ? 0 : (asked[0]?.place ?? count);
+      this.#units.push(...this.#groupUnits(first + from * TOKEN_WORDS, from, count, span, unread));
       for (let at = 0; at < asked.length; at += this.#machine.headRows) {
         this.#units.push(
           this.#headUnit(asked.slice(at, at + this.#machine.headRows), first + from * TOKEN_WORDS, count),
@@ -186,14 +189,16 @@ export class Job {
     }
   }
 
-  /** A group through all layers: a unit each, so that a submit may end between them. */
-  #groupUnits(first: number, from: number, count: number, span: boolean): Unit[] {
+  /** A group through all layers: a unit each, so that a submit may end between them. Of the last layer, the first `unread` tokens
+   *  leave only keys and values: nobody reads what else it would make of them. */
+  #groupUnits(first: number, from: number, count: number, span: boolean, unread: number): Unit[] {
     const { config } = this.#machine;
     const { hiddenSize } = config;
     const common = { count, first, base: 0, span: span ? count : 0 };
-    const all = this.memory.dispatch(common);
+    const all: Range = { dispatch: this.memory.dispatch(common), count };
     const tokens = this.tokens.slice(from, from + count);
-    const cut = tiles(this.memory, this.#tasks, common, tokens);
+    const cut = tiles(this.memory, this.#tasks, common, tokens, unread);
+    const read = readOf(this.memory, common, all, 0, unread);
     const cost = layerCost(
       this.#machine.config,
       tokens.reduce((sum, { position }) => sum + position + 1, 0),
@@ -202,44 +207,41 @@ export class Job {
     const units: Unit[] = [
       {
         cost: DISPATCH_COST,
-        encode: ({ pass }) => this.#embed(pass, this.#machine.groups.read, all, count, hiddenSize),
+        encode: ({ pass }) => this.#embed(pass, this.#machine.groups.read, all, hiddenSize),
       },
     ];
     for (let layer = 0; layer < config.layers; layer++) {
+      const last = layer === config.layers - 1;
       units.push({
         cost,
-        encode: (encoder) => this.#layer(encoder, layer, all, count, cut, from),
+        encode: (encoder) => this.#layer(encoder, layer, all, last ? read : all, cut, from),
       });
     }
     return units;
   }
 
-  #embed(pass: Pass, call: GPUBindGroup, dispatch: number, count: number, hiddenSize: number): void {
+  #embed(pass: Pass, call: GPUBindGroup, { dispatch, count }: Range, hiddenSize: number): void {
     for (const part of this.#machine.program.embed) {
       pass.run(part, call, dispatch, Math.ceil(strideOf(hiddenSize) / 4 / 64), count);
     }
   }
 
-  #layer(
-    encoder: Encoder,
-    number: number,
-    dispatch: number,
-    count: number,
-    cut: readonly Tile[],
-    from: number | null,
-  ): void {
+  /** All of a group's tokens through one layer, or those behind its attention that are read. */
+  #layer(encoder: Encoder, number: number, all: Range, read: Range, cut: readonly Tile[], from: number | null): void {
     const { program, groups, config } = this.#machine;
     const { pass } = encoder;
     const call = groups.read;
     const layer = program.layers[number]!;
-    pass.matmul(layer.qkv, call, dispatch, count);
+    const { dispatch, count } = read;
+    pass.matmul(layer.qkv, call, all.dispatch, all.count);
     for (const tile of cut) {
       if (tile.part === "step") {
         pass.units(layer.attention.step, call, tile.dispatch, tile.count * config.kvHeads);
         continue;
       }
       pass.units(layer.attention.keep, call, tile.dispatch, tile.stretches * config.kvHeads);
-      pass.units(layer.attention.attend, call, tile.dispatch, (tile.count * config.heads) / headsTogether(config));
+      const seeing = read === all ? tile : tile.read;
+      pass.units(layer.attention.attend, call, seeing.dispatch, (seeing.count * config.heads) / headsTogether(config));
     }
     pass.matmul(layer.output, call, dispatch, count);
     pass.matmul(layer.gated, call, dispatch, count);
@@ -254,7 +256,7 @@ export class Job {
         pass.run(part, call, dispatch, Math.ceil(Math.ceil(config.hiddenSize / 4) / 32), count);
       }
     }
-    if (this.#layers && from !== null) this.#copyInside(encoder, number, from, count);
+    if (this.#layers && from !== null) this.#copyInside(encoder, number, from, all.count);
   }
 
   /** Values and biases of a group's own tokens, for inspect. */
@@ -345,8 +347,8 @@ export class Job {
       const drawers = this.#drawers.slice(from, from + most);
       const count = drawers.length;
       const first = decodeAt + from * TOKEN_WORDS;
-      const all = memory.dispatch({ count, first });
-      const cut: Tile[] = [{ part: "step", dispatch: all, count, stretches: 0 }];
+      const all: Range = { dispatch: memory.dispatch({ count, first }), count };
+      const cut: Tile[] = [{ part: "step", ...all, stretches: 0, read: all }];
       const heads: { dispatch: number; rows: number }[] = [];
       for (let at = 0; at < count; at += headRows) {
         const rows = Math.min(headRows, count - at);
@@ -363,8 +365,8 @@ export class Job {
         encode: (encoder) => {
           const { pass } = encoder;
           const { groups } = machine;
-          this.#embed(pass, groups.read, all, count, config.hiddenSize);
-          for (let layer = 0; layer < config.layers; layer++) this.#layer(encoder, layer, all, count, cut, null);
+          this.#embed(pass, groups.read, all, config.hiddenSize);
+          for (let layer = 0; layer < config.layers; layer++) this.#layer(encoder, layer, all, all, cut, null);
           for (const { dispatch, rows } of heads) {
             pass.matmul(machine.program.head, groups.read, dispatch, rows);
             this.#draw(pass, dispatch, rows);

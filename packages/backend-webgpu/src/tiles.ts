@@ -1,17 +1,38 @@
 // How a group's tokens are cut into tiles, whose keys are kept before any of their tokens attends.
 import type { PendingToken, Task } from "@doge-lm/core/backend-kit";
 import { type CallMemory, type Dispatch, TOKEN_WORDS } from "./call.ts";
-import { JOURNAL } from "./kernels/attention.ts";
+import { JOURNAL } from "./kernels/page.ts";
 
 /** Tokens whose keys are kept together where none is evicted: more would be too many workgroups for one dispatch. */
 const PLAIN_TILE = 1024;
 
-/** Tokens whose keys are kept before any of them attends. */
-export interface Tile {
-  readonly part: "step" | "tile";
+/** Tokens that a dispatch works on. */
+export interface Range {
   readonly dispatch: number;
   readonly count: number;
+}
+
+/** Tokens whose keys are kept before any of them attends. */
+export interface Tile extends Range {
+  readonly part: "step" | "tile";
   readonly stretches: number;
+  /** Those whose results are read behind the last layer. */
+  readonly read: Range;
+}
+
+/** Tokens [from, from + count) of a group but for its first `unread`; `whole` where that leaves all. */
+export function readOf(
+  memory: CallMemory,
+  common: Partial<Dispatch>,
+  whole: Range,
+  from: number,
+  unread: number,
+): Range {
+  const skipped = Math.min(whole.count, Math.max(0, unread - from));
+  if (skipped === 0) return whole;
+  const base = from + skipped;
+  const count = whole.count - skipped;
+  return { dispatch: memory.dispatch({ ...common, count, first: common.first! + base * TOKEN_WORDS, base }), count };
 }
 
 /** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend". */
@@ -20,10 +41,13 @@ export function tiles(
   tasks: readonly Task[],
   common: Partial<Dispatch>,
   tokens: readonly PendingToken[],
+  unread: number,
 ): readonly Tile[] {
   const rows = new Set(tokens.map(({ task }) => task));
-  if (rows.size === tokens.length)
-    return [{ part: "step", dispatch: memory.dispatch(common), count: tokens.length, stretches: 0 }];
+  if (rows.size === tokens.length) {
+    const whole: Range = { dispatch: memory.dispatch(common), count: tokens.length };
+    return [{ part: "step", ...whole, stretches: 0, read: whole }];
+  }
   const plain = (task: number) => {
     const { sequence, count } = tasks[task]!;
     return sequence.cache.isPlain(sequence.length + count);
@@ -49,7 +73,9 @@ export function tiles(
         listed: stretches.length / 2,
       },
     });
-    found.push({ part: "tile", dispatch, count: part.length, stretches: stretches.length / 2 });
+    const whole: Range = { dispatch, count: part.length };
+    const read = readOf(memory, common, whole, from, unread);
+    found.push({ part: "tile", ...whole, stretches: stretches.length / 2, read });
   }
   return found;
 }

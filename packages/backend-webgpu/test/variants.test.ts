@@ -1,4 +1,6 @@
 // Every form of the kernels gives the numbers of the reference, and weights cut into parts give those of whole ones.
+
+import { checks, runCheck, Stage } from "@doge-lm/conformance/checks";
 import {
   type Config,
   type DType,
@@ -80,6 +82,17 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
     ] as const;
     const found = await on({ variant: variants[name]! }, models);
     for (const [index, [config, dtype]] of models.entries()) near(found[index]!, await expected(config, dtype));
+  });
+
+  // Where tokens begin a text alike, their biases tie in every layer, if attention over equal values gives that value to the bit.
+  test("subgroups: the goldens under a keep window", { timeout }, async () => {
+    const provider = software({ variant: variants.subgroups! });
+    const can = await provider.probe();
+    const stage = new Stage({ provider, can, notes: {} } as ConstructorParameters<typeof Stage>[0]);
+    const goldens = checks.filter(({ name }) => name.startsWith("golden logits: window"));
+    expect(goldens).toHaveLength(2);
+    for (const check of goldens) await runCheck(check, stage);
+    await stage.close();
   });
 
   // Of other forms with f16 or packed integers, tools/adapters.ts judges what lavapipe computes: SwiftShader takes a minute to

@@ -7,7 +7,7 @@ import type { Example, TrainOptions } from "./training.ts";
 export type { Floats, Tokens } from "./arrays.ts";
 
 /** How weights are held, converted while loading. q8 and q4 are the numbers core's quantize() gives, on every backend.
- *  Under f32 the arithmetic and the cache are f32; the others may round activations and keep a bf16 cache (never bf16 biases). */
+ *  Under f32 the arithmetic and the cache are f32; the others may round activations and keep a narrower cache (never narrower biases). */
 export type DType = "f32" | "bf16" | "q8" | "q4";
 export type Routing = "reference" | "per-token";
 
@@ -25,7 +25,7 @@ export interface Capabilities {
   readonly warnings?: readonly string[] | undefined;
 }
 /** Facts for reports, that no program may need. Of a device: binary ("relaxed"), revectorized, processor ("gpu" where it is not
- *  this machine's CPU). Of a model: kvDtype ("bf16"), weightBytes (what the weights take as held). */
+ *  this machine's CPU). Of a model: kvDtype ("bf16": how keys and values are held), weightBytes (what the weights take as held). */
 export type Details = Readonly<Record<string, string | number | boolean>>;
 /** Absence is an answer, with a reason a person can act on. A throw is a fault: it should have worked. */
 export type Availability =

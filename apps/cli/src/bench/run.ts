@@ -101,7 +101,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
       const loadMs = performance.now() - start;
       const measured = await measure(model, plan, tell, watch?.watched?.counter);
       const memory = { peakBytes: peakBytes(), grownBytes: Math.max(0, peakBytes() - before) };
-      const work = workOf(config, model.dtype, keyBytes(model), numberOf(model.details?.weightBytes));
+      const work = workOf(config, model.dtype, keyBytes(model, config), numberOf(model.details?.weightBytes));
       const { details = {}, device, threads = 1 } = backend.can;
       const gpu = gpuCosts(plan, measured, watch?.watched, details.software === true);
       model.close();
@@ -224,7 +224,13 @@ function keyType(model: Model): string | null {
   return told === undefined ? (model.dtype === "f32" ? "f32" : null) : String(told);
 }
 
-const keyBytes = (model: Model): number => (/^(bf|f)16$/.test(keyType(model) ?? "") ? 2 : 4);
+/** Bytes of a number of keys and values. */
+function keyBytes(model: Model, { headDim }: Config): number {
+  const type = keyType(model) ?? "";
+  // Keys have an f32 scale for each 32 channels, values one for each head.
+  if (type === "q8") return 1 + (4 / 32 + 4 / headDim) / 2;
+  return /^(bf|f)16$/.test(type) ? 2 : 4;
+}
 
 const numberOf = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined);
 

@@ -33,23 +33,35 @@ export function quantizeRows(out: usize, x: usize, matrix: usize, xStride: usize
   const stride = inputStride(dtype, inner);
   const excess = ASC_FEATURE_RELAXED_SIMD && dtype == DTYPE_Q8 ? offset(load<i32>(matrix, MATRIX_FUSED) != 0) : 0;
   for (let row = from; row < to; row++) {
-    let source = x + <usize>row * xStride;
-    let target = out + <usize>row * stride;
-    for (let left = inner; left > 0; left -= BLOCK) {
-      if (dtype == DTYPE_Q8) {
-        inputQ8(target, source, min(left, BLOCK), excess);
-        target += Q8_BYTES;
-      } else {
-        inputQ4(target, source, min(left, BLOCK));
-        target += Q4_BYTES;
-      }
-      source += BLOCK * 4;
+    const source = x + <usize>row * xStride;
+    const target = out + <usize>row * stride;
+    if (dtype == DTYPE_Q8) {
+      rowQ8(target, source, inner, excess);
+    } else {
+      rowQ4(target, source, inner);
     }
   }
 }
 
+/** x f32 (inner) as blocks for q8; `excess`: what bytes of weights have too much (offset() of bytes.ts). */
+export function rowQ8(out: usize, x: usize, inner: i32, excess: i32): void {
+  for (; inner > 0; inner -= BLOCK) {
+    inputQ8(out, x, min(inner, BLOCK), excess);
+    out += Q8_BYTES;
+    x += BLOCK * 4;
+  }
+}
+
+function rowQ4(out: usize, x: usize, inner: i32): void {
+  for (; inner > 0; inner -= BLOCK) {
+    inputQ4(out, x, min(inner, BLOCK));
+    out += Q4_BYTES;
+    x += BLOCK * 4;
+  }
+}
+
 /** The largest magnitude of x f32 (count), NaN if there is one: as integers the bits of a NaN are the largest. */
-function largestOf(x: usize, count: i32): f32 {
+export function largestOf(x: usize, count: i32): f32 {
   let found: i32 = 0;
   if (count == BLOCK) {
     let most = f32x4.abs(v128.load(x));
@@ -66,7 +78,7 @@ function largestOf(x: usize, count: i32): f32 {
 }
 
 /** 1.5 · 2^23, in memory, since V8 would rebuild a constant at each use. */
-const MAGIC = memory.data<f32>([12582912]);
+export const MAGIC = memory.data<f32>([12582912]);
 
 /** x f32 (4) · factor, below 2^22, rounded to integers, ties to even: the sum with 1.5 · 2^23 has no room for a fraction. */
 // @ts-ignore: decorator
@@ -81,21 +93,26 @@ function code(x: usize, index: i32, count: i32, factor: f32): i32 {
   return index < count ? <i32>nearest(load<f32>(x + (<usize>index << 2)) * factor) : 0;
 }
 
+/** x f32 (count) · factor, rounded to 32 bytes, those behind `count` zeros. */
+export function roundBytes(out: usize, x: usize, count: i32, factor: f32): void {
+  if (count < BLOCK) {
+    for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
+    return;
+  }
+  const factors = f32x4.splat(factor);
+  const magic = v128.load32_splat(MAGIC);
+  v128.store(out, sixteen(x, factors, magic));
+  v128.store(out, sixteen(x + 64, factors, magic), 16);
+}
+
 function inputQ8(out: usize, x: usize, count: i32, excess: i32): void {
   const most: f32 = ASC_FEATURE_RELAXED_SIMD ? 63 : 32767;
   const largest = largestOf(x, count);
   // A NaN or infinite input must reach the output: its scale carries it there.
   const scale = largest / most;
   const factor: f32 = largest > 0 ? most / largest : 0;
-  const factors = f32x4.splat(factor);
-  const magic = v128.load32_splat(MAGIC);
   if (ASC_FEATURE_RELAXED_SIMD) {
-    if (count < BLOCK) {
-      for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
-    } else {
-      v128.store(out, sixteen(x, factors, magic));
-      v128.store(out, sixteen(x + 64, factors, magic), 16);
-    }
+    roundBytes(out, x, count, factor);
     const first = v128.load(out);
     const second = v128.load(out, 16);
     const times = i16x8.splat(<i16>-excess);
@@ -114,6 +131,8 @@ function inputQ8(out: usize, x: usize, count: i32, excess: i32): void {
     for (let index = 0; index < BLOCK; index++) store<i16>(out + (<usize>index << 1), <i16>code(x, index, count, factor));
     return;
   }
+  const factors = f32x4.splat(factor);
+  const magic = v128.load32_splat(MAGIC);
   for (const end = x + BLOCK * 4; x < end; x += 32) {
     v128.store(out, i16x8.narrow_i32x4_s(rounded(x, factors, magic), rounded(x + 16, factors, magic)));
     out += 16;
@@ -123,7 +142,7 @@ function inputQ8(out: usize, x: usize, count: i32, excess: i32): void {
 /** x f32 (16) · factor, rounded to bytes. */
 // @ts-ignore: decorator
 @inline
-function sixteen(x: usize, factor: v128, magic: v128): v128 {
+export function sixteen(x: usize, factor: v128, magic: v128): v128 {
   return i8x16.narrow_i16x8_s(
     i16x8.narrow_i32x4_s(rounded(x, factor, magic), rounded(x + 16, factor, magic)),
     i16x8.narrow_i32x4_s(rounded(x + 32, factor, magic), rounded(x + 48, factor, magic)),
@@ -134,15 +153,9 @@ function inputQ4(out: usize, x: usize, count: i32): void {
   const most: f32 = ASC_FEATURE_RELAXED_SIMD ? 127 : 32767;
   const largest = largestOf(x, count);
   const factor: f32 = largest > 0 ? most / largest : 0;
-  const factors = f32x4.splat(factor);
-  const magic = v128.load32_splat(MAGIC);
   if (ASC_FEATURE_RELAXED_SIMD) {
     store<f32>(out, largest / most, BLOCK + 4);
-    if (count < BLOCK) {
-      for (let index = 0; index < BLOCK; index++) store<i8>(out + index, <i8>code(x, index, count, factor));
-    } else {
-      for (let at: usize = 0; at < <usize>BLOCK; at += 16) v128.store(out + at, sixteen(x + (at << 2), factors, magic));
-    }
+    roundBytes(out, x, count, factor);
     const sums = i16x8.add(eights(v128.load(out)), eights(v128.load(out, 16)));
     store<i32>(out, i32x4.extract_lane(i16x8.shl(i16x8.neg(sums), 3), 0), BLOCK);
   } else {

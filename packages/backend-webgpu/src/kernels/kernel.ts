@@ -51,11 +51,14 @@ fn largestOf(value: f32, lane: u32) -> f32 { return value; }
 `;
   }
   if (variant.subgroups) {
-    // Subgroups of whatever size: each sums its own, then every thread sums those, in one order. Two places in turn, so that who is
-    // still reading the last sum is not disturbed by the next.
-    const whole = (name: string, operation: string, join: (left: string, right: string) => string) => /* wgsl */ `
+    // Subgroups of whatever size: each sums its own, then every thread sums those, in one order. (subgroupAdd leaves the order to the
+    // driver, for each kernel anew; a prompt and a step are two kernels and must agree to the bit.) Two places in turn, so that who
+    // is still reading the last sum is not disturbed by the next.
+    const steps = [1, 2, 4, 8, 16, 32, 64].filter((step) => step < size); // subgroups have at most 128 threads
+    const whole = (name: string, join: (left: string, right: string) => string) => /* wgsl */ `
 fn ${name}(value: f32, lane: u32) -> f32 {
-  let part = ${operation}(value);
+  var part = value;
+  ${steps.map((step) => `part = select(part, ${join("part", `subgroupShuffleXor(part, ${step}u)`)}, ${step}u < subgroupWidth);`).join("\n  ")}
   side ^= ${size}u;
   if (subgroupElect()) { meeting[side + subgroupOwn] = part; }
   workgroupBarrier();
@@ -68,12 +71,13 @@ fn ${name}(value: f32, lane: u32) -> f32 {
 const TEAM: u32 = ${size}u;
 var<private> subgroupOwn: u32;
 var<private> subgroupCount: u32;
+var<private> subgroupWidth: u32;
 var<private> side: u32 = 0u;
 var<workgroup> meeting: array<f32, ${2 * size}>;
 fn meet() { storageBarrier(); workgroupBarrier(); }
 fn gather() { workgroupBarrier(); }
-${whole("sumOf", "subgroupAdd", (left, right) => `${left} + ${right}`)}
-${whole("largestOf", "subgroupMax", (left, right) => `max(${left}, ${right})`)}
+${whole("sumOf", (left, right) => `${left} + ${right}`)}
+${whole("largestOf", (left, right) => `max(${left}, ${right})`)}
 `;
   }
   const tree = (name: string, join: (left: string, right: string) => string) => /* wgsl */ `
@@ -106,9 +110,11 @@ fn main(@builtin(global_invocation_id) place: vec3u) {
   let lane = 0u;`
     : /* wgsl */ `@compute @workgroup_size(${size})
 fn main(@builtin(workgroup_id) place: vec3u, @builtin(local_invocation_index) lane: u32${
-        variant.subgroups ? ", @builtin(subgroup_id) ownSubgroup: u32, @builtin(num_subgroups) subgroups: u32" : ""
+        variant.subgroups
+          ? ", @builtin(subgroup_id) ownSubgroup: u32, @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_size) width: u32"
+          : ""
       }) {
-  ${variant.subgroups ? "subgroupOwn = ownSubgroup;\n  subgroupCount = subgroups;" : ""}
+  ${variant.subgroups ? "subgroupOwn = ownSubgroup;\n  subgroupCount = subgroups;\n  subgroupWidth = width;" : ""}
   let unit = place.x;`;
 
 /** Workgroups for so many units. */

@@ -13,7 +13,8 @@
 // A packed prompt's blocks are rounded once for the whole workgroup: each group of lanes rounds one of the tokens, for all groups.
 //
 // A sum runs over its columns in one order whatever the number of tokens: equal tokens give equal bits in a prompt and in a
-// step, which the dynamic mask needs.
+// step, which the dynamic mask needs. They are different kernels, and WGSL leaves it to a driver whether a product and a sum are rounded
+// once or twice: so where one follows the other, fma says once.
 import type { Variant } from "../variant.ts";
 import { BLOCK, BLOCK_QUADS, decode, decodeBlock, type Format } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
@@ -195,7 +196,8 @@ fn multiplied(w: Block, p: ${shelved ? "Shelved" : "Rounded"}) -> f32 {
     store: "result[at] = first;",
     head: "result[at] = first;",
     residual: "result[at] = fma(vector(shape.gateAt + output), result[at], first);",
-    gated: "result[at] = swiglu(first, b * scale + select(0.0, vector(shape.bias2At + output), shape.biased != 0u));",
+    gated:
+      "result[at] = swiglu(first, fma(b, scale, select(0.0, vector(shape.bias2At + output), shape.biased != 0u)));",
   }[ending];
   const perGroup = tokens * outputs;
   return {
@@ -241,8 +243,8 @@ fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32) {
   if (token >= ${ending === "head" ? "grid.outs" : "grid.count"} || row >= shape.rows) { return; }
   let output = shape.firstRow + row;
   let at = (${ending === "head" ? "" : "grid.base + "}token) * shape.resultStride + output;
-  let scale = ${norm ? "inverseSqrt(squares / f32(shape.inner) + shape.epsilon)" : "1.0"};
-  let first = a * scale + select(0.0, vector(shape.biasAt + output), shape.biased != 0u);
+  let scale = ${norm ? "inverseSqrt(fma(squares, 1.0 / f32(shape.inner), shape.epsilon))" : "1.0"};
+  let first = fma(a, scale, select(0.0, vector(shape.biasAt + output), shape.biased != 0u));
   ${write}
 }
 ${
