@@ -74,7 +74,9 @@ describe.skipIf(!prints)("machine code of matmul and attention, as V8 13 and 14 
     // The same as the binary that ships, with the names of its functions.
     const { default: asc } = await import("assemblyscript/asc");
     const flags = [
-      "-O3",
+      "-O1",
+      "--runPasses",
+      "local-cse,coalesce-locals,reorder-locals,vacuum",
       "--converge",
       "--noAssert",
       "--runtime",
@@ -102,15 +104,17 @@ describe.skipIf(!prints)("machine code of matmul and attention, as V8 13 and 14 
       const loops = hotLoops(wide).filter(({ name }) => wide || !/4x16/.test(name));
       const names = new Set(loops.map(({ name }) => name));
       for (const name of wide
-        ? ["f32Tile4x16", "bf16Tile4x16", "q8Tile4x16", "q4Tile4x16", "valuesTile4x16"]
+        ? ["f32Tile4x16", "bf16Tile4x16", "q8Tile2x16", "q4Tile4x16", "valuesTile4x16"]
         : ["f32Tile6x8", "bf16Tile4x8", "q8Tile2x16", "q4Tile4x8", "valuesTile2x16"]) {
         expect(names).toContain(name);
       }
       for (const loop of loops) {
         const narrow = loop.code.filter((line) => multiplies.test(line) && !line.includes(wide ? "ymm" : "xmm"));
         expect(narrow, loop.name).toEqual([]);
-        // The tiles of q4 hold one vector too many: it is written and read once in 16 dots.
-        expect(onStack(loop).length, loop.name).toBeLessThanOrEqual(/^q4Tile4/.test(loop.name) ? 2 : 0);
+        // The tiles of q4 hold one vector too many: it is written and read once in 16 dots. A block of q8Tile2x16 is one piece of
+        // code: at 128 bits the sums of its first half wait there for the second, and a constant comes back behind the dots.
+        const most = /^q4Tile4/.test(loop.name) ? 2 : loop.name !== "q8Tile2x16" ? 0 : wide ? 1 : 16;
+        expect(onStack(loop).length, loop.name).toBeLessThanOrEqual(most);
       }
     },
     240_000,

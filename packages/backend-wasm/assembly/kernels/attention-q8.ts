@@ -93,11 +93,11 @@ export function panelValuesQ8(
   else valuesTile1x16(out, x, values, blocks);
 }
 
-/** sum + the dots of the values of four slots, in four channels, with their weights. */
+/** sum + the dots of the values of four slots, in four channels, with their weights. T as in matmul-q8-dots.ts. */
 // @ts-ignore: decorator
 @inline
-function dot(sum: v128, values: v128, weights: v128, ones: v128, fused: bool): v128 {
-  if (fused) return i32x4.relaxed_dot_i8x16_i7x16_add_s(values, weights, sum);
+function dot<T>(sum: v128, values: v128, weights: v128, ones: v128): v128 {
+  if (sizeof<T>() == 4) return i32x4.relaxed_dot_i8x16_i7x16_add_s(values, weights, sum);
   return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(values, weights), ones));
 }
 
@@ -116,24 +116,24 @@ function add(out: usize, s0: v128, s1: v128, s2: v128, s3: v128, factor: v128): 
 }
 
 function valuesTile1x16(out: usize, x: usize, values: usize, blocks: i32): void {
-  tile1x16(out, x, values, blocks, false);
+  tile1x16<i16>(out, x, values, blocks);
 }
 
 function valuesFused1x16(out: usize, x: usize, values: usize, blocks: i32): void {
-  tile1x16(out, x, values, blocks, true);
+  tile1x16<i32>(out, x, values, blocks);
 }
 
 function valuesTile2x16(out: usize, outStride: usize, x: usize, values: usize, blocks: i32): void {
-  tile2x16(out, outStride, x, values, blocks, false);
+  tile2x16<i16>(out, outStride, x, values, blocks);
 }
 
 function valuesFused2x16(out: usize, outStride: usize, x: usize, values: usize, blocks: i32): void {
-  tile2x16(out, outStride, x, values, blocks, true);
+  tile2x16<i32>(out, outStride, x, values, blocks);
 }
 
 // @ts-ignore: decorator
 @inline
-function tile1x16(out: usize, x: usize, values: usize, blocks: i32, fused: bool): void {
+function tile1x16<T>(out: usize, x: usize, values: usize, blocks: i32): void {
   const ones = v128.load32_splat(ONES);
   do {
     let s0 = i32x4.splat(0);
@@ -143,10 +143,10 @@ function tile1x16(out: usize, x: usize, values: usize, blocks: i32, fused: bool)
     let count = 8;
     do {
       const a = v128.load32_splat(x);
-      s0 = dot(s0, v128.load(values), a, ones, fused);
-      s1 = dot(s1, v128.load(values, 16), a, ones, fused);
-      s2 = dot(s2, v128.load(values, 32), a, ones, fused);
-      s3 = dot(s3, v128.load(values, 48), a, ones, fused);
+      s0 = dot<T>(s0, v128.load(values), a, ones);
+      s1 = dot<T>(s1, v128.load(values, 16), a, ones);
+      s2 = dot<T>(s2, v128.load(values, 32), a, ones);
+      s3 = dot<T>(s3, v128.load(values, 48), a, ones);
       x += 4;
       values += PANEL_BYTES;
     } while (--count);
@@ -157,7 +157,7 @@ function tile1x16(out: usize, x: usize, values: usize, blocks: i32, fused: bool)
 
 // @ts-ignore: decorator
 @inline
-function tile2x16(out: usize, outStride: usize, x: usize, values: usize, blocks: i32, fused: bool): void {
+function tile2x16<T>(out: usize, outStride: usize, x: usize, values: usize, blocks: i32): void {
   const ones = v128.load32_splat(ONES);
   const out1 = out + outStride;
   do {
@@ -176,15 +176,15 @@ function tile2x16(out: usize, outStride: usize, x: usize, values: usize, blocks:
       const w2 = v128.load(values, 32);
       const w3 = v128.load(values, 48);
       let a = v128.load32_splat(x);
-      s0 = dot(s0, w0, a, ones, fused);
-      s1 = dot(s1, w1, a, ones, fused);
-      s2 = dot(s2, w2, a, ones, fused);
-      s3 = dot(s3, w3, a, ones, fused);
+      s0 = dot<T>(s0, w0, a, ones);
+      s1 = dot<T>(s1, w1, a, ones);
+      s2 = dot<T>(s2, w2, a, ones);
+      s3 = dot<T>(s3, w3, a, ones);
       a = v128.load32_splat(x, PAGE_ROW);
-      t0 = dot(t0, w0, a, ones, fused);
-      t1 = dot(t1, w1, a, ones, fused);
-      t2 = dot(t2, w2, a, ones, fused);
-      t3 = dot(t3, w3, a, ones, fused);
+      t0 = dot<T>(t0, w0, a, ones);
+      t1 = dot<T>(t1, w1, a, ones);
+      t2 = dot<T>(t2, w2, a, ones);
+      t3 = dot<T>(t3, w3, a, ones);
       x += 4;
       values += PANEL_BYTES;
     } while (--count);
@@ -224,25 +224,25 @@ function valuesTile4x16(out: usize, outStride: usize, x: usize, values: usize, b
       const w2 = v128.load(values, 32);
       const w3 = v128.load(values, 48);
       let a = v128.load32_splat(x);
-      s0 = dot(s0, w0, a, ones, false);
-      s1 = dot(s1, w1, a, ones, false);
-      s2 = dot(s2, w2, a, ones, false);
-      s3 = dot(s3, w3, a, ones, false);
+      s0 = dot<i16>(s0, w0, a, ones);
+      s1 = dot<i16>(s1, w1, a, ones);
+      s2 = dot<i16>(s2, w2, a, ones);
+      s3 = dot<i16>(s3, w3, a, ones);
       a = v128.load32_splat(x, PAGE_ROW);
-      t0 = dot(t0, w0, a, ones, false);
-      t1 = dot(t1, w1, a, ones, false);
-      t2 = dot(t2, w2, a, ones, false);
-      t3 = dot(t3, w3, a, ones, false);
+      t0 = dot<i16>(t0, w0, a, ones);
+      t1 = dot<i16>(t1, w1, a, ones);
+      t2 = dot<i16>(t2, w2, a, ones);
+      t3 = dot<i16>(t3, w3, a, ones);
       a = v128.load32_splat(x, 2 * PAGE_ROW);
-      u0 = dot(u0, w0, a, ones, false);
-      u1 = dot(u1, w1, a, ones, false);
-      u2 = dot(u2, w2, a, ones, false);
-      u3 = dot(u3, w3, a, ones, false);
+      u0 = dot<i16>(u0, w0, a, ones);
+      u1 = dot<i16>(u1, w1, a, ones);
+      u2 = dot<i16>(u2, w2, a, ones);
+      u3 = dot<i16>(u3, w3, a, ones);
       a = v128.load32_splat(x, 3 * PAGE_ROW);
-      v0 = dot(v0, w0, a, ones, false);
-      v1 = dot(v1, w1, a, ones, false);
-      v2 = dot(v2, w2, a, ones, false);
-      v3 = dot(v3, w3, a, ones, false);
+      v0 = dot<i16>(v0, w0, a, ones);
+      v1 = dot<i16>(v1, w1, a, ones);
+      v2 = dot<i16>(v2, w2, a, ones);
+      v3 = dot<i16>(v3, w3, a, ones);
       x += 4;
       values += PANEL_BYTES;
     } while (--count);

@@ -162,7 +162,7 @@ function readPage(
   for (let panel = 0; panel < panels; panel++) {
     const to = scores + <usize>panel * PANEL_BYTES;
     if (ASC_FEATURE_RELAXED_SIMD && dtype == DTYPE_Q8) {
-      panelQ8(to, PAGE_ROW, queries, queryStride, keys, (headDim + BLOCK - 1) / BLOCK, rows, wide, fused, 0);
+      panelQ8(to, PAGE_ROW, queries, queryStride, keys, (headDim + BLOCK - 1) / BLOCK, rows, fused, 0);
     } else if (dtype == DTYPE_BF16) {
       panelBf16(to, PAGE_ROW, queries, queryStride, keys, PANEL_BYTES, headDim, rows, wide);
     } else {

@@ -1,4 +1,4 @@
-// matmul of q8 weights by chains in 16 bits: tiles of two and of four rows.
+// matmul of q8 weights by chains in 16 bits: a tile of two rows.
 //
 // A dot in 32 bits multiplies twice: bytes by bytes, and then pairs by 1 to add them up. Here eight products, of the first and of the
 // second half of a block, are added up in 16 bits first, where that is safe, and three of four multiplications by 1 fall away. Eight
@@ -6,11 +6,16 @@
 // weights times those of the inputs are at most 32767². Inputs bring their largest sum of squares with them, and a block of weights the
 // largest that it can bear; where one is too large, that block of the tile is left to the dots. A sum that passes 16 bits on its way goes
 // round and comes back: it is its end that counts. So both ways give the same integers.
-import { BLOCK, PANEL } from "../../src/descriptor";
+//
+// A block is one piece of code without loops. What limits it is the number of instructions, and a loop over its steps would count,
+// check the stack and copy eight sums. The order here is that of the machine code: the same four variables hold the inputs and
+// weights of every step, so that no compiler can put off a step until the sums of another are done and run out of registers.
+import { PANEL } from "../../src/descriptor";
 import { finish, INPUT_HALF, INPUT_Q8_BYTES, INPUT_SCALE, INPUT_SQUARES, ONES, Q8_BLOCK_BYTES } from "./bytes";
 import { q8Tile1x16 } from "./matmul-q8-dots";
 
 const PANEL_BYTES = PANEL * 4;
+const SCALES: usize = 8 * PANEL_BYTES;
 
 /** sum + the products of four inputs with four weights, added up in pairs of 16 bits. */
 // @ts-ignore: decorator
@@ -26,20 +31,18 @@ function both(first: v128, second: v128, ones: v128): v128 {
   return i32x4.add(first, i32x4.dot_i16x8_s(second, ones));
 }
 
-/** Two rows, a panel. */
+/** Two rows, a panel: 8 sums, 4 of 256 bits where the engine joins neighbouring vectors. */
 export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
   const ones = v128.load32_splat(ONES);
   let x1 = x + xStride;
   const out1 = out + outStride;
   let bound = w + <usize>blocks * Q8_BLOCK_BYTES;
   do {
-    const most = load<u32>(bound);
-    if (load<u32>(x, INPUT_SQUARES) > most || load<u32>(x1, INPUT_SQUARES) > most) {
+    // All three stay below 2^31: one sign tells whether one of the inputs has too much.
+    const most = load<i32>(bound);
+    if (((most - load<i32>(x, INPUT_SQUARES)) | (most - load<i32>(x1, INPUT_SQUARES))) < 0) {
       q8Tile1x16(out, x, w, 1);
       q8Tile1x16(out1, x1, w, 1);
-      x += INPUT_Q8_BYTES;
-      x1 += INPUT_Q8_BYTES;
-      w += Q8_BLOCK_BYTES;
     } else {
       let t00 = v128.load32_splat(x, INPUT_HALF);
       let t01 = t00;
@@ -49,159 +52,67 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
       let t11 = t10;
       let t12 = t10;
       let t13 = t10;
-      let count = 4;
-      do {
-        const w0 = v128.load(w);
-        const w1 = v128.load(w, 16);
-        const w2 = v128.load(w, 32);
-        const w3 = v128.load(w, 48);
-        let a = v128.load32_splat(x);
-        t00 = pairs(t00, a, w0);
-        t01 = pairs(t01, a, w1);
-        t02 = pairs(t02, a, w2);
-        t03 = pairs(t03, a, w3);
-        a = v128.load32_splat(x1);
-        t10 = pairs(t10, a, w0);
-        t11 = pairs(t11, a, w1);
-        t12 = pairs(t12, a, w2);
-        t13 = pairs(t13, a, w3);
-        x += 4;
-        x1 += 4;
-        w += PANEL_BYTES;
-      } while (--count);
-      const s00 = i32x4.dot_i16x8_s(t00, ones);
-      const s01 = i32x4.dot_i16x8_s(t01, ones);
-      const s02 = i32x4.dot_i16x8_s(t02, ones);
-      const s03 = i32x4.dot_i16x8_s(t03, ones);
-      const s10 = i32x4.dot_i16x8_s(t10, ones);
-      const s11 = i32x4.dot_i16x8_s(t11, ones);
-      const s12 = i32x4.dot_i16x8_s(t12, ones);
-      const s13 = i32x4.dot_i16x8_s(t13, ones);
-      t00 = v128.load32_splat(x, INPUT_HALF + 4 - BLOCK / 2);
-      t01 = t00;
-      t02 = t00;
-      t03 = t00;
-      t10 = v128.load32_splat(x1, INPUT_HALF + 4 - BLOCK / 2);
-      t11 = t10;
-      t12 = t10;
-      t13 = t10;
-      count = 4;
-      do {
-        const w0 = v128.load(w);
-        const w1 = v128.load(w, 16);
-        const w2 = v128.load(w, 32);
-        const w3 = v128.load(w, 48);
-        let a = v128.load32_splat(x);
-        t00 = pairs(t00, a, w0);
-        t01 = pairs(t01, a, w1);
-        t02 = pairs(t02, a, w2);
-        t03 = pairs(t03, a, w3);
-        a = v128.load32_splat(x1);
-        t10 = pairs(t10, a, w0);
-        t11 = pairs(t11, a, w1);
-        t12 = pairs(t12, a, w2);
-        t13 = pairs(t13, a, w3);
-        x += 4;
-        x1 += 4;
-        w += PANEL_BYTES;
-      } while (--count);
-      const scale0 = v128.load(w);
-      const scale1 = v128.load(w, 16);
-      const scale2 = v128.load(w, 32);
-      const scale3 = v128.load(w, 48);
-      let factor = v128.load32_splat(x, INPUT_SCALE - BLOCK);
-      finish(
-        out, both(s00, t00, ones), both(s01, t01, ones), both(s02, t02, ones), both(s03, t03, ones),
-        factor, scale0, scale1, scale2, scale3,
-      );
-      factor = v128.load32_splat(x1, INPUT_SCALE - BLOCK);
-      finish(
-        out1, both(s10, t10, ones), both(s11, t11, ones), both(s12, t12, ones), both(s13, t13, ones),
-        factor, scale0, scale1, scale2, scale3,
-      );
-      x += INPUT_Q8_BYTES - BLOCK;
-      x1 += INPUT_Q8_BYTES - BLOCK;
-      w += PANEL_BYTES;
-    }
-    bound += 4;
-  } while (--blocks);
-}
 
-/** Four rows, a panel, for an engine that joins neighbouring vectors: two rows would be four sums of 256 bits, which wait for
- *  themselves. */
-export function q8Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
-  const ones = v128.load32_splat(ONES);
-  let x1 = x + xStride;
-  let x2 = x1 + xStride;
-  let x3 = x2 + xStride;
-  const out1 = out + outStride;
-  const out2 = out1 + outStride;
-  const out3 = out2 + outStride;
-  let bound = w + <usize>blocks * Q8_BLOCK_BYTES;
-  do {
-    const most = load<u32>(bound);
-    if (
-      load<u32>(x, INPUT_SQUARES) > most || load<u32>(x1, INPUT_SQUARES) > most ||
-      load<u32>(x2, INPUT_SQUARES) > most || load<u32>(x3, INPUT_SQUARES) > most
-    ) {
-      q8Tile1x16(out, x, w, 1);
-      q8Tile1x16(out1, x1, w, 1);
-      q8Tile1x16(out2, x2, w, 1);
-      q8Tile1x16(out3, x3, w, 1);
-      x += INPUT_Q8_BYTES;
-      x1 += INPUT_Q8_BYTES;
-      x2 += INPUT_Q8_BYTES;
-      x3 += INPUT_Q8_BYTES;
-      w += Q8_BLOCK_BYTES;
-    } else {
-      let t00 = v128.load32_splat(x, INPUT_HALF);
-      let t01 = t00;
-      let t02 = t00;
-      let t03 = t00;
-      let t10 = v128.load32_splat(x1, INPUT_HALF);
-      let t11 = t10;
-      let t12 = t10;
-      let t13 = t10;
-      let t20 = v128.load32_splat(x2, INPUT_HALF);
-      let t21 = t20;
-      let t22 = t20;
-      let t23 = t20;
-      let t30 = v128.load32_splat(x3, INPUT_HALF);
-      let t31 = t30;
-      let t32 = t30;
-      let t33 = t30;
-      let count = 4;
-      do {
-        const w0 = v128.load(w);
-        const w1 = v128.load(w, 16);
-        const w2 = v128.load(w, 32);
-        const w3 = v128.load(w, 48);
-        let a = v128.load32_splat(x);
-        t00 = pairs(t00, a, w0);
-        t01 = pairs(t01, a, w1);
-        t02 = pairs(t02, a, w2);
-        t03 = pairs(t03, a, w3);
-        a = v128.load32_splat(x1);
-        t10 = pairs(t10, a, w0);
-        t11 = pairs(t11, a, w1);
-        t12 = pairs(t12, a, w2);
-        t13 = pairs(t13, a, w3);
-        a = v128.load32_splat(x2);
-        t20 = pairs(t20, a, w0);
-        t21 = pairs(t21, a, w1);
-        t22 = pairs(t22, a, w2);
-        t23 = pairs(t23, a, w3);
-        a = v128.load32_splat(x3);
-        t30 = pairs(t30, a, w0);
-        t31 = pairs(t31, a, w1);
-        t32 = pairs(t32, a, w2);
-        t33 = pairs(t33, a, w3);
-        x += 4;
-        x1 += 4;
-        x2 += 4;
-        x3 += 4;
-        w += PANEL_BYTES;
-      } while (--count);
+      let a = v128.load32_splat(x);
+      let b = v128.load32_splat(x1);
+      let u = v128.load(w);
+      let v = v128.load(w, 16);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 32);
+      v = v128.load(w, 48);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      a = v128.load32_splat(x, 4);
+      b = v128.load32_splat(x1, 4);
+      u = v128.load(w, 64);
+      v = v128.load(w, 80);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 96);
+      v = v128.load(w, 112);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      a = v128.load32_splat(x, 8);
+      b = v128.load32_splat(x1, 8);
+      u = v128.load(w, 128);
+      v = v128.load(w, 144);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 160);
+      v = v128.load(w, 176);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      a = v128.load32_splat(x, 12);
+      b = v128.load32_splat(x1, 12);
+      u = v128.load(w, 192);
+      v = v128.load(w, 208);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 224);
+      v = v128.load(w, 240);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
       const s00 = i32x4.dot_i16x8_s(t00, ones);
       const s01 = i32x4.dot_i16x8_s(t01, ones);
       const s02 = i32x4.dot_i16x8_s(t02, ones);
@@ -210,92 +121,91 @@ export function q8Tile4x16(out: usize, outStride: usize, x: usize, xStride: usiz
       const s11 = i32x4.dot_i16x8_s(t11, ones);
       const s12 = i32x4.dot_i16x8_s(t12, ones);
       const s13 = i32x4.dot_i16x8_s(t13, ones);
-      const s20 = i32x4.dot_i16x8_s(t20, ones);
-      const s21 = i32x4.dot_i16x8_s(t21, ones);
-      const s22 = i32x4.dot_i16x8_s(t22, ones);
-      const s23 = i32x4.dot_i16x8_s(t23, ones);
-      const s30 = i32x4.dot_i16x8_s(t30, ones);
-      const s31 = i32x4.dot_i16x8_s(t31, ones);
-      const s32 = i32x4.dot_i16x8_s(t32, ones);
-      const s33 = i32x4.dot_i16x8_s(t33, ones);
-      t00 = v128.load32_splat(x, INPUT_HALF + 4 - BLOCK / 2);
+      t00 = v128.load32_splat(x, INPUT_HALF + 4);
       t01 = t00;
       t02 = t00;
       t03 = t00;
-      t10 = v128.load32_splat(x1, INPUT_HALF + 4 - BLOCK / 2);
+      t10 = v128.load32_splat(x1, INPUT_HALF + 4);
       t11 = t10;
       t12 = t10;
       t13 = t10;
-      t20 = v128.load32_splat(x2, INPUT_HALF + 4 - BLOCK / 2);
-      t21 = t20;
-      t22 = t20;
-      t23 = t20;
-      t30 = v128.load32_splat(x3, INPUT_HALF + 4 - BLOCK / 2);
-      t31 = t30;
-      t32 = t30;
-      t33 = t30;
-      count = 4;
-      do {
-        const w0 = v128.load(w);
-        const w1 = v128.load(w, 16);
-        const w2 = v128.load(w, 32);
-        const w3 = v128.load(w, 48);
-        let a = v128.load32_splat(x);
-        t00 = pairs(t00, a, w0);
-        t01 = pairs(t01, a, w1);
-        t02 = pairs(t02, a, w2);
-        t03 = pairs(t03, a, w3);
-        a = v128.load32_splat(x1);
-        t10 = pairs(t10, a, w0);
-        t11 = pairs(t11, a, w1);
-        t12 = pairs(t12, a, w2);
-        t13 = pairs(t13, a, w3);
-        a = v128.load32_splat(x2);
-        t20 = pairs(t20, a, w0);
-        t21 = pairs(t21, a, w1);
-        t22 = pairs(t22, a, w2);
-        t23 = pairs(t23, a, w3);
-        a = v128.load32_splat(x3);
-        t30 = pairs(t30, a, w0);
-        t31 = pairs(t31, a, w1);
-        t32 = pairs(t32, a, w2);
-        t33 = pairs(t33, a, w3);
-        x += 4;
-        x1 += 4;
-        x2 += 4;
-        x3 += 4;
-        w += PANEL_BYTES;
-      } while (--count);
-      const scale0 = v128.load(w);
-      const scale1 = v128.load(w, 16);
-      const scale2 = v128.load(w, 32);
-      const scale3 = v128.load(w, 48);
-      let factor = v128.load32_splat(x, INPUT_SCALE - BLOCK);
+
+      a = v128.load32_splat(x, 16);
+      b = v128.load32_splat(x1, 16);
+      u = v128.load(w, 256);
+      v = v128.load(w, 272);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 288);
+      v = v128.load(w, 304);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      a = v128.load32_splat(x, 20);
+      b = v128.load32_splat(x1, 20);
+      u = v128.load(w, 320);
+      v = v128.load(w, 336);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 352);
+      v = v128.load(w, 368);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      a = v128.load32_splat(x, 24);
+      b = v128.load32_splat(x1, 24);
+      u = v128.load(w, 384);
+      v = v128.load(w, 400);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 416);
+      v = v128.load(w, 432);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      a = v128.load32_splat(x, 28);
+      b = v128.load32_splat(x1, 28);
+      u = v128.load(w, 448);
+      v = v128.load(w, 464);
+      t00 = pairs(t00, a, u);
+      t01 = pairs(t01, a, v);
+      t10 = pairs(t10, b, u);
+      t11 = pairs(t11, b, v);
+      u = v128.load(w, 480);
+      v = v128.load(w, 496);
+      t02 = pairs(t02, a, u);
+      t03 = pairs(t03, a, v);
+      t12 = pairs(t12, b, u);
+      t13 = pairs(t13, b, v);
+
+      const scale0 = v128.load(w, SCALES);
+      const scale1 = v128.load(w, SCALES + 16);
+      const scale2 = v128.load(w, SCALES + 32);
+      const scale3 = v128.load(w, SCALES + 48);
       finish(
         out, both(s00, t00, ones), both(s01, t01, ones), both(s02, t02, ones), both(s03, t03, ones),
-        factor, scale0, scale1, scale2, scale3,
+        v128.load32_splat(x, INPUT_SCALE), scale0, scale1, scale2, scale3,
       );
-      factor = v128.load32_splat(x1, INPUT_SCALE - BLOCK);
       finish(
         out1, both(s10, t10, ones), both(s11, t11, ones), both(s12, t12, ones), both(s13, t13, ones),
-        factor, scale0, scale1, scale2, scale3,
+        v128.load32_splat(x1, INPUT_SCALE), scale0, scale1, scale2, scale3,
       );
-      factor = v128.load32_splat(x2, INPUT_SCALE - BLOCK);
-      finish(
-        out2, both(s20, t20, ones), both(s21, t21, ones), both(s22, t22, ones), both(s23, t23, ones),
-        factor, scale0, scale1, scale2, scale3,
-      );
-      factor = v128.load32_splat(x3, INPUT_SCALE - BLOCK);
-      finish(
-        out3, both(s30, t30, ones), both(s31, t31, ones), both(s32, t32, ones), both(s33, t33, ones),
-        factor, scale0, scale1, scale2, scale3,
-      );
-      x += INPUT_Q8_BYTES - BLOCK;
-      x1 += INPUT_Q8_BYTES - BLOCK;
-      x2 += INPUT_Q8_BYTES - BLOCK;
-      x3 += INPUT_Q8_BYTES - BLOCK;
-      w += PANEL_BYTES;
     }
+    x += INPUT_Q8_BYTES;
+    x1 += INPUT_Q8_BYTES;
+    w += Q8_BLOCK_BYTES;
     bound += 4;
   } while (--blocks);
 }

@@ -5,12 +5,13 @@ import { finish, INPUT_Q8_BYTES, INPUT_SCALE, INPUT_SUM, ONES } from "./bytes";
 
 const PANEL_BYTES = PANEL * 4;
 
-/** sum + the dots of four inputs with four weights, in four lanes. `fused`: in one instruction, for a processor that has it; V8 makes
- *  five of it for another one, where three do. */
+/** sum + the dots of four inputs with four weights, in four lanes. T is the width of the first sums of products: i32 in one instruction,
+ *  for a processor that has it; V8 makes five of it for another one, where three do by way of i16. A type and no flag, so that one of
+ *  the two is never compiled. */
 // @ts-ignore: decorator
 @inline
-function dot(sum: v128, x: v128, w: v128, ones: v128, fused: bool): v128 {
-  if (fused) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sum);
+function dot<T>(sum: v128, x: v128, w: v128, ones: v128): v128 {
+  if (sizeof<T>() == 4) return i32x4.relaxed_dot_i8x16_i7x16_add_s(x, w, sum);
   return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(x, w), ones));
 }
 
@@ -35,15 +36,15 @@ export function q8Fused2x16(out: usize, outStride: usize, x: usize, xStride: usi
       const w2 = v128.load(w, 32);
       const w3 = v128.load(w, 48);
       let a = v128.load32_splat(x);
-      s0 = dot(s0, a, w0, ones, true);
-      s1 = dot(s1, a, w1, ones, true);
-      s2 = dot(s2, a, w2, ones, true);
-      s3 = dot(s3, a, w3, ones, true);
+      s0 = dot<i32>(s0, a, w0, ones);
+      s1 = dot<i32>(s1, a, w1, ones);
+      s2 = dot<i32>(s2, a, w2, ones);
+      s3 = dot<i32>(s3, a, w3, ones);
       a = v128.load32_splat(x1);
-      t0 = dot(t0, a, w0, ones, true);
-      t1 = dot(t1, a, w1, ones, true);
-      t2 = dot(t2, a, w2, ones, true);
-      t3 = dot(t3, a, w3, ones, true);
+      t0 = dot<i32>(t0, a, w0, ones);
+      t1 = dot<i32>(t1, a, w1, ones);
+      t2 = dot<i32>(t2, a, w2, ones);
+      t3 = dot<i32>(t3, a, w3, ones);
       x += 4;
       x1 += 4;
       w += PANEL_BYTES;
@@ -61,17 +62,17 @@ export function q8Fused2x16(out: usize, outStride: usize, x: usize, xStride: usi
 }
 
 export function q8Tile1x16(out: usize, x: usize, w: usize, blocks: i32): void {
-  tile1x16(out, x, w, blocks, false);
+  tile1x16<i16>(out, x, w, blocks);
 }
 
 export function q8Fused1x16(out: usize, x: usize, w: usize, blocks: i32): void {
-  tile1x16(out, x, w, blocks, true);
+  tile1x16<i32>(out, x, w, blocks);
 }
 
 /** One row, which waits for its weights: it has no use for fewer multiplications. */
 // @ts-ignore: decorator
 @inline
-function tile1x16(out: usize, x: usize, w: usize, blocks: i32, fused: bool): void {
+function tile1x16<T>(out: usize, x: usize, w: usize, blocks: i32): void {
   const ones = v128.load32_splat(ONES);
   let f0 = v128.load(out);
   let f1 = v128.load(out, 16);
@@ -85,15 +86,15 @@ function tile1x16(out: usize, x: usize, w: usize, blocks: i32, fused: bool): voi
     let count = 4;
     do {
       let a = v128.load32_splat(x);
-      s0 = dot(s0, a, v128.load(w), ones, fused);
-      s1 = dot(s1, a, v128.load(w, 16), ones, fused);
-      s2 = dot(s2, a, v128.load(w, 32), ones, fused);
-      s3 = dot(s3, a, v128.load(w, 48), ones, fused);
+      s0 = dot<T>(s0, a, v128.load(w), ones);
+      s1 = dot<T>(s1, a, v128.load(w, 16), ones);
+      s2 = dot<T>(s2, a, v128.load(w, 32), ones);
+      s3 = dot<T>(s3, a, v128.load(w, 48), ones);
       a = v128.load32_splat(x, 4);
-      s0 = dot(s0, a, v128.load(w, 64), ones, fused);
-      s1 = dot(s1, a, v128.load(w, 80), ones, fused);
-      s2 = dot(s2, a, v128.load(w, 96), ones, fused);
-      s3 = dot(s3, a, v128.load(w, 112), ones, fused);
+      s0 = dot<T>(s0, a, v128.load(w, 64), ones);
+      s1 = dot<T>(s1, a, v128.load(w, 80), ones);
+      s2 = dot<T>(s2, a, v128.load(w, 96), ones);
+      s3 = dot<T>(s3, a, v128.load(w, 112), ones);
       x += 8;
       w += 2 * PANEL_BYTES;
     } while (--count);

@@ -9,7 +9,7 @@
 //
 // Every tile adds to what stands in `out`, one multiply-add for each block in the order of the blocks.
 import { Q8_BLOCK_BYTES } from "./bytes";
-import { q8Tile2x16, q8Tile4x16 } from "./matmul-q8-chains";
+import { q8Tile2x16 } from "./matmul-q8-chains";
 import { q8Fused1x16, q8Fused2x16, q8Tile1x16 } from "./matmul-q8-dots";
 import { q8Plain1x16, q8Plain4x8 } from "./matmul-q8-plain";
 import { start } from "./start";
@@ -21,17 +21,9 @@ export function q8PanelBytes(blocks: i32): usize {
 
 /** out (rows, 16) = bias (16), or 0, + x (rows, blocks) · w (blocks, 16). */
 export function panelQ8(
-  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, wide: bool, fused: bool, bias: usize,
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, fused: bool, bias: usize,
 ): void {
   if (ASC_FEATURE_RELAXED_SIMD) {
-    if (wide && !fused) {
-      for (; rows >= 4; rows -= 4) {
-        start(out, outStride, 4, bias);
-        q8Tile4x16(out, outStride, x, xStride, w, blocks);
-        out += 4 * outStride;
-        x += 4 * xStride;
-      }
-    }
     for (; rows >= 2; rows -= 2) {
       start(out, outStride, 2, bias);
       if (fused) q8Fused2x16(out, outStride, x, xStride, w, blocks);

@@ -62,7 +62,7 @@ export function matmulPanels(
       start(out, outStride, rows, origin);
       panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
     } else if (dtype == DTYPE_Q8) {
-      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide, fused, origin);
+      panelQ8(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, fused, origin);
     } else {
       panelQ4(out, outStride, quantized, inputStride(dtype, inner), weights, blocks, rows, wide, origin);
     }
