@@ -8,13 +8,14 @@ import {
   type Model,
 } from "@doge-lm/core";
 import { planLoad, writeRotaryAngles } from "@doge-lm/core/backend-kit";
+import { pageBytes } from "./activations.ts";
 import type { Gpu } from "./device.ts";
 import { WIDEST_HEAD } from "./kernels/attention.ts";
 import { fitsChoice } from "./kernels/experts.ts";
 import { headRows, Machine } from "./machine.ts";
 import { GpuModel } from "./model.ts";
 import { PageQueue } from "./pages.ts";
-import { Pipelines, pageBytes } from "./program.ts";
+import { Pipelines } from "./pipelines.ts";
 import { cachesHalf } from "./variant.ts";
 import { fillWeights, makeWeights } from "./weights.ts";
 

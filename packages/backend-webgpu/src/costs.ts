@@ -1,6 +1,6 @@
 // What work costs, in multiply-adds: by this a submit is filled.
 import { type Config, queryWidth } from "@doge-lm/core";
-import { qkvStride } from "./program.ts";
+import { qkvStride } from "./activations.ts";
 
 /** What a dispatch costs beside its arithmetic. */
 export const DISPATCH_COST = 20_000;

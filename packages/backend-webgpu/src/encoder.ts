@@ -1,6 +1,6 @@
 // Writes units of work into submits: a unit is dispatches that go into one submit as a whole.
 import type { Machine } from "./machine.ts";
-import { Pass } from "./program.ts";
+import { Pass } from "./pass.ts";
 
 /** Work that goes into one submit as a whole. */
 export interface Unit {

@@ -2,13 +2,14 @@
 // call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
 import { keyValueWidth, queryWidth, type Routing } from "@doge-lm/core";
 import { type Group, type PendingToken, planGroups, type Task, type Verb } from "@doge-lm/core/backend-kit";
+import { qkvStride } from "./activations.ts";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
 import type { Encoder, Unit } from "./encoder.ts";
 import { headsTogether } from "./kernels/attention.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import type { Machine } from "./machine.ts";
-import { type Pass, qkvStride } from "./program.ts";
+import type { Pass } from "./pass.ts";
 import { type Range, readOf, type Tile, tiles } from "./tiles.ts";
 import { strideOf } from "./weights.ts";
 

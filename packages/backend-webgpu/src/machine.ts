@@ -1,17 +1,10 @@
 // What a loaded model keeps on the device, and the buffers that its calls share: they grow between calls, never within one.
 import type { Config, DType } from "@doge-lm/core";
+import { type Activations, type LayerCache, makeActivations, pageBytes, widestActivation } from "./activations.ts";
 import type { Gpu } from "./device.ts";
 import { USAGE } from "./device.ts";
-import {
-  type Activations,
-  type LayerCache,
-  makeActivations,
-  type Pipelines,
-  Program,
-  type ProgramParts,
-  pageBytes,
-  widestActivation,
-} from "./program.ts";
+import type { Pipelines } from "./pipelines.ts";
+import { Program, type ProgramParts } from "./program.ts";
 import { cachesHalf } from "./variant.ts";
 import type { Weights } from "./weights.ts";
 

@@ -1,7 +1,7 @@
 // What is to be done to the pages of keys on the device: it is collected here and carried out at the beginning of the next call.
 import type { Config } from "@doge-lm/core";
 import type { PageShape, PageStore } from "@doge-lm/core/backend-kit";
-import { JOURNAL, PAGE } from "./kernels/attention.ts";
+import { JOURNAL, PAGE } from "./kernels/page.ts";
 
 /** Pages beyond the room: what sequences waste at their ends and forks copy. */
 const SLACK = 64;

@@ -1,110 +1,16 @@
 // A model made ready to run: for every dispatch of a forward pass its pipeline and its bind group, made once at load. The token
 // loop only names them.
-import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
-import type { Gpu, Pipeline } from "./device.ts";
-import { type AttentionPart, attention, copy, headsTogether, PAGE, reset } from "./kernels/attention.ts";
-import { draw, score } from "./kernels/draw.ts";
-import { embed } from "./kernels/embed.ts";
-import { choose, down, up } from "./kernels/experts.ts";
-import { formats } from "./kernels/formats.ts";
-import { type Kernel, unitsToGroups } from "./kernels/kernel.ts";
-import { matmul, outputsOf, SPANS, spanOf, tileOf } from "./kernels/matmul.ts";
-import { rmsnorm } from "./kernels/rmsnorm.ts";
+import { type Config, type DType, queryWidth } from "@doge-lm/core";
+import { type Activations, type LayerCache, pageBytes, qkvStride } from "./activations.ts";
+import type { Gpu } from "./device.ts";
+import type { AttentionPart } from "./kernels/attention.ts";
+import { outputsOf, SPANS, tileOf } from "./kernels/matmul.ts";
 import type { Matrix } from "./matrix.ts";
+import type { Bound, BoundMatmul } from "./pass.ts";
+import type { Pipelines } from "./pipelines.ts";
 import { cachesHalf } from "./variant.ts";
 import { strideOf, type Weights } from "./weights.ts";
 
-/** Every kernel of a model, by what the program calls it. */
-function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kernel> {
-  const { variant } = gpu;
-  const format = formats[dtype];
-  const widest = config.headDim <= 128 ? 128 : 256;
-  const half = cachesHalf(variant, dtype);
-  const together = headsTogether(config);
-  const kernels: Record<string, Kernel> = {
-    embed: embed(format),
-    rmsnorm,
-    copy,
-    keep: attention(variant, { part: "keep", widest, half, together }),
-    attend: attention(variant, { part: "attend", widest, half, together }),
-    step: attention(variant, { part: "step", widest, half, together }),
-    score: score(variant),
-    draw: draw(variant, false, false),
-    "draw filtered": draw(variant, true, false),
-    "draw told": draw(variant, false, true),
-    "draw filtered told": draw(variant, true, true),
-  };
-  for (const span of SPANS) {
-    kernels[`qkv ${span}`] = matmul(variant, { format, ending: "store", norm: true, span });
-    kernels[`residual ${span}`] = matmul(variant, { format, ending: "residual", norm: false, span });
-    kernels[`gated ${span}`] = matmul(variant, { format, ending: "gated", norm: true, span });
-    kernels[`head ${span}`] = matmul(variant, { format, ending: "head", norm: true, span });
-    if (config.experts !== null) {
-      kernels[`router ${span}`] = matmul(variant, { format: formats.f32, ending: "store", norm: true, span });
-    }
-  }
-  if (config.window !== null) kernels.reset = reset;
-  if (config.experts !== null) {
-    const { side, perToken } = config.experts;
-    kernels.choose = choose(variant, side, perToken);
-    kernels["experts down"] = down(variant, format);
-    kernels["experts up"] = up(format);
-  }
-  return kernels;
-}
-
-/** Kernels that not every text needs. A software adapter, which takes a quarter of a second for each, compiles them when they
- *  are first asked for; any other behind the rest, which nobody waits for. */
-const OCCASIONAL: readonly string[] = ["score", "draw filtered", "draw told", "draw filtered told", "rmsnorm"];
-
-/** A model's pipelines, by what the program calls them. */
-export class Pipelines {
-  readonly #gpu: Gpu;
-  readonly #kernels: Record<string, Kernel>;
-  readonly #ready = new Map<string, Pipeline>();
-
-  constructor(gpu: Gpu, config: Config, dtype: DType) {
-    this.#gpu = gpu;
-    this.#kernels = kernelsOf(gpu, config, dtype);
-  }
-
-  /** Compile all that every text needs, at once, and then what some may need. */
-  async compile(): Promise<void> {
-    await this.need(Object.keys(this.#kernels).filter((name) => !OCCASIONAL.includes(name)));
-    if (!this.#gpu.lazy) this.need(OCCASIONAL).catch(() => {}); // who needs it is told
-  }
-
-  async need(names: readonly string[]): Promise<void> {
-    const missing = names.filter((name) => !this.#ready.has(name));
-    if (missing.length === 0) return;
-    const made = await this.#gpu.alive(Promise.all(missing.map((name) => this.#gpu.pipeline(this.#kernels[name]!))));
-    for (const [index, name] of missing.entries()) this.#ready.set(name, made[index]!);
-  }
-
-  has(name: string): boolean {
-    return name in this.#kernels;
-  }
-
-  /** One that was needed before. */
-  get(name: string): Pipeline {
-    return this.#ready.get(name)!;
-  }
-}
-
-/** A dispatch without its counts. */
-interface Bound {
-  readonly pipeline: GPUComputePipeline;
-  readonly group: GPUBindGroup;
-}
-/** A part of a matmul, by how many tokens go through it. */
-interface BoundMatmul {
-  readonly [span: string]: Bound & {
-    /** Workgroups over the outputs. */
-    readonly groups: number;
-    /** Tokens of one of them. */
-    readonly tokens: number;
-  };
-}
 interface BoundLayer {
   readonly qkv: readonly BoundMatmul[];
   readonly attention: Readonly<Record<AttentionPart, Bound>>;
@@ -119,68 +25,6 @@ interface BoundLayer {
     readonly down: readonly Bound[];
     readonly up: readonly Bound[];
   } | null;
-}
-
-/** The cache of one layer. */
-export interface LayerCache {
-  readonly keys: GPUBuffer;
-  readonly values: GPUBuffer;
-  readonly meta: GPUBuffer;
-}
-
-/** Bytes of one page of one layer, with keys and values in f32 or `half` of that. */
-export function pageBytes(config: Config, half: boolean): { keys: number; values: number; meta: number } {
-  const { kvHeads, headDim, biasHeads } = config;
-  const bytes = half ? 2 : 4;
-  return {
-    keys: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
-    values: kvHeads * Math.ceil(headDim / 4) * PAGE * 4 * bytes,
-    meta: (biasHeads + 2 * kvHeads) * PAGE * 4,
-  };
-}
-
-/** Buffers that hold a group of tokens on its way through the layers. */
-export interface Activations {
-  readonly tokens: number;
-  readonly stream: GPUBuffer;
-  readonly qkv: GPUBuffer;
-  readonly mixed: GPUBuffer;
-  readonly gated: GPUBuffer;
-  readonly router: GPUBuffer | null;
-  readonly chosen: GPUBuffer | null;
-  readonly hidden: GPUBuffer;
-}
-
-/** Numbers of one token in `qkv`: queries, keys, values, and behind them its biases. */
-export const qkvStride = (config: Config): number =>
-  strideOf(queryWidth(config) + 2 * keyValueWidth(config) + config.biasHeads);
-
-/** Bytes that one token takes in the widest of the activations. */
-export function widestActivation(config: Config): number {
-  const { hiddenSize, intermediateSize, experts } = config;
-  const widths = [hiddenSize, qkvStride(config), queryWidth(config), intermediateSize];
-  if (experts !== null) widths.push(2 * experts.side, 2 * experts.perToken);
-  return 4 * strideOf(Math.max(...widths));
-}
-
-export function makeActivations(
-  gpu: Gpu,
-  own: (buffer: GPUBuffer) => GPUBuffer,
-  config: Config,
-  tokens: number,
-): Activations {
-  const { hiddenSize, intermediateSize, experts } = config;
-  const make = (name: string, width: number) => own(gpu.storage(`${name} of ${tokens} tokens`, tokens * width * 4));
-  return {
-    tokens,
-    stream: make("stream", strideOf(hiddenSize)),
-    qkv: make("queries, keys and values", qkvStride(config)),
-    mixed: make("attention", strideOf(queryWidth(config))),
-    gated: make("feed-forward", strideOf(intermediateSize)),
-    router: experts === null ? null : make("router", 2 * experts.side),
-    chosen: experts === null ? null : make("chosen experts", 2 * experts.perToken),
-    hidden: make("hidden states", strideOf(hiddenSize)),
-  };
 }
 
 /** What a program is made of. */
@@ -397,48 +241,5 @@ export class Program {
     const buffer = this.#parts.gpu.uniform("shape", padded);
     this.#uniforms.push(buffer);
     return buffer;
-  }
-}
-
-/** Writes the dispatches of a pass. What stands already is not set again: in Node every call into the device costs about a
- *  microsecond, and all layers of a token share the group of the call and its offset. */
-export class Pass {
-  readonly #gpu: Gpu;
-  readonly #pass: GPUComputePassEncoder;
-  #call: GPUBindGroup | null = null;
-  #dispatch = -1;
-
-  constructor(gpu: Gpu, pass: GPUComputePassEncoder) {
-    this.#gpu = gpu;
-    this.#pass = pass;
-  }
-
-  run({ pipeline, group }: Bound, call: GPUBindGroup, dispatch: number, x: number, y = 1): void {
-    if (x === 0 || y === 0) return;
-    this.#pass.setPipeline(pipeline);
-    this.#pass.setBindGroup(0, group);
-    if (call !== this.#call || dispatch !== this.#dispatch) {
-      this.#pass.setBindGroup(1, call, [dispatch * 256]);
-      this.#call = call;
-      this.#dispatch = dispatch;
-    }
-    if (y === 1) this.#pass.dispatchWorkgroups(x);
-    else this.#pass.dispatchWorkgroups(x, y);
-  }
-
-  end(): void {
-    this.#pass.end();
-  }
-
-  matmul(parts: readonly BoundMatmul[], call: GPUBindGroup, dispatch: number, tokens: number): void {
-    const span = spanOf(tokens);
-    for (const part of parts) {
-      const bound = part[span]!;
-      this.run(bound, call, dispatch, bound.groups, Math.ceil(tokens / bound.tokens));
-    }
-  }
-
-  units(bound: Bound, call: GPUBindGroup, dispatch: number, units: number, y = 1): void {
-    this.run(bound, call, dispatch, unitsToGroups(this.#gpu.variant, units), y);
   }
 }

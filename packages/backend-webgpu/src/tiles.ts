@@ -1,7 +1,7 @@
 // How a group's tokens are cut into tiles, whose keys are kept before any of their tokens attends.
 import type { PendingToken, Task } from "@doge-lm/core/backend-kit";
 import { type CallMemory, type Dispatch, TOKEN_WORDS } from "./call.ts";
-import { JOURNAL } from "./kernels/attention.ts";
+import { JOURNAL } from "./kernels/page.ts";
 
 /** Tokens whose keys are kept together where none is evicted: more would be too many workgroups for one dispatch. */
 const PLAIN_TILE = 1024;

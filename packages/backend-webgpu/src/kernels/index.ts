@@ -1,12 +1,13 @@
 // Every kernel in every form that a variant has: what a device compiles is one of these.
 import type { Variant } from "../variant.ts";
-import { attention, copy, reset } from "./attention.ts";
+import { attention } from "./attention.ts";
 import { draw, score } from "./draw.ts";
 import { embed } from "./embed.ts";
 import { choose, down, up } from "./experts.ts";
 import { formats } from "./formats.ts";
 import type { Kernel } from "./kernel.ts";
 import { matmul, SPANS } from "./matmul.ts";
+import { copy, reset } from "./page.ts";
 import { rmsnorm } from "./rmsnorm.ts";
 
 export function everyKernel(variant: Variant): Kernel[] {
