@@ -9,7 +9,7 @@ import {
 } from "../../src/descriptor";
 import { panelValuesQ8, roundWeights } from "./attention-q8";
 import { offset } from "./bytes";
-import { isMasked, PAGE_ROW, pagesOf, PANEL_BYTES, slotsSeen } from "./cache";
+import { isMasked, layerOf, PAGE_ROW, pagesOf, PANEL_BYTES, slotsSeen } from "./cache";
 import { valuePanelQ8 } from "./cache-q8";
 import { inputStride, rowQ8 } from "./inputs";
 import { panelBytes } from "./matmul";
@@ -63,6 +63,7 @@ export function attention(
       }
       clear(state, rows, width);
       for (let page = 0; page < used; page++) {
+        if (tokens == 1 && page + 1 < used) askFor(model, layer, pages, page + 1, head);
         readPage(part, own, scores, model, layer, pages, page, slots, position + first, last, rows, head, group);
         merge(state, part, rows, width);
       }
@@ -93,6 +94,7 @@ export function attendPages(
   for (let head = 0; head < kvHeads; head++) {
     for (let row = 0; row < group; row++) takeQuery(own, row, query + ((<usize>(head * group + row) * headDim) << 2), model);
     for (let page = from; page < to; page++) {
+      if (page + 1 < to) askFor(model, layer, pages, page + 1, head);
       const part = load<usize>(model, MODEL_PARTS) + <usize>(page * heads + head * group) * (width + STATE_TAIL);
       readPage(part, own, scores, model, layer, pages, page, slots, position, position, group, head, group);
     }
@@ -113,6 +115,23 @@ export function gather(out: usize, model: usize, reach: i32, position: i32, from
     }
     finish(out + ((<usize>head * headDim) << 2), state, headDim);
   }
+}
+
+/** Where the keys of a head, and then its values, stand in a page. */
+// @ts-ignore: decorator
+@inline
+function pieceOf(model: usize, layer: i32, pages: usize, page: i32, head: i32): usize {
+  const at = layerOf(pages, page * PAGE_SLOTS, <usize>layer * load<usize>(model, MODEL_PAGE_LAYER));
+  return at + <usize>head * load<usize>(model, MODEL_PAGE_HEAD);
+}
+
+/** Begins to read the keys and values of a head in a page that comes next, by a load from each line whose result nobody waits for. One token
+ *  multiplies too little for each byte to hide how slow memory is to begin with a piece, and pieces of bytes are short; wider ones
+ *  lose by it. */
+function askFor(model: usize, layer: i32, pages: usize, page: i32, head: i32): void {
+  if (load<i32>(model, MODEL_CACHE) != DTYPE_Q8) return;
+  let at = pieceOf(model, layer, pages, page, head);
+  for (const end = at + load<usize>(model, MODEL_PAGE_HEAD); at < end; at += 64) load<i32>(at);
 }
 
 /** Bytes from one query to the next, as readPage() takes them. */
@@ -152,10 +171,10 @@ function readPage(
   const fused = load<i32>(model, MODEL_HEAD + MATRIX_FUSED) != 0;
   const keyBytes = panelBytes(dtype, headDim);
   const queryStride = queryBytes(model);
-  const at = load<usize>(pages + (<usize>page << 2)) + <usize>layer * load<usize>(model, MODEL_PAGE_LAYER);
   const first = page * PAGE_SLOTS;
   const panels = (min(PAGE_SLOTS, slots - first) + PANEL - 1) / PANEL;
-  let keys = at + <usize>head * load<usize>(model, MODEL_PAGE_HEAD);
+  const at = layerOf(pages, first, <usize>layer * load<usize>(model, MODEL_PAGE_LAYER));
+  let keys = pieceOf(model, layer, pages, page, head);
   const values = keys + load<usize>(model, MODEL_PAGE_VALUES);
   clear(part, rows, width);
   if (dtype != DTYPE_Q8) memory.fill(scores, 0, <usize>rows * PAGE_ROW);
