@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { flags } from "./flags.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const build = join(root, "build");
@@ -15,14 +16,6 @@ const binaries = {
   "doge-simd-shared": ["--enable", "simd,threads", ...shared],
   "doge-relaxed-shared": ["--enable", "simd,relaxed-simd,threads", ...shared],
 };
-const flags = [
-  // Not -O2 or -O3: they move operations to their uses, so that a kernel without loops needs more registers than there are. Of what
-  // they do besides, kernels miss only that equal loads are done once.
-  ...["--runPasses", "local-cse,coalesce-locals,reorder-locals,vacuum"],
-  ...["-O1", "--converge", "--noAssert", "--runtime", "stub", "--importMemory"],
-  // v128 parameters of functions that end up inlined: nothing of the kind is exported.
-  ...["--disableWarning", "112"],
-];
 
 /** Every file under `path`, in a fixed order. */
 function filesUnder(path) {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { flags } from "../scripts/flags.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "doge-machine-code-"));
@@ -73,21 +74,18 @@ describe.skipIf(!prints)("machine code of matmul and attention, as V8 13 and 14 
   beforeAll(async () => {
     // The same as the binary that ships, with the names of its functions.
     const { default: asc } = await import("assemblyscript/asc");
-    const flags = [
-      "-O1",
-      "--runPasses",
-      "local-cse,coalesce-locals,reorder-locals,vacuum",
-      "--converge",
-      "--noAssert",
-      "--runtime",
-      "stub",
-      "--importMemory",
-      "--disableWarning",
-      "112",
-      "--debug",
-    ];
     const { error, stderr } = await asc.main(
-      ["assembly/index.ts", "--baseDir", root, "-o", relative(root, binary), "--enable", "simd,relaxed-simd", ...flags],
+      [
+        "assembly/index.ts",
+        "--baseDir",
+        root,
+        "-o",
+        relative(root, binary),
+        "--enable",
+        "simd,relaxed-simd",
+        "--debug",
+        ...flags,
+      ],
       {},
     );
     expect(error, String(stderr)).toBe(null);
