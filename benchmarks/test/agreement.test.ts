@@ -139,6 +139,26 @@ describe("filing", () => {
     expect(cells).toEqual(["wasm q8 demo", "cuda f32 demo", "cuda q8 demo", "cuda f32 fixture:native"]);
   });
 
+  test("what only a printed line tells is shown as that, until it is filed", () => {
+    const own = inside("printed");
+    const filing = new Filing(own, own, ["wasm", "cuda"]);
+    filing.baseline(null);
+    const file = join(own, `${slug(machine())}.json`);
+    const { engine, dtype, maxDifference, meanKl, texts, steps, commit, date } = entry({});
+    const line = { ...{ engine, dtype, maxDifference, meanKl, steps, commit, date }, texts, sameTexts: 0 };
+    const printed = [line, { ...line, dtype: "q8" as const }];
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), printed }));
+    const page = () => readFileSync(join(own, "agreement.md"), "utf8");
+    const again = new Filing(own, own, ["wasm", "cuda"]);
+    again.baseline(null);
+    expect(page()).toContain("| cuda | f32 | 1.0e-6 σ | 0 | 0 of 1 | 1 |");
+    expect(page()).not.toContain("comparisons hold");
+    again.entry(entry({}));
+    expect(page()).not.toContain("| cuda | f32 | 1.0e-6 σ | 0 | 0 of 1 | 1 |");
+    expect(page()).toContain("| cuda | q8 | 1.0e-6 σ | 0 | 0 of 1 | 1 |");
+    expect(page()).toContain("All 1 comparisons hold");
+  });
+
   test("engines that drew the very same ids stand in one row of the differences, and in their own of the results", () => {
     const own = inside("together");
     const filing = new Filing(own, own, ["wasm", "cuda", "webgpu"]);

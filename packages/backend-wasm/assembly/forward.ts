@@ -156,16 +156,20 @@ export function attentionHalf(
   );
   barrier(job);
 
-  // Unread tokens are normed beside the others: they are few wherever others are read.
+  const firstRead = max(first, unread);
+  const readAt = <usize>firstRead * stride;
   rmsnorm(
-    normed + at, stream + at, load<usize>(weights, LAYER_INPUT_GATE), update + at, load<usize>(weights, LAYER_POST_NORM), own,
-    hidden, stride, epsilon,
+    normed + readAt, stream + readAt, load<usize>(weights, LAYER_INPUT_GATE), update + readAt, load<usize>(weights, LAYER_POST_NORM),
+    first + own - firstRead, hidden, stride, epsilon,
   );
   if (!few) barrier(job);
   if (load<i32>(model, MODEL_EXPERTS)) {
     const routerStride = load<usize>(job, JOB_ROUTER_STRIDE);
     const router = load<usize>(job, JOB_ROUTER) + <usize>from * routerStride; // (count, 2 · side)
-    linear(model, job, thread, few, router, normed, weights + LAYER_ROUTER, count, stride, routerStride);
+    linear(
+      model, job, thread, few, router + <usize>unread * routerStride, normed + skipped, weights + LAYER_ROUTER, count - unread, stride,
+      routerStride,
+    );
   }
 }
 
