@@ -8,13 +8,37 @@ import { madd } from "../simd";
 
 const PANEL_BYTES = PANEL * 4;
 
+/** Inputs that a few rows take together: 2 KiB of a panel. */
+const PIECE = 32;
+/** Rows that are a few: with more of them, reading a panel from memory takes little of their time. */
+const PIECE_ROWS = 12;
+
 /**
  * out (rows, 16) += x (rows, inner) · w (inner, 16).
+ *
+ * A few rows go through a panel in pieces, tile after tile: so memory is read while they multiply. A load from each piece, before the one
+ * before it is multiplied, begins that; loads from more of its lines are slower than none.
  *
  * @param w rows of 16 outputs, `step` bytes apart
  * @param wide where the engine joins neighbouring vectors to 256 bits
  */
 export function panelF32(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32, wide: bool,
+): void {
+  if (rows > 1 && rows <= PIECE_ROWS) {
+    for (; inner > PIECE; inner -= PIECE) {
+      const next = w + PIECE * step;
+      load<i32>(next);
+      tiles(out, outStride, x, xStride, w, step, PIECE, rows, wide);
+      x += PIECE * 4;
+      w = next;
+    }
+  }
+  tiles(out, outStride, x, xStride, w, step, inner, rows, wide);
+}
+
+/** All rows, tile after tile. */
+function tiles(
   out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32, wide: bool,
 ): void {
   if (wide) for (; rows >= 4; rows -= 4) {
