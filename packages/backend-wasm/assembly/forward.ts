@@ -26,7 +26,7 @@ import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm, rmsnormHead } from "./kernels/rmsnorm";
 import { rope } from "./kernels/rope";
 import { swiglu } from "./kernels/swiglu";
-import { barrier, share, sharePairs } from "./team";
+import { barrier, nextPart, partsOf, share } from "./team";
 
 /** Address of the record of a layer. */
 // @ts-ignore: decorator
@@ -74,18 +74,17 @@ export function prepare(model: usize, job: usize, thread: i32, few: bool, x: usi
   return quantized;
 }
 
-/** A thread's part of out = weight · x + bias: its panels, for all rows. x is whole; out is behind the next barrier. */
+/** A thread's parts of out = weight · x + bias, for all rows. x is whole; out is behind the next barrier. */
 function linear(
   model: usize, job: usize, thread: i32, few: bool, out: usize, x: usize, matrix: usize, rows: i32, xStride: usize,
   outStride: usize,
 ): void {
-  const threads = load<i32>(job, JOB_THREADS);
+  const parts = partsOf(job, few);
   const panels = load<i32>(matrix, MATRIX_PANELS);
   const quantized = prepare(model, job, thread, few, x, matrix, rows, xStride);
-  matmulPanels(
-    out, x, matrix, rows, xStride, outStride, quantized, sharePairs(panels, thread, threads),
-    sharePairs(panels, thread + 1, threads),
-  );
+  for (let part = nextPart(job, thread, few, -1); part >= 0; part = nextPart(job, thread, few, part)) {
+    matmulPanels(out, x, matrix, rows, xStride, outStride, quantized, share(panels, part, parts), share(panels, part + 1, parts));
+  }
 }
 
 /** linear() to queries, keys and values: of the first `unread` rows to keys and values alone, by the panels that hold any of them. */
@@ -93,23 +92,20 @@ function linearQKV(
   model: usize, job: usize, thread: i32, few: bool, out: usize, x: usize, matrix: usize, rows: i32, unread: i32, xStride: usize,
   outStride: usize,
 ): void {
-  const threads = load<i32>(job, JOB_THREADS);
+  const parts = partsOf(job, few);
   const panels = load<i32>(matrix, MATRIX_PANELS);
   const keys = load<i32>(model, MODEL_HEADS) * load<i32>(model, MODEL_HEAD_DIM) / PANEL;
   const quantized = prepare(model, job, thread, few, x, matrix, rows, xStride);
-  if (unread > 0) {
-    matmulPanels(
-      out, x, matrix, unread, xStride, outStride, quantized, keys + sharePairs(panels - keys, thread, threads),
-      keys + sharePairs(panels - keys, thread + 1, threads),
-    );
-  }
-  if (unread == rows) return;
   const skipped = <usize>unread;
-  matmulPanels(
-    out + skipped * outStride, x + skipped * xStride, matrix, rows - unread, xStride, outStride,
-    quantized + skipped * inputStride(load<i32>(matrix, MATRIX_DTYPE), load<i32>(matrix, MATRIX_INNER)),
-    sharePairs(panels, thread, threads), sharePairs(panels, thread + 1, threads),
-  );
+  const readOut = out + skipped * outStride;
+  const readX = x + skipped * xStride;
+  const readQuantized = quantized + skipped * inputStride(load<i32>(matrix, MATRIX_DTYPE), load<i32>(matrix, MATRIX_INNER));
+  for (let part = nextPart(job, thread, few, -1); part >= 0; part = nextPart(job, thread, few, part)) {
+    const from = share(panels, part, parts);
+    const to = share(panels, part + 1, parts);
+    if (unread > 0) matmulPanels(out, x, matrix, unread, xStride, outStride, quantized, max(from, keys), to);
+    if (unread < rows) matmulPanels(readOut, readX, matrix, rows - unread, xStride, outStride, readQuantized, from, to);
+  }
 }
 
 /** The attention half of a layer, up to the norm of the other half and, in a mixture of experts, the router's scores. */
@@ -170,6 +166,7 @@ export function attentionHalf(
       model, job, thread, few, router + <usize>unread * routerStride, normed + skipped, weights + LAYER_ROUTER, count - unread, stride,
       routerStride,
     );
+    if (!few) barrier(job);
   }
 }
 
@@ -361,12 +358,15 @@ function gateUp(
     swiglu(gate + at, gate + at, up + at, share(count, thread + 1, threads) - first, intermediate, stride);
     return;
   }
+  const parts = partsOf(job, few);
   const panels = intermediate / PANEL;
-  const from = sharePairs(panels, thread, threads);
-  const to = sharePairs(panels, thread + 1, threads);
-  const at = <usize>from * (PANEL * 4);
   const quantized = prepare(model, job, thread, few, x, matrix, count, xStride);
-  matmulPanels(gate, x, matrix, count, xStride, stride, quantized, from, to);
-  matmulPanels(gate, x, matrix, count, xStride, stride, quantized, panels + from, panels + to);
-  swiglu(gate + at, gate + at, up + at, count, (to - from) * PANEL, stride);
+  for (let part = nextPart(job, thread, few, -1); part >= 0; part = nextPart(job, thread, few, part)) {
+    const from = share(panels, part, parts);
+    const to = share(panels, part + 1, parts);
+    const at = <usize>from * (PANEL * 4);
+    matmulPanels(gate, x, matrix, count, xStride, stride, quantized, from, to);
+    matmulPanels(gate, x, matrix, count, xStride, stride, quantized, panels + from, panels + to);
+    swiglu(gate + at, gate + at, up + at, count, (to - from) * PANEL, stride);
+  }
 }

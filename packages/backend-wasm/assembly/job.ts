@@ -16,7 +16,7 @@ import { attentionHalf, feedForwardHalf, gateBefore, normedOf, prepare, streamOf
 import { draw, logSumExp, mostLikely, NOTHING, NUMERICAL, sound } from "./kernels/draw";
 import { matmulPanels } from "./kernels/matmul";
 import { rmsnorm } from "./kernels/rmsnorm";
-import { barrier, cursorOf, sharePairs } from "./team";
+import { barrier, cursorOf, nextPart, partsOf, share } from "./team";
 
 /** Units in a budget: it may be passed by what one of them costs. */
 const UNITS: f64 = 4;
@@ -184,10 +184,14 @@ function head(model: usize, job: usize, thread: i32, cursor: usize, tokens: usiz
       prepare(model, job, thread, few, normed, matrix, rows, stride);
     }
     const quantized = few ? load<usize>(model, MODEL_QUANTIZED_OWN) : load<usize>(model, MODEL_QUANTIZED);
-    matmulPanels(
-      logits, normed, matrix, rows, stride, logitsStride, quantized, panel + sharePairs(to - panel, thread, threads),
-      panel + sharePairs(to - panel, thread + 1, threads),
-    );
+    const parts = partsOf(job, few);
+    for (let part = nextPart(job, thread, few, -1); part >= 0; part = nextPart(job, thread, few, part)) {
+      matmulPanels(
+        logits, normed, matrix, rows, stride, logitsStride, quantized, panel + share(to - panel, part, parts),
+        panel + share(to - panel, part + 1, parts),
+      );
+    }
+    barrier(job);
   }
   const cost = <f64>rows * <f64>(to - panel) * load<f64>(model, MODEL_COST_PANEL);
   if (to < panels) {
@@ -195,7 +199,6 @@ function head(model: usize, job: usize, thread: i32, cursor: usize, tokens: usiz
     return cost;
   }
   if (rows > 0) {
-    barrier(job);
     useRows(model, job, thread, cursor, tokens, start, next, logits, normed);
     barrier(job);
   }

@@ -151,11 +151,13 @@ export const JOB_THREADS = 68;
 export const JOB_CURSORS_AT = 72; //     a cursor for each thread
 export const JOB_OWN = 76; //            of thread 0, JOB_OWN_BYTES before that of the next: f32 (FEW, hidden) stream, then normed
 export const JOB_OWN_BYTES = 80;
-export const JOB_SPINS = 84; //          looks at a barrier before a thread sleeps
+export const JOB_SPINS = 84; //          most looks at a barrier before a thread sleeps
+export const JOB_DEALT_AT = 88; //       for each thread, a cache line apart: the parts of its share that somebody has taken
 // The barrier: its two hot words on cache lines of their own.
 export const JOB_ARRIVED = 128;
 export const JOB_GENERATION = 192;
 export const JOB_SLEEPING = 196;
+export const JOB_PATIENCE = 200; //      looks now: fewer than JOB_SPINS after waits that were longer
 export const JOB_BYTES = 256;
 
 /** Rows up to which every thread computes the norms and rounds the inputs of all of them for itself: that costs less than a
@@ -171,6 +173,9 @@ export const CURSOR_FROM = 16; //        next token of the group
 export const CURSOR_PANEL = 20; //       next panel of the head
 export const CURSOR_FAILED = 24; //      the row in which this thread has found logits that are no numbers; -1: none
 export const CURSOR_BYTES = 64; //       a cache line
+
+/** Bytes of a count of parts taken. */
+export const DEALT_BYTES = 64;
 
 export const KIND_FORWARD = 0;
 export const KIND_SCORE = 1;

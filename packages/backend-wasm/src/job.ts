@@ -76,6 +76,7 @@ export class Job {
     const ownBytes = 2 * D.FEW * layout.hiddenStride;
     const own = take(layout.threads * ownBytes);
     const cursors = take(layout.threads * D.CURSOR_BYTES);
+    const dealt = take(layout.threads * D.DEALT_BYTES);
     const zeroedTo = end;
     this.#rows = tasks.map((task, index): RowPlan => {
       const { count, drawing } = task;
@@ -129,6 +130,8 @@ export class Job {
     word(D.JOB_OWN, own);
     word(D.JOB_OWN_BYTES, ownBytes);
     word(D.JOB_SPINS, spins(layout.threads));
+    word(D.JOB_PATIENCE, spins(layout.threads));
+    word(D.JOB_DEALT_AT, dealt);
     for (let thread = 0; thread < layout.threads; thread++) {
       const cursorWord = this.#writer(cursors + thread * D.CURSOR_BYTES);
       cursorWord(D.CURSOR_GROUPS, plan.groups.length);

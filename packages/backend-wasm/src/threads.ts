@@ -23,6 +23,7 @@ export function assertThreads(threads: number | undefined): void {
   );
 }
 
-/** Looks at a barrier before a thread goes to sleep. With more threads than processors the one waited for may need this very
- *  processor, so that looking on only keeps it from coming. */
-export const spins = (threads: number): number => (threads <= processors() ? 20_000 : 50);
+/** Looks at a barrier before a thread goes to sleep: about half a millisecond. Waking up takes longer than any wait between equal threads, but
+ *  a draw from all logits or a thread that was interrupted are waited for no longer than that. With more threads than processors the
+ *  one waited for may need this very processor, so that looking on only keeps it from coming. */
+export const spins = (threads: number): number => (threads <= processors() ? 1_000_000 : 50);

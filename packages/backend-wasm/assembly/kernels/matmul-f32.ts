@@ -8,13 +8,37 @@ import { madd } from "../simd";
 
 const PANEL_BYTES = PANEL * 4;
 
+/** Inputs that a few rows take together: 2 KiB of a panel. */
+const PIECE = 32;
+/** Rows that are a few: with more of them, reading a panel from memory takes little of their time. */
+const PIECE_ROWS = 12;
+
 /**
  * out (rows, 16) += x (rows, inner) · w (inner, 16).
+ *
+ * A few rows go through a panel in pieces, tile after tile: so memory is read while they multiply. A load from each piece, before the one
+ * before it is multiplied, begins that; loads from more of its lines are slower than none.
  *
  * @param w rows of 16 outputs, `step` bytes apart
  * @param wide where the engine joins neighbouring vectors to 256 bits
  */
 export function panelF32(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32, wide: bool,
+): void {
+  if (rows > 1 && rows <= PIECE_ROWS) {
+    for (; inner > PIECE; inner -= PIECE) {
+      const next = w + PIECE * step;
+      load<i32>(next);
+      tiles(out, outStride, x, xStride, w, step, PIECE, rows, wide);
+      x += PIECE * 4;
+      w = next;
+    }
+  }
+  tiles(out, outStride, x, xStride, w, step, inner, rows, wide);
+}
+
+/** All rows, tile after tile. */
+function tiles(
   out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32, wide: bool,
 ): void {
   if (wide) for (; rows >= 4; rows -= 4) {
@@ -40,41 +64,6 @@ export function panelF32(
     x += 2 * xStride;
   }
   if (rows > 0) f32Tile1x16(out, outStride, x, xStride, w, step, inner);
-}
-
-/** One row and the 32 outputs of two panels, for an engine that joins neighbouring vectors: four chains of additions where two would
- *  wait for themselves. Four of 128 bits are quick enough, and one stream is read from memory faster than two. */
-export function twoPanelsF32(out: usize, x: usize, w: usize, v: usize, inner: i32): void {
-  let s0 = v128.load(out);
-  let s1 = v128.load(out, 16);
-  let s2 = v128.load(out, 32);
-  let s3 = v128.load(out, 48);
-  let s4 = v128.load(out, 64);
-  let s5 = v128.load(out, 80);
-  let s6 = v128.load(out, 96);
-  let s7 = v128.load(out, 112);
-  do {
-    const a = v128.load32_splat(x);
-    s0 = madd(a, v128.load(w), s0);
-    s1 = madd(a, v128.load(w, 16), s1);
-    s2 = madd(a, v128.load(w, 32), s2);
-    s3 = madd(a, v128.load(w, 48), s3);
-    s4 = madd(a, v128.load(v), s4);
-    s5 = madd(a, v128.load(v, 16), s5);
-    s6 = madd(a, v128.load(v, 32), s6);
-    s7 = madd(a, v128.load(v, 48), s7);
-    x += 4;
-    w += PANEL_BYTES;
-    v += PANEL_BYTES;
-  } while (--inner);
-  v128.store(out, s0);
-  v128.store(out, s1, 16);
-  v128.store(out, s2, 32);
-  v128.store(out, s3, 48);
-  v128.store(out, s4, 64);
-  v128.store(out, s5, 80);
-  v128.store(out, s6, 96);
-  v128.store(out, s7, 112);
 }
 
 /** Six rows, half a panel: 12 sums, 2 weights and 1 input are the 15 registers of x64. */

@@ -10,7 +10,7 @@ import {
 } from "../../src/descriptor";
 import { inputStride, quantizeRows } from "./inputs";
 import { panelBf16 } from "./matmul-bf16";
-import { panelF32, twoPanelsF32 } from "./matmul-f32";
+import { panelF32 } from "./matmul-f32";
 import { panelQ4, Q4_BLOCK_BYTES } from "./matmul-q4";
 import { panelQ8, q8PanelBytes } from "./matmul-q8";
 import { start } from "./start";
@@ -49,15 +49,7 @@ export function matmulPanels(
     const origin = bias ? bias + <usize>panel * PANEL_BYTES : 0;
     if (dtype == DTYPE_F32) {
       start(out, outStride, rows, origin);
-      if (wide && rows == 1 && panel + 1 < to) {
-        panel++;
-        start(out + PANEL_BYTES, outStride, rows, bias ? bias + <usize>panel * PANEL_BYTES : 0);
-        twoPanelsF32(out, x, weights, weights + size, inner);
-        weights += size;
-        out += PANEL_BYTES;
-      } else {
-        panelF32(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
-      }
+      panelF32(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
     } else if (dtype == DTYPE_BF16) {
       start(out, outStride, rows, origin);
       panelBf16(out, outStride, x, xStride, weights, PANEL_BYTES, inner, rows, wide);
