@@ -1,4 +1,4 @@
-// matmul of q8 weights by chains in 16 bits: a tile of two rows.
+// matmul of q8 weights by chains in 16 bits: a tile of two rows, for all pairs of rows of a panel.
 //
 // A dot in 32 bits multiplies twice: bytes by bytes, and then pairs by 1 to add them up. Here eight products, of the first and of the
 // second half of a block, are added up in 16 bits first, where that is safe, and three of four multiplications by 1 fall away. Eight
