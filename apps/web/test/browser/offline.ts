@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ask, type Playground, ready } from "./playground.ts";
+import { ask, loadFrom, type Playground, ready } from "./playground.ts";
 
 const FRANCE = "The capital of France is Paris.";
 
@@ -57,11 +57,7 @@ export function offlineTests(playground: () => Playground): void {
     expect(await page.locator(".turn").count()).toBe(4);
 
     // A model that was not downloaded is refused with the way out, and the page goes on.
-    await page.locator(".model-button").click();
-    await page.getByText("Revision, hub and token").click();
-    await page.getByLabel("Address of the hub").fill(playground().plain.address);
-    await page.locator("#hub-name").fill("Small/Doge-demo");
-    await page.getByRole("button", { name: "Load", exact: true }).click();
+    await loadFrom(playground().plain.address, page, "Small/Doge-demo");
     const notice = page.locator(".notice.error");
     await notice.waitFor({ timeout: 30_000 });
     expect(await notice.textContent()).toContain("The hub cannot be reached");
