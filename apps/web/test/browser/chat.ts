@@ -259,6 +259,12 @@ export function chatTests(playground: () => Playground): void {
       expect((await page.locator(".token-view .token").allInnerTexts()).join("").replaceAll("·", " ")).toBe(
         `${FRANCE}<|end_of_text|>`,
       );
+      // However much there is, the window never scrolls as a whole: what is said stays at the top, the message field below.
+      const before = page.viewportSize()!;
+      await page.setViewportSize({ width: 360, height: 500 });
+      expect(await page.evaluate(() => document.documentElement.scrollHeight)).toBe(500);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
+      await page.setViewportSize(before);
       await page.locator(".token-view .token").nth(5).hover();
       const shares = await page.locator(".alternatives .number").allInnerTexts();
       expect(shares.length).toBe(8);
