@@ -32,13 +32,14 @@ function both(first: v128, second: v128, ones: v128): v128 {
   return i32x4.add(first, i32x4.dot_i16x8_s(second, ones));
 }
 
-/** out (rows, 16) = bias (16), or 0, + x (rows, blocks) · w (blocks, 16), for an even number of rows: by chains, but for the blocks that do
- *  not bear it. */
-export function q8Rows2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, bias: usize): void {
-  const bounds = w + <usize>blocks * Q8_BLOCK_BYTES;
+/** out (rows, 16) += x (rows, blocks) · w (blocks, 16), for an even number of rows: by chains, but for the blocks that do not bear it.
+ *  `begin`: out begins at bias (16), or 0. */
+export function q8Rows2x16(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, bounds: usize, blocks: i32, rows: i32, bias: usize, begin: bool,
+): void {
   let pairsLeft = rows >> 1;
   do {
-    const left = q8Tile2x16(out, outStride, x, xStride, w, bounds, blocks, pairsLeft, bias, true);
+    const left = q8Tile2x16(out, outStride, x, xStride, w, bounds, blocks, pairsLeft, bias, begin);
     if (left == 0) return;
     const others = (left - 1) / blocks;
     const done = <usize>(pairsLeft - 1 - others);

@@ -8,11 +8,15 @@
 // One row is multiplied by dots (matmul-q8-dots.ts), several by chains (matmul-q8-chains.ts) where those are quicker.
 //
 // Every tile adds to what stands in `out`, one multiply-add for each block in the order of the blocks.
-import { Q8_BLOCK_BYTES } from "./bytes";
+import { INPUT_Q8_BYTES, Q8_BLOCK_BYTES } from "./bytes";
 import { q8Rows2x16 } from "./matmul-q8-chains";
 import { q8Fused1x16, q8Fused2x16, q8Tile1x16 } from "./matmul-q8-dots";
 import { q8Plain1x16, q8Plain4x8 } from "./matmul-q8-plain";
 import { start } from "./start";
+
+/** Blocks that a few rows take together, and rows that are a few: as in matmul-f32.ts. */
+const PIECE = 4;
+const PIECE_ROWS = 12;
 
 /** Bytes of a panel of `blocks`: bounds begin at a whole number of blocks, and panels 64 bytes apart. */
 export function q8PanelBytes(blocks: i32): usize {
@@ -31,7 +35,15 @@ export function panelQ8(
         q8Fused2x16(out + <usize>row * outStride, outStride, x + <usize>row * xStride, xStride, w, blocks);
       }
     } else if (even) {
-      q8Rows2x16(out, outStride, x, xStride, w, blocks, even, bias);
+      const bounds = w + <usize>blocks * Q8_BLOCK_BYTES;
+      const piece = rows <= PIECE_ROWS ? PIECE : blocks;
+      for (let block = 0; block < blocks; block += piece) {
+        const at = w + <usize>block * Q8_BLOCK_BYTES;
+        const xAt = x + <usize>block * INPUT_Q8_BYTES;
+        const boundsAt = bounds + <usize>block * 4;
+        load<i32>(at + <usize>piece * Q8_BLOCK_BYTES);
+        q8Rows2x16(out, outStride, xAt, xStride, at, boundsAt, min(piece, blocks - block), even, bias, block == 0);
+      }
     }
     out += <usize>even * outStride;
     x += <usize>even * xStride;
