@@ -86,6 +86,9 @@ describe("the command", () => {
     );
     expect(doge("--shape", "tiny", "--prompt", "2048").err).toMatch(/^doge: --prompt is 2048: .*\n$/);
     expect(doge("--shape", "./nowhere").status).toBe(1);
+    expect(doge("--shape", "61m").err).toBe(
+      'doge: There is no shape "61m": --shape takes tiny, 20m, 60m, 160m, 320m, the folder of a model, or its name on a hub.\n',
+    );
     expect(doge("--reps", "0").err).toContain("0 must be 1 or more.");
   });
 });

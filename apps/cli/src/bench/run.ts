@@ -1,4 +1,5 @@
 // doge bench, once its options are read: make or open the weights, load them, time them, measure the ceilings, put it together.
+import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import type { Checkpoint, ChooseOptions, Config, DType, Model, Provider, Routing } from "@doge-lm/core";
 import { checked, choose, DogeError, openCheckpoint, tensorShapes, weightBytes } from "@doge-lm/core";
@@ -7,7 +8,7 @@ import { type Ceilings, measureCeilings } from "./ceiling.ts";
 import { costsOf, type GpuCosts, type Watch, type Watched } from "./gpu.ts";
 import { longest, type Measured, measure, type Plan } from "./measure.ts";
 import { randomCheckpoint } from "./random-checkpoint.ts";
-import { configOf } from "./shapes.ts";
+import { configOf, shapeNames } from "./shapes.ts";
 import { type Work, workOf } from "./work.ts";
 
 export interface BenchOptions extends Plan {
@@ -84,6 +85,12 @@ const peakBytes = (): number => process.resourceUsage().maxRSS * 1024;
 export async function bench(options: BenchOptions): Promise<BenchResult> {
   const { shape, moe, dtype, routing, providers, choosing, watch, tell } = options;
   const known = configOf(shape, moe);
+  if (known === null && !shape.includes("/") && !existsSync(shape)) {
+    throw new DogeError(
+      "invalid-argument",
+      `There is no shape ${JSON.stringify(shape.slice(0, 200))}: --shape takes ${shapeNames.join(", ")}, the folder of a model, or its name on a hub.`,
+    );
+  }
   const files = known === null ? await openFiles(shape, {}) : null;
   try {
     const checkpoint: Checkpoint = known === null ? await openCheckpoint(files!) : randomCheckpoint(known);
