@@ -5,6 +5,7 @@
 //   Dawn in Node on lavapipe    f16, subgroups of eight, every form of the kernels
 //   Deno (wgpu, naga)           another implementation of WebGPU and of WGSL, that of Firefox
 //   Chromium, headless          the page's WebGPU, on SwiftShader
+//   Firefox, headless           the same, by wgpu as it is in that browser
 //
 //   node tools/adapters.ts [--bring] [WORD ...]    --bring: fetch what is missing, as continuous integration does; only steps
 //                                                  whose names hold one of the words
@@ -18,8 +19,8 @@ import * as esbuild from "esbuild";
 import type { Variant } from "../packages/backend-webgpu/src/variant.ts";
 import { lavapipe } from "./adapters/lavapipe.ts";
 import type { SuiteReport } from "./adapters/suite.ts";
-import { browserPath } from "./browser.ts";
-import { answerOfPage, SOFTWARE_GPU, serveFile, serveModel } from "./packages/page.ts";
+import { chromium, firefox, type TestBrowser } from "./browser.ts";
+import { answerOfPage, serveFile, serveModel } from "./packages/page.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { failed, root, Skipped, step } from "./packages/steps.ts";
 import { softwareGpu } from "./software-gpu.mjs";
@@ -114,8 +115,8 @@ async function compiledByDeno(): Promise<string> {
   return judge(await report(deno(), [...DENO, compile], { VK_DRIVER_FILES: lavapipe(bring) }));
 }
 
-async function inChromium(form: Form, only: readonly string[]): Promise<string> {
-  if (browserPath === undefined) throw new Skipped("no Chromium in PATH");
+async function inBrowser(browser: TestBrowser, form: Form, only: readonly string[]): Promise<string> {
+  if (browser.path === undefined) throw new Skipped(`no ${browser.name} in PATH`);
   const { outputFiles } = await esbuild.build({
     entryPoints: [join(root, "tools", "adapters", "page.ts")],
     ...{ bundle: true, write: false, format: "esm", target: "es2022", platform: "browser", logLevel: "silent" },
@@ -142,7 +143,7 @@ async function inChromium(form: Form, only: readonly string[]): Promise<string> 
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   try {
-    return judge(await answerOfPage(address, answer, SOFTWARE_GPU, PATIENCE), form);
+    return judge(await answerOfPage(address, answer, { browser, gpu: true, patience: PATIENCE }), form);
   } finally {
     server.closeAllConnections();
     server.close();
@@ -155,7 +156,8 @@ for (const [name, work] of [
   ["Dawn in Node on lavapipe, subgroups + f16 + packed", () => inNode("subgroups + f16 + packed", ROUNDED)],
   ["Deno, every kernel in every form", compiledByDeno],
   ["Deno on lavapipe, barrier-free + packed", () => inDeno("barrier-free + packed", ROUNDED)],
-  ["Chromium on SwiftShader, barrier-free", () => inChromium("barrier-free", FEW)],
+  ["Chromium on SwiftShader, barrier-free", () => inBrowser(chromium, "barrier-free", FEW)],
+  ["Firefox on SwiftShader, barrier-free", () => inBrowser(firefox, "barrier-free", FEW)],
 ] as const) {
   if (words.length === 0 || words.some((word) => name.includes(word))) await step(name, work);
 }

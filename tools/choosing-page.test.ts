@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as esbuild from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { absence } from "./browser.ts";
+import { chromium } from "./browser.ts";
 import { answerOfPage, serveFile, serveModel } from "./packages/page.ts";
 import { root } from "./packages/steps.ts";
 
@@ -47,8 +47,8 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-describe(`in a browser${absence}`, () => {
-  test.skipIf(absence !== "")(
+describe(`in a browser${chromium.absence}`, () => {
+  test.skipIf(chromium.path === undefined)(
     "rates are kept in IndexedDB, and a worker finds those of another",
     { timeout: 120_000 },
     async () => {

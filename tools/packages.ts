@@ -18,7 +18,7 @@ import {
   writeSources,
 } from "./packages/bundles.ts";
 import { clearPacks, inspect, missingBinary, type Packed, pack, published } from "./packages/pack.ts";
-import { answerOfBuild, answerOfPage, SOFTWARE_GPU, STRICT, serveModel } from "./packages/page.ts";
+import { answerOfBuild, answerOfPage, STRICT, serveModel } from "./packages/page.ts";
 import { Project } from "./packages/project.ts";
 import { programOf, RUNTIMES } from "./packages/runtimes.ts";
 import { recordedSizes, recordSizes, type Size, sizeOf, sizeTable } from "./packages/sizes.ts";
@@ -147,7 +147,7 @@ async function checkWebgpu(project: Project): Promise<void> {
     await step(`@doge-lm/webgpu by ${name}, in a page`, async () => {
       await build();
       const size = weigh(project, folder, 0);
-      const posted = await answerOfBuild(join(project.folder, folder), false, {}, SOFTWARE_GPU);
+      const posted = await answerOfBuild(join(project.folder, folder), false, {}, { gpu: true });
       const { text, device } = JSON.parse(posted) as PageReport;
       return `${size}; ${expectAnswer(text)} (${device})`;
     });

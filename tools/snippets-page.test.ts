@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import * as esbuild from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { absence } from "./browser.ts";
+import { chromium } from "./browser.ts";
 import { answerOfPage, serveFile } from "./packages/page.ts";
 import { type Block, demo, hubOf, Place, readBlocks, root } from "./snippets/blocks.ts";
 
@@ -176,18 +176,18 @@ async function buildWithEsbuild(folder: string): Promise<string> {
   return outdir;
 }
 
-describe(`code blocks for pages${absence}`, () => {
+describe(`code blocks for pages${chromium.absence}`, () => {
   test("there are some", () => {
     expect([programs.size > 4, builders.length, vite !== undefined, suites.length]).toEqual([true, 2, true, 2]);
   });
 
-  test.skipIf(absence !== "").each([...programs])("%s runs", { timeout }, async (section, parts) => {
+  test.skipIf(chromium.path === undefined).each([...programs])("%s runs", { timeout }, async (section, parts) => {
     const folder = await writeProgram(`program-${[...programs.keys()].indexOf(section)}`, parts);
     const text = await open(await buildWithVite(folder));
     expect(text).toMatch(parts.some(asks) ? /^done: .*Paris/s : parts.some(writes) ? /^done: .+/s : /^done:/);
   });
 
-  test.skipIf(absence !== "").each(builders)("$where runs", { timeout }, async (block) => {
+  test.skipIf(chromium.path === undefined).each(builders)("$where runs", { timeout }, async (block) => {
     const folder = await writeProgram(`program-esbuild-${builders.indexOf(block)}`, [block]);
     expect(await open(await buildWithEsbuild(folder))).toMatch(/^done:/);
   });

@@ -48,7 +48,9 @@ export default defineConfig(({ command }) => ({
   plugins: [precache()],
   define: { __DOGE_BUILT__: command === "build" },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
-  worker: { format: "es" },
+  // Workers are one file each, as Vite makes them where they may be classic scripts: WebKit runs a module worker's script once more
+  // when one of its chunks imports it, and the second engine, which has no model, would answer the page.
+  worker: { format: "iife" },
   build: {
     target: "es2022",
     // The policy of the page allows files of its own, not data: addresses.

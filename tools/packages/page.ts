@@ -1,9 +1,9 @@
-// Serves a build on this machine and opens it in a headless Chromium, where there is one: the page posts what it answered.
+// Serves a build on this machine and opens it in a headless browser, where there is one: the page posts what it answered.
 import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
-import { browserPath, openBrowser } from "../browser.ts";
+import { chromium, type TestBrowser } from "../browser.ts";
 import { demoModel, Skipped } from "./steps.ts";
 
 const TYPES: Record<string, string> = {
@@ -58,15 +58,21 @@ export const STRICT = {
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; object-src 'none'",
 };
 
-/** Switches with which Chromium has WebGPU without a GPU: on SwiftShader, which it carries. */
-export const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+interface PageOptions {
+  /** Chromium, unless it is another one. */
+  readonly browser?: TestBrowser;
+  /** With WebGPU that computes on the CPU. */
+  readonly gpu?: boolean;
+  /** Milliseconds until the answer must be there. */
+  readonly patience?: number;
+}
 
 /** Open the page of the build in `folder`, `isolated` or not; what it posts. @throws when it posts an error, or nothing in time. */
 export async function answerOfBuild(
   folder: string,
   isolated: boolean,
   headers: Readonly<Record<string, string>> = {},
-  switches: readonly string[] = [],
+  options: PageOptions = {},
 ): Promise<string> {
   const { promise: answer, resolve } = Promise.withResolvers<string>();
   const sent = new Headers({ ...(isolated ? ISOLATION : {}), ...headers });
@@ -79,23 +85,21 @@ export async function answerOfBuild(
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   try {
-    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer, switches);
+    return await answerOfPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer, options);
   } finally {
     server.closeAllConnections();
     server.close();
   }
 }
 
-/** Open `address` in a browser until `answer` comes, with further switches and another patience if need be. @throws Skipped where
- *  there is no browser */
+/** Open `address` in a browser until `answer` comes. @throws Skipped where there is no such browser */
 export async function answerOfPage(
   address: string,
   answer: Promise<string>,
-  switches: readonly string[] = [],
-  patience = PATIENCE,
+  { browser: wanted = chromium, gpu = false, patience = PATIENCE }: PageOptions = {},
 ): Promise<string> {
-  if (browserPath === undefined) throw new Skipped("no Chromium in PATH");
-  const browser = await openBrowser(switches);
+  if (wanted.path === undefined) throw new Skipped(`no ${wanted.name} in PATH`);
+  const browser = await wanted.open({ gpu });
   let timer: NodeJS.Timeout | undefined;
   try {
     const page = await browser.newPage();

@@ -16,6 +16,25 @@ function nmadd(a: v128, b: v128, c: v128): v128 {
   return f32x4.sub(c, f32x4.mul(a, b));
 }
 
+/** Two neighbouring vectors, the upper first. V8 joins them to one of 256 bits either way; but where it meets the lower first, it stores
+ *  that apart as well, so that it stands there should the upper trap. */
+// @ts-ignore: decorator
+@inline
+export function storeTwo(out: usize, low: v128, high: v128): void {
+  v128.store(out, high, 16);
+  v128.store(out, low);
+}
+
+/** The same for the 16 numbers of a panel. */
+// @ts-ignore: decorator
+@inline
+export function storeFour(out: usize, a: v128, b: v128, c: v128, d: v128): void {
+  v128.store(out, b, 16);
+  v128.store(out, a);
+  v128.store(out, d, 48);
+  v128.store(out, c, 32);
+}
+
 /** The four lanes added, in a fixed order. */
 // @ts-ignore: decorator
 @inline

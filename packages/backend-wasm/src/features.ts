@@ -54,11 +54,10 @@ function probe(): number {
 
 /** Why several threads cannot share a memory here, or undefined when they can. */
 export function unshared(): string | undefined {
-  if (typeof SharedArrayBuffer !== "function" || globalThis.crossOriginIsolated === false) {
-    return globalThis.crossOriginIsolated === undefined
-      ? "this JavaScript engine has no shared memory"
-      : "this page is not cross-origin isolated: its server has to send the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
-  }
+  if (globalThis.crossOriginIsolated === false)
+    return "this page is not cross-origin isolated: its server has to send the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp";
+  // WebKitGTK has none on isolated pages either.
+  if (typeof SharedArrayBuffer !== "function") return "this JavaScript engine has no shared memory";
   if (!haveWorkers()) return "this JavaScript engine has no workers";
   try {
     const { buffer } = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
@@ -88,7 +87,8 @@ export function chooseBinary(wish?: Binary): { readonly binary: Binary } | { rea
       why: "This WebAssembly engine has no SIMD: Chrome 91, Firefox 89, Safari 16.4 or Node 16.4 are the first that do.",
     };
   }
-  const relaxed = WebAssembly.validate(relaxedModule);
+  // Both of its kinds of instructions: WebKitGTK 2.50, told to know relaxed SIMD, knows the sums of products and not the dots.
+  const relaxed = WebAssembly.validate(relaxedModule) && WebAssembly.validate(dotModule);
   if (wish === "relaxed" && !relaxed) {
     return {
       why: 'This WebAssembly engine has no relaxed SIMD (Chrome 114, Firefox 145 or Node 21 are the first that do): leave out `binary`, or ask for "simd".',

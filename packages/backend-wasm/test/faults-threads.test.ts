@@ -31,7 +31,12 @@ describe("W1: no shared memory, no workers", () => {
   test("without SharedArrayBuffer one thread computes, and device, threads and warnings say so", async () => {
     const expected = await freshAnswer();
     vi.stubGlobal("SharedArrayBuffer", undefined);
-    for (const threads of [undefined, 4]) {
+    for (const [threads, isolated] of [
+      [undefined, undefined],
+      [4, undefined],
+      [4, true], // WebKitGTK's isolated pages
+    ] as const) {
+      vi.stubGlobal("crossOriginIsolated", isolated);
       const backend = await wasm({ threads, binary: "simd" }).open();
       expect(backend.can).toMatchObject({ device: "wasm simd128", threads: 1 });
       expect(backend.can.warnings).toEqual([expect.stringContaining("no shared memory")]);

@@ -36,6 +36,18 @@ describe("W1: engines without what is needed", () => {
     expect(relaxed).toHaveBeenCalled();
   });
 
+  test("where relaxed SIMD has no dots, as in WebKitGTK 2.50 that is told to have it, the plain binary runs", async () => {
+    const { validate } = WebAssembly;
+    const refused = vi.fn(() => false);
+    vi.spyOn(WebAssembly, "validate").mockImplementation((bytes) => {
+      // i32x4.relaxed_dot_i8x16_i7x16_add_s
+      const dots = Buffer.from(bytes as Uint8Array).includes(Buffer.of(0xfd, 0x93, 0x02));
+      return dots ? refused() : validate(bytes);
+    });
+    expect(await wasm(alone).probe()).toMatchObject({ available: true, device: "wasm simd128" });
+    expect(refused).toHaveBeenCalled();
+  });
+
   test("W3: where a page forbids WebAssembly it is unavailable", async () => {
     vi.spyOn(WebAssembly, "Module").mockImplementation(
       class {

@@ -53,7 +53,9 @@ async function findGpu(given: GPU | undefined, software: boolean): Promise<{ gpu
   const own = (globalThis.navigator as Navigator | undefined)?.gpu;
   if (own !== undefined) return { gpu: own, release };
   if (typeof process === "undefined") {
-    return { why: "This browser has no WebGPU, or not on this page: it needs https or localhost." };
+    if (!globalThis.isSecureContext) return { why: "WebGPU needs a page from https or from this machine (localhost)." };
+    const where = "WorkerGlobalScope" in globalThis ? " in workers" : "";
+    return { why: `This browser has no WebGPU${where}.` };
   }
   return openDawn(software);
 }

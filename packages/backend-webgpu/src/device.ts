@@ -231,19 +231,34 @@ export class Gpu {
     });
   }
 
+  /** Wait for the GPU. Firefox looks ten times a second for what is done, and at every submit: there, empty ones make it look. */
+  async #awake<T>(work: Promise<T>): Promise<T> {
+    if (!SLEEPY) return this.alive(work);
+    const looking = setInterval(() => this.device.queue.submit([]), LOOK_MS);
+    try {
+      return await this.alive(work);
+    } finally {
+      clearInterval(looking);
+    }
+  }
+
   /** Everything submitted so far is done. */
   async finished(signal?: AbortSignal): Promise<void> {
-    await this.alive(this.device.queue.onSubmittedWorkDone());
+    await this.#awake(this.device.queue.onSubmittedWorkDone());
     if (signal?.aborted) throw aborted(signal, "webgpu");
   }
 
   /** What stands at the beginning of a staging buffer, once what was submitted has written it. */
   async read(staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
-    await this.alive(staging.mapAsync(READ, 0, bytes));
+    await this.#awake(staging.mapAsync(READ, 0, bytes));
     const copy = staging.getMappedRange(0, bytes).slice(0);
     staging.unmap();
     return copy;
   }
 }
+
+/** Whether this is Firefox, whose queue sleeps. */
+const SLEEPY = /\bFirefox\//.test((globalThis.navigator as Navigator | undefined)?.userAgent ?? "");
+const LOOK_MS = 1;
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

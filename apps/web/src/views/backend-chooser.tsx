@@ -82,9 +82,12 @@ export function BackendChooser() {
   );
 }
 
-const sentence = ({ name, available, says, warnings }: BackendReport): string =>
+/** What a report says of an adapter that computes on the CPU, to callers of the library: the page's way is to choose it. */
+const ASKED_FOR = / Ask for it with .*$/;
+
+const sentence = ({ available, says, warnings }: BackendReport): string =>
   available
     ? [`Here: ${says}.`, ...warnings].join(" ")
-    : name === "webgpu"
-      ? `Not by itself. ${says.replace(/ Ask for it with .*$/, " It can be chosen here all the same.")}`
+    : ASKED_FOR.test(says)
+      ? `Not by itself. ${says.replace(ASKED_FOR, " It can be chosen here all the same.")}`
       : `Not here. ${says}`;

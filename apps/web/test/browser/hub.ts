@@ -42,9 +42,10 @@ export async function startPageHub(): Promise<PageHub> {
     const { host: _, ...headers } = request.headers;
     const inner = ask(`${hub.url}${request.url}`, { method: request.method ?? "GET", headers }, (answer) => {
       response.writeHead(answer.statusCode ?? 500, { ...answer.headers, ...CORS });
-      answer.on("error", () => response.destroy());
-      answer.on("aborted", () => response.destroy());
-      answer.pipe(response);
+      // What has come goes on its way, also when no more does.
+      answer.on("data", (part: Buffer) => response.write(part));
+      answer.on("end", () => response.end());
+      answer.on("error", () => response.socket?.end());
     });
     inner.on("error", () => response.destroy());
     inner.end();

@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ask, type Playground, ready } from "./playground.ts";
+import { ask, loadFrom, type Playground, ready } from "./playground.ts";
 
 const FRANCE = "The capital of France is Paris.";
 
@@ -42,9 +42,9 @@ export function offlineTests(playground: () => Playground): void {
 
   // The last one: the host does not come back.
   test("is isolated by its service worker, and answers without its host", async () => {
-    const { page, context } = await playground().visit({ plain: true });
+    const { page, context } = await playground().visit({ plain: true, query: "?threads=2" });
     expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
-    expect(await page.locator(".model-where").textContent()).toMatch(/^WebAssembly × \d+$/);
+    expect(await page.locator(".model-where").textContent()).toBe("WebAssembly × 2");
     await page.getByText("the page works without a network").waitFor();
     expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
 
@@ -57,11 +57,7 @@ export function offlineTests(playground: () => Playground): void {
     expect(await page.locator(".turn").count()).toBe(4);
 
     // A model that was not downloaded is refused with the way out, and the page goes on.
-    await page.locator(".model-button").click();
-    await page.getByText("Revision, hub and token").click();
-    await page.getByLabel("Address of the hub").fill(playground().plain.address);
-    await page.locator("#hub-name").fill("Small/Doge-demo");
-    await page.getByRole("button", { name: "Load", exact: true }).click();
+    await loadFrom(playground().plain.address, page, "Small/Doge-demo");
     const notice = page.locator(".notice.error");
     await notice.waitFor({ timeout: 30_000 });
     expect(await notice.textContent()).toContain("The hub cannot be reached");

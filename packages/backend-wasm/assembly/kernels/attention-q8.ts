@@ -4,7 +4,7 @@
 // factor of relaxed_dot as every engine has it, and a value, with its sign, the first: two products stay below 2^15 and a block is an exact
 // integer, whichever instructions compute it. The sum of the weights, which the sum of values is divided by, is of those that were not rounded.
 import { BLOCK, PANEL } from "../../src/descriptor";
-import { madd } from "../simd";
+import { madd, storeFour, storeTwo } from "../simd";
 import { ONES } from "./bytes";
 import { PAGE_ROW, PANEL_BYTES } from "./cache";
 import { MAGIC, sixteen } from "./inputs";
@@ -36,8 +36,7 @@ export function roundWeights(weights: usize, scales: usize, panels: i32, rows: i
       for (let at = from; at < from + BLOCK * 4; at += 32) {
         const first = scaled(weights + at, scales + at, zero);
         const second = scaled(weights + at + 16, scales + at + 16, zero);
-        v128.store(weights + at, first);
-        v128.store(weights + at, second, 16);
+        storeTwo(weights + at, first, second);
         // As integers, so that the NaN of a value is the largest; that of a weight is in the sum of the weights.
         low = i32x4.max_s(low, first);
         high = i32x4.max_s(high, second);
@@ -109,10 +108,7 @@ function add(out: usize, s0: v128, s1: v128, s2: v128, s3: v128, factor: v128): 
   const o1 = madd(f32x4.convert_i32x4_s(s1), factor, v128.load(out, 16));
   const o2 = madd(f32x4.convert_i32x4_s(s2), factor, v128.load(out, 32));
   const o3 = madd(f32x4.convert_i32x4_s(s3), factor, v128.load(out, 48));
-  v128.store(out, o0);
-  v128.store(out, o1, 16);
-  v128.store(out, o2, 32);
-  v128.store(out, o3, 48);
+  storeFour(out, o0, o1, o2, o3);
 }
 
 function valuesTile1x16(out: usize, x: usize, values: usize, blocks: i32): void {

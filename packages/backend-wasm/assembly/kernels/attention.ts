@@ -61,11 +61,11 @@ export function attention(
       for (let row = 0; row < rows; row++) {
         takeQuery(own, row, source + <usize>(row / group) * queryStride + <usize>(row % group) * headBytes, model);
       }
-      clear(state, rows, width);
       for (let page = 0; page < used; page++) {
         if (tokens == 1 && page + 1 < used) askFor(model, layer, pages, page + 1, head);
-        readPage(part, own, scores, model, layer, pages, page, slots, position + first, last, rows, head, group);
-        merge(state, part, rows, width);
+        const to = page ? part : state;
+        readPage(to, own, scores, model, layer, pages, page, slots, position + first, last, rows, head, group);
+        if (page) merge(state, part, rows, width);
       }
       const target = out + <usize>first * outStride + at;
       for (let row = 0; row < rows; row++) {
@@ -109,9 +109,10 @@ export function gather(out: usize, model: usize, reach: i32, position: i32, from
   const state = load<usize>(model, MODEL_SCORES);
   const used = pagesOf(slotsSeen(model, reach, position));
   for (let head = from; head < to; head++) {
-    clear(state, 1, width);
     for (let page = 0; page < used; page++) {
-      merge(state, load<usize>(model, MODEL_PARTS) + <usize>(page * heads + head) * (width + STATE_TAIL), 1, width);
+      const part = load<usize>(model, MODEL_PARTS) + <usize>(page * heads + head) * (width + STATE_TAIL);
+      if (page) merge(state, part, 1, width);
+      else memory.copy(state, part, width + STATE_TAIL);
     }
     finish(out + ((<usize>head * headDim) << 2), state, headDim);
   }

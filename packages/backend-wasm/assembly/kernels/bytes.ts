@@ -4,7 +4,7 @@
 // -1. Weights are second factors, so both must be right: where such a byte counts as unsigned, weights are stored with 128 added, and
 // the sums of the inputs times 128 are taken off again.
 import { BLOCK, PANEL } from "../../src/descriptor";
-import { madd } from "../simd";
+import { madd, storeFour } from "../simd";
 
 const PANEL_BYTES = PANEL * 4;
 
@@ -35,25 +35,36 @@ export function offset(fused: bool): i32 {
   return <i16>i16x8.extract_lane_s(product, 0) > 0 ? 128 : 0;
 }
 
-/** Of 16 bytes, in the order of inputs: the sum of the eight that meet in the even lanes of 16 bits, 0 1 4 5 8 9 12 13, and that of the
- *  others, as two i16 in each lane of 32 bits. */
+/** Of the two halves of a block, in the order of inputs: the sum of the eight that meet in the even lanes of 16 bits, 0 1 4 5 8 9 12 13,
+ *  and that of the others, as two i16: of the first half in lanes 0 and 1 of 32 bits, of the second in lanes 2 and 3. */
 // @ts-ignore: decorator
 @inline
-export function eights(codes: v128): v128 {
-  const pairs = i16x8.extadd_pairwise_i8x16_s(codes);
-  const sums = i16x8.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1));
+export function eights(first: v128, second: v128): v128 {
+  const a = i16x8.extadd_pairwise_i8x16_s(first);
+  const b = i16x8.extadd_pairwise_i8x16_s(second);
+  const sums = i16x8.add(v128.shuffle<i64>(a, b, 0, 2), v128.shuffle<i64>(a, b, 1, 3));
   return i16x8.add(sums, v128.shuffle<i32>(sums, sums, 1, 0, 3, 2));
 }
 
-/** The larger sum of squares of the two eights. */
+/** The largest sum of squares of the four eights. */
 // @ts-ignore: decorator
 @inline
-export function largestSquares(codes: v128): i32 {
+export function largestSquares(first: v128, second: v128): i32 {
+  const a = squares(first);
+  const b = squares(second);
+  let most = i32x4.add(v128.shuffle<i64>(a, b, 0, 2), v128.shuffle<i64>(a, b, 1, 3));
+  most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+  most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 1, 0, 3, 2));
+  return i32x4.extract_lane(most, 0);
+}
+
+/** Of 16 bytes: sums of the squares of 0 1 8 9, 2 3 10 11, 4 5 12 13 and 6 7 14 15. */
+// @ts-ignore: decorator
+@inline
+function squares(codes: v128): v128 {
   const low = i16x8.extend_low_i8x16_s(codes);
   const high = i16x8.extend_high_i8x16_s(codes);
-  const pairs = i32x4.add(i32x4.dot_i16x8_s(low, low), i32x4.dot_i16x8_s(high, high));
-  const sums = i32x4.add(pairs, v128.shuffle<i32>(pairs, pairs, 2, 3, 0, 1));
-  return max(i32x4.extract_lane(sums, 0), i32x4.extract_lane(sums, 1));
+  return i32x4.add(i32x4.dot_i16x8_s(low, low), i32x4.dot_i16x8_s(high, high));
 }
 
 /** out (16) += a block's dots · the scale of its inputs · those of its weights. */
@@ -66,8 +77,5 @@ export function finish(
   const o1 = madd(f32x4.convert_i32x4_s(s1), f32x4.mul(factor, scale1), v128.load(out, 16));
   const o2 = madd(f32x4.convert_i32x4_s(s2), f32x4.mul(factor, scale2), v128.load(out, 32));
   const o3 = madd(f32x4.convert_i32x4_s(s3), f32x4.mul(factor, scale3), v128.load(out, 48));
-  v128.store(out, o0);
-  v128.store(out, o1, 16);
-  v128.store(out, o2, 32);
-  v128.store(out, o3, 48);
+  storeFour(out, o0, o1, o2, o3);
 }

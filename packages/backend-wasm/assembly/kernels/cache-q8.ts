@@ -42,7 +42,7 @@ export function keepKeyQ8(panel: usize, lane: usize, key: usize, headDim: i32, e
     fourWords(to, i8x16.add(first, more));
     fourWords(to + 4 * PANEL_BYTES, i8x16.add(second, more));
     store<f32>(to, largest / MOST, BLOCK * PANEL);
-    const own = Q8_LIMIT / <u32>max(1, max(largestSquares(first), largestSquares(second)));
+    const own = Q8_LIMIT / <u32>max(1, largestSquares(first, second));
     const others = load<u32>(bound);
     store<u32>(bound, others ? min(others, own) : own);
     bound += 4;

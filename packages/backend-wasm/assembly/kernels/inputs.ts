@@ -45,8 +45,14 @@ export function quantizeRows(out: usize, x: usize, matrix: usize, xStride: usize
 
 /** x f32 (inner) as blocks for q8; `excess`: what bytes of weights have too much (offset() of bytes.ts). */
 export function rowQ8(out: usize, x: usize, inner: i32, excess: i32): void {
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    // All divisions first: a block would wait for its own.
+    scaleRowQ8(out, x, inner);
+    codeRowQ8(out, x, inner, excess);
+    return;
+  }
   for (; inner > 0; inner -= BLOCK) {
-    inputQ8(out, x, min(inner, BLOCK), excess);
+    inputQ8(out, x, min(inner, BLOCK));
     out += Q8_BYTES;
     x += BLOCK * 4;
   }
@@ -62,19 +68,25 @@ function rowQ4(out: usize, x: usize, inner: i32): void {
 
 /** The largest magnitude of x f32 (count), NaN if there is one: as integers the bits of a NaN are the largest. */
 export function largestOf(x: usize, count: i32): f32 {
+  if (count == BLOCK) return f32x4.extract_lane(largestOfBlock(x), 0);
   let found: i32 = 0;
-  if (count == BLOCK) {
-    let most = f32x4.abs(v128.load(x));
-    for (let at: usize = 16; at < <usize>BLOCK * 4; at += 16) most = i32x4.max_s(most, f32x4.abs(v128.load(x + at)));
-    most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
-    most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 1, 0, 3, 2));
-    found = i32x4.extract_lane(most, 0);
-  } else {
-    for (let index = 0; index < count; index++) {
-      found = max(found, reinterpret<i32>(abs(load<f32>(x + (<usize>index << 2)))));
-    }
+  for (let index = 0; index < count; index++) {
+    found = max(found, reinterpret<i32>(abs(load<f32>(x + (<usize>index << 2)))));
   }
   return reinterpret<f32>(found);
+}
+
+/** The same for a whole block, in all lanes. */
+// @ts-ignore: decorator
+@inline
+function largestOfBlock(x: usize): v128 {
+  const a = i32x4.max_s(f32x4.abs(v128.load(x)), f32x4.abs(v128.load(x, 16)));
+  const b = i32x4.max_s(f32x4.abs(v128.load(x, 32)), f32x4.abs(v128.load(x, 48)));
+  const c = i32x4.max_s(f32x4.abs(v128.load(x, 64)), f32x4.abs(v128.load(x, 80)));
+  const d = i32x4.max_s(f32x4.abs(v128.load(x, 96)), f32x4.abs(v128.load(x, 112)));
+  let most = i32x4.max_s(i32x4.max_s(a, b), i32x4.max_s(c, d));
+  most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+  return i32x4.max_s(most, v128.shuffle<i32>(most, most, 1, 0, 3, 2));
 }
 
 /** 1.5 · 2^23, in memory, since V8 would rebuild a constant at each use. */
@@ -105,27 +117,12 @@ export function roundBytes(out: usize, x: usize, count: i32, factor: f32): void 
   v128.store(out, sixteen(x + 64, factors, magic), 16);
 }
 
-function inputQ8(out: usize, x: usize, count: i32, excess: i32): void {
-  const most: f32 = ASC_FEATURE_RELAXED_SIMD ? 63 : 32767;
+function inputQ8(out: usize, x: usize, count: i32): void {
+  const most: f32 = 32767;
   const largest = largestOf(x, count);
   // A NaN or infinite input must reach the output: its scale carries it there.
   const scale = largest / most;
   const factor: f32 = largest > 0 ? most / largest : 0;
-  if (ASC_FEATURE_RELAXED_SIMD) {
-    roundBytes(out, x, count, factor);
-    const first = v128.load(out);
-    const second = v128.load(out, 16);
-    const times = i16x8.splat(<i16>-excess);
-    const one = eights(first);
-    const other = eights(second);
-    v128.store_lane<i32>(out, i16x8.mul(one, times), 0, INPUT_HALF);
-    v128.store_lane<i32>(out, i16x8.mul(other, times), 0, INPUT_HALF + 4);
-    const sum = i32x4.extract_lane(i32x4.extadd_pairwise_i16x8_s(i16x8.add(one, other)), 0);
-    store<i32>(out, -excess * sum, INPUT_SUM);
-    store<i32>(out, max(largestSquares(first), largestSquares(second)), INPUT_SQUARES);
-    store<f32>(out, scale, INPUT_SCALE);
-    return;
-  }
   store<f32>(out, scale, Q8_BYTES - 4);
   if (count < BLOCK) {
     for (let index = 0; index < BLOCK; index++) store<i16>(out + (<usize>index << 1), <i16>code(x, index, count, factor));
@@ -136,6 +133,50 @@ function inputQ8(out: usize, x: usize, count: i32, excess: i32): void {
   for (const end = x + BLOCK * 4; x < end; x += 32) {
     v128.store(out, i16x8.narrow_i32x4_s(rounded(x, factors, magic), rounded(x + 16, factors, magic)));
     out += 16;
+  }
+}
+
+/** The largest code of an input under q8. */
+const MOST_Q8 = memory.data<f32>([63]);
+
+/** The scale of each block, and, where its sum will stand, the factor that its inputs are to be multiplied by. */
+function scaleRowQ8(out: usize, x: usize, inner: i32): void {
+  const most = v128.load32_splat(MOST_Q8);
+  for (; inner > 0; inner -= BLOCK) {
+    // A NaN or infinite input must reach the output: its scale carries it there.
+    const largest = inner < BLOCK ? f32x4.splat(largestOf(x, inner)) : largestOfBlock(x);
+    v128.store_lane<i32>(out, f32x4.div(largest, most), 0, INPUT_SCALE);
+    v128.store_lane<i32>(out, v128.and(f32x4.div(most, largest), f32x4.gt(largest, f32x4.splat(0))), 0, INPUT_SUM);
+    out += INPUT_Q8_BYTES;
+    x += BLOCK * 4;
+  }
+}
+
+function codeRowQ8(out: usize, x: usize, inner: i32, excess: i32): void {
+  const magic = v128.load32_splat(MAGIC);
+  const times = i16x8.splat(<i16>-excess);
+  for (; inner > 0; inner -= BLOCK) {
+    let first: v128;
+    let second: v128;
+    if (inner < BLOCK) {
+      roundBytes(out, x, inner, load<f32>(out, INPUT_SUM));
+      first = v128.load(out);
+      second = v128.load(out, 16);
+    } else {
+      const factor = v128.load32_splat(out, INPUT_SUM);
+      first = sixteen(x, factor, magic);
+      second = sixteen(x + 64, factor, magic);
+      v128.store(out, first);
+      v128.store(out, second, 16);
+    }
+    const sums = eights(first, second);
+    const excesses = i16x8.mul(sums, times);
+    v128.store_lane<i64>(out, v128.shuffle<i32>(excesses, excesses, 0, 2, 0, 2), 0, INPUT_HALF);
+    const all = i32x4.extadd_pairwise_i16x8_s(sums);
+    store<i32>(out, -excess * (i32x4.extract_lane(all, 0) + i32x4.extract_lane(all, 2)), INPUT_SUM);
+    store<i32>(out, largestSquares(first, second), INPUT_SQUARES);
+    out += INPUT_Q8_BYTES;
+    x += BLOCK * 4;
   }
 }
 
@@ -156,7 +197,8 @@ function inputQ4(out: usize, x: usize, count: i32): void {
   if (ASC_FEATURE_RELAXED_SIMD) {
     store<f32>(out, largest / most, BLOCK + 4);
     roundBytes(out, x, count, factor);
-    const sums = i16x8.add(eights(v128.load(out)), eights(v128.load(out, 16)));
+    const halves = eights(v128.load(out), v128.load(out, 16));
+    const sums = i16x8.add(halves, v128.shuffle<i32>(halves, halves, 2, 3, 0, 1));
     store<i32>(out, i32x4.extract_lane(i16x8.shl(i16x8.neg(sums), 3), 0), BLOCK);
   } else {
     store<f32>(out, largest / most, BLOCK * 2 + 4);

@@ -3,7 +3,7 @@
 // bf16 keys and values in the same way.
 //
 // As in matmul-f32.ts, every tile adds to `out`, one multiply-add for each input in the order of the inputs.
-import { madd } from "../simd";
+import { madd, storeFour, storeTwo } from "../simd";
 
 /** Selects the odd halves; in memory, since V8 would rebuild a constant at each use. */
 const HIGH = memory.data<u32>([0xffff0000]);
@@ -106,14 +106,10 @@ function bf16Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: 
     s30 = madd(a, w0, s30);
     s31 = madd(a, w1, s31);
   }
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out2, s20);
-  v128.store(out2, s21, 16);
-  v128.store(out3, s30);
-  v128.store(out3, s31, 16);
+  storeTwo(out, s00, s01);
+  storeTwo(out1, s10, s11);
+  storeTwo(out2, s20, s21);
+  storeTwo(out3, s30, s31);
 }
 
 /** Two rows, a panel: one weight vector at a time, so that 8 sums and 4 inputs stay in registers. */
@@ -229,22 +225,10 @@ function bf16Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w:
     s32 = madd(a, w2, s32);
     s33 = madd(a, w3, s33);
   }
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out, s02, 32);
-  v128.store(out, s03, 48);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out1, s12, 32);
-  v128.store(out1, s13, 48);
-  v128.store(out2, s20);
-  v128.store(out2, s21, 16);
-  v128.store(out2, s22, 32);
-  v128.store(out2, s23, 48);
-  v128.store(out3, s30);
-  v128.store(out3, s31, 16);
-  v128.store(out3, s32, 32);
-  v128.store(out3, s33, 48);
+  storeFour(out, s00, s01, s02, s03);
+  storeFour(out1, s10, s11, s12, s13);
+  storeFour(out2, s20, s21, s22, s23);
+  storeFour(out3, s30, s31, s32, s33);
 }
 
 function bf16Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
@@ -314,14 +298,8 @@ function bf16Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w:
     s12 = madd(a, w2, s12);
     s13 = madd(a, w3, s13);
   }
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out, s02, 32);
-  v128.store(out, s03, 48);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out1, s12, 32);
-  v128.store(out1, s13, 48);
+  storeFour(out, s00, s01, s02, s03);
+  storeFour(out1, s10, s11, s12, s13);
 }
 
 function bf16Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
@@ -369,8 +347,5 @@ function bf16Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w:
     s02 = madd(a, w2, s02);
     s03 = madd(a, w3, s03);
   }
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out, s02, 32);
-  v128.store(out, s03, 48);
+  storeFour(out, s00, s01, s02, s03);
 }

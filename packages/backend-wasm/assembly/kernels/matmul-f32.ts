@@ -4,7 +4,7 @@
 // Every tile adds to what stands in `out`, one multiply-add for each input in the order of the inputs: the shape of the tile
 // cannot change a bit of the result.
 import { PANEL } from "../../src/descriptor";
-import { madd } from "../simd";
+import { madd, storeFour, storeTwo } from "../simd";
 
 const PANEL_BYTES = PANEL * 4;
 
@@ -121,18 +121,12 @@ function f32Tile6x8(out: usize, outStride: usize, x: usize, xStride: usize, w: u
     x5 += 4;
     w += step;
   } while (--inner);
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out2, s20);
-  v128.store(out2, s21, 16);
-  v128.store(out3, s30);
-  v128.store(out3, s31, 16);
-  v128.store(out4, s40);
-  v128.store(out4, s41, 16);
-  v128.store(out5, s50);
-  v128.store(out5, s51, 16);
+  storeTwo(out, s00, s01);
+  storeTwo(out1, s10, s11);
+  storeTwo(out2, s20, s21);
+  storeTwo(out3, s30, s31);
+  storeTwo(out4, s40, s41);
+  storeTwo(out5, s50, s51);
 }
 
 /** Four rows, a panel, for an engine that joins neighbouring vectors: 8 sums of 256 bits, so that none waits for itself. */
@@ -190,22 +184,10 @@ function f32Tile4x16(out: usize, outStride: usize, x: usize, xStride: usize, w: 
     x3 += 4;
     w += step;
   } while (--inner);
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out, s02, 32);
-  v128.store(out, s03, 48);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out1, s12, 32);
-  v128.store(out1, s13, 48);
-  v128.store(out2, s20);
-  v128.store(out2, s21, 16);
-  v128.store(out2, s22, 32);
-  v128.store(out2, s23, 48);
-  v128.store(out3, s30);
-  v128.store(out3, s31, 16);
-  v128.store(out3, s32, 32);
-  v128.store(out3, s33, 48);
+  storeFour(out, s00, s01, s02, s03);
+  storeFour(out1, s10, s11, s12, s13);
+  storeFour(out2, s20, s21, s22, s23);
+  storeFour(out3, s30, s31, s32, s33);
 }
 
 function f32Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
@@ -244,14 +226,10 @@ function f32Tile4x8(out: usize, outStride: usize, x: usize, xStride: usize, w: u
     x3 += 4;
     w += step;
   } while (--inner);
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out2, s20);
-  v128.store(out2, s21, 16);
-  v128.store(out3, s30);
-  v128.store(out3, s31, 16);
+  storeTwo(out, s00, s01);
+  storeTwo(out1, s10, s11);
+  storeTwo(out2, s20, s21);
+  storeTwo(out3, s30, s31);
 }
 
 function f32Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
@@ -284,14 +262,8 @@ function f32Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: 
     x1 += 4;
     w += step;
   } while (--inner);
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out, s02, 32);
-  v128.store(out, s03, 48);
-  v128.store(out1, s10);
-  v128.store(out1, s11, 16);
-  v128.store(out1, s12, 32);
-  v128.store(out1, s13, 48);
+  storeFour(out, s00, s01, s02, s03);
+  storeFour(out1, s10, s11, s12, s13);
 }
 
 function f32Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32): void {
@@ -312,8 +284,5 @@ function f32Tile1x16(out: usize, outStride: usize, x: usize, xStride: usize, w: 
     x += 4;
     w += step;
   } while (--inner);
-  v128.store(out, s00);
-  v128.store(out, s01, 16);
-  v128.store(out, s02, 32);
-  v128.store(out, s03, 48);
+  storeFour(out, s00, s01, s02, s03);
 }

@@ -1,4 +1,4 @@
-// matmul of q8 weights by chains in 16 bits: a tile of two rows.
+// matmul of q8 weights by chains in 16 bits: a tile of two rows, for all pairs of rows of a panel.
 //
 // A dot in 32 bits multiplies twice: bytes by bytes, and then pairs by 1 to add them up. Here eight products, of the first and of the
 // second half of a block, are added up in 16 bits first, where that is safe, and three of four multiplications by 1 fall away. Eight
@@ -13,6 +13,7 @@
 import { PANEL } from "../../src/descriptor";
 import { finish, INPUT_HALF, INPUT_Q8_BYTES, INPUT_SCALE, INPUT_SQUARES, ONES, Q8_BLOCK_BYTES } from "./bytes";
 import { q8Tile1x16 } from "./matmul-q8-dots";
+import { start } from "./start";
 
 const PANEL_BYTES = PANEL * 4;
 const SCALES: usize = 8 * PANEL_BYTES;
@@ -31,19 +32,58 @@ function both(first: v128, second: v128, ones: v128): v128 {
   return i32x4.add(first, i32x4.dot_i16x8_s(second, ones));
 }
 
-/** Two rows, a panel: 8 sums, 4 of 256 bits where the engine joins neighbouring vectors. */
-export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32): void {
-  const ones = v128.load32_splat(ONES);
-  let x1 = x + xStride;
-  const out1 = out + outStride;
-  let bound = w + <usize>blocks * Q8_BLOCK_BYTES;
+/** out (rows, 16) = bias (16), or 0, + x (rows, blocks) · w (blocks, 16), for an even number of rows: by chains, but for the blocks that do
+ *  not bear it. */
+export function q8Rows2x16(out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, bias: usize): void {
+  const bounds = w + <usize>blocks * Q8_BLOCK_BYTES;
+  let pairsLeft = rows >> 1;
   do {
-    // All three stay below 2^31: one sign tells whether one of the inputs has too much.
-    const most = load<i32>(bound);
-    if (((most - load<i32>(x, INPUT_SQUARES)) | (most - load<i32>(x1, INPUT_SQUARES))) < 0) {
-      q8Tile1x16(out, x, w, 1);
-      q8Tile1x16(out1, x1, w, 1);
-    } else {
+    const left = q8Tile2x16(out, outStride, x, xStride, w, bounds, blocks, pairsLeft, bias, true);
+    if (left == 0) return;
+    const others = (left - 1) / blocks;
+    const done = <usize>(pairsLeft - 1 - others);
+    out += 2 * done * outStride;
+    x += 2 * done * xStride;
+    q8Rest2x16(out, outStride, x, xStride, w, bounds, blocks, left - others * blocks);
+    out += 2 * outStride;
+    x += 2 * xStride;
+    pairsLeft = others;
+  } while (pairsLeft);
+}
+
+/** The last `left` blocks of two rows, of which the first does not bear chains. */
+function q8Rest2x16(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, bounds: usize, blocks: i32, left: i32,
+): void {
+  do {
+    const xAt = x + <usize>(blocks - left) * INPUT_Q8_BYTES;
+    const wAt = w + <usize>(blocks - left) * Q8_BLOCK_BYTES;
+    q8Tile1x16(out, xAt, wAt, 1);
+    q8Tile1x16(out + outStride, xAt + xStride, wAt, 1);
+    if (--left == 0) return;
+    const boundAt = bounds + <usize>(blocks - left) * 4;
+    left = q8Tile2x16(out, outStride, xAt + INPUT_Q8_BYTES, xStride, wAt + Q8_BLOCK_BYTES, boundAt, left, 1, 0, false);
+  } while (left);
+}
+
+/** Pairs of rows, a panel: 8 sums for a pair, 4 of 256 bits where the engine joins neighbouring vectors. `begin`: sums begin at `bias`, or 0.
+ *  Ends before a block that does not bear it, and gives how many blocks are left, those of further pairs too: what is to be done there stands
+ *  elsewhere, so that V8 keeps all pointers of the loop in registers. */
+function q8Tile2x16(
+  out: usize, outStride: usize, x: usize, xStride: usize, w: usize, bounds: usize, blocks: i32, pairsLeft: i32, bias: usize, begin: bool,
+): i32 {
+  const ones = v128.load32_splat(ONES);
+  do {
+    if (begin) start(out, outStride, 2, bias);
+    let x1 = x + xStride;
+    const out1 = out + outStride;
+    let left = blocks;
+    let at = w;
+    let bound = bounds;
+    do {
+      // All three stay below 2^31: one sign tells whether one of the inputs has too much.
+      const most = load<i32>(bound);
+      if (((most - load<i32>(x, INPUT_SQUARES)) | (most - load<i32>(x1, INPUT_SQUARES))) < 0) return left + (pairsLeft - 1) * blocks;
       let t00 = v128.load32_splat(x, INPUT_HALF);
       let t01 = t00;
       let t02 = t00;
@@ -55,14 +95,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       let a = v128.load32_splat(x);
       let b = v128.load32_splat(x1);
-      let u = v128.load(w);
-      let v = v128.load(w, 16);
+      let u = v128.load(at);
+      let v = v128.load(at, 16);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 32);
-      v = v128.load(w, 48);
+      u = v128.load(at, 32);
+      v = v128.load(at, 48);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -70,14 +110,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 4);
       b = v128.load32_splat(x1, 4);
-      u = v128.load(w, 64);
-      v = v128.load(w, 80);
+      u = v128.load(at, 64);
+      v = v128.load(at, 80);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 96);
-      v = v128.load(w, 112);
+      u = v128.load(at, 96);
+      v = v128.load(at, 112);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -85,14 +125,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 8);
       b = v128.load32_splat(x1, 8);
-      u = v128.load(w, 128);
-      v = v128.load(w, 144);
+      u = v128.load(at, 128);
+      v = v128.load(at, 144);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 160);
-      v = v128.load(w, 176);
+      u = v128.load(at, 160);
+      v = v128.load(at, 176);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -100,14 +140,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 12);
       b = v128.load32_splat(x1, 12);
-      u = v128.load(w, 192);
-      v = v128.load(w, 208);
+      u = v128.load(at, 192);
+      v = v128.load(at, 208);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 224);
-      v = v128.load(w, 240);
+      u = v128.load(at, 224);
+      v = v128.load(at, 240);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -132,14 +172,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 16);
       b = v128.load32_splat(x1, 16);
-      u = v128.load(w, 256);
-      v = v128.load(w, 272);
+      u = v128.load(at, 256);
+      v = v128.load(at, 272);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 288);
-      v = v128.load(w, 304);
+      u = v128.load(at, 288);
+      v = v128.load(at, 304);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -147,14 +187,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 20);
       b = v128.load32_splat(x1, 20);
-      u = v128.load(w, 320);
-      v = v128.load(w, 336);
+      u = v128.load(at, 320);
+      v = v128.load(at, 336);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 352);
-      v = v128.load(w, 368);
+      u = v128.load(at, 352);
+      v = v128.load(at, 368);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -162,14 +202,14 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 24);
       b = v128.load32_splat(x1, 24);
-      u = v128.load(w, 384);
-      v = v128.load(w, 400);
+      u = v128.load(at, 384);
+      v = v128.load(at, 400);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 416);
-      v = v128.load(w, 432);
+      u = v128.load(at, 416);
+      v = v128.load(at, 432);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
@@ -177,23 +217,23 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
 
       a = v128.load32_splat(x, 28);
       b = v128.load32_splat(x1, 28);
-      u = v128.load(w, 448);
-      v = v128.load(w, 464);
+      u = v128.load(at, 448);
+      v = v128.load(at, 464);
       t00 = pairs(t00, a, u);
       t01 = pairs(t01, a, v);
       t10 = pairs(t10, b, u);
       t11 = pairs(t11, b, v);
-      u = v128.load(w, 480);
-      v = v128.load(w, 496);
+      u = v128.load(at, 480);
+      v = v128.load(at, 496);
       t02 = pairs(t02, a, u);
       t03 = pairs(t03, a, v);
       t12 = pairs(t12, b, u);
       t13 = pairs(t13, b, v);
 
-      const scale0 = v128.load(w, SCALES);
-      const scale1 = v128.load(w, SCALES + 16);
-      const scale2 = v128.load(w, SCALES + 32);
-      const scale3 = v128.load(w, SCALES + 48);
+      const scale0 = v128.load(at, SCALES);
+      const scale1 = v128.load(at, SCALES + 16);
+      const scale2 = v128.load(at, SCALES + 32);
+      const scale3 = v128.load(at, SCALES + 48);
       finish(
         out, both(s00, t00, ones), both(s01, t01, ones), both(s02, t02, ones), both(s03, t03, ones),
         v128.load32_splat(x, INPUT_SCALE), scale0, scale1, scale2, scale3,
@@ -202,10 +242,13 @@ export function q8Tile2x16(out: usize, outStride: usize, x: usize, xStride: usiz
         out1, both(s10, t10, ones), both(s11, t11, ones), both(s12, t12, ones), both(s13, t13, ones),
         v128.load32_splat(x1, INPUT_SCALE), scale0, scale1, scale2, scale3,
       );
-    }
-    x += INPUT_Q8_BYTES;
-    x1 += INPUT_Q8_BYTES;
-    w += Q8_BLOCK_BYTES;
-    bound += 4;
-  } while (--blocks);
+      x += INPUT_Q8_BYTES;
+      x1 += INPUT_Q8_BYTES;
+      at += Q8_BLOCK_BYTES;
+      bound += 4;
+    } while (--left);
+    out += 2 * outStride;
+    x = x1 + xStride - <usize>blocks * INPUT_Q8_BYTES;
+  } while (--pairsLeft);
+  return 0;
 }

@@ -1,6 +1,6 @@
 // matmul of q8 weights by dots in 32 bits: a row, and two rows where a dot of four bytes is one instruction.
 import { BLOCK, PANEL } from "../../src/descriptor";
-import { madd } from "../simd";
+import { madd, storeFour } from "../simd";
 import { finish, INPUT_Q8_BYTES, INPUT_SCALE, INPUT_SUM, ONES } from "./bytes";
 
 const PANEL_BYTES = PANEL * 4;
@@ -106,8 +106,5 @@ function tile1x16<T>(out: usize, x: usize, w: usize, blocks: i32): void {
     x += INPUT_Q8_BYTES - BLOCK;
     w += PANEL_BYTES;
   } while (--blocks);
-  v128.store(out, f0);
-  v128.store(out, f1, 16);
-  v128.store(out, f2, 32);
-  v128.store(out, f3, 48);
+  storeFour(out, f0, f1, f2, f3);
 }

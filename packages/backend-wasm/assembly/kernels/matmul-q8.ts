@@ -9,7 +9,7 @@
 //
 // Every tile adds to what stands in `out`, one multiply-add for each block in the order of the blocks.
 import { Q8_BLOCK_BYTES } from "./bytes";
-import { q8Tile2x16 } from "./matmul-q8-chains";
+import { q8Rows2x16 } from "./matmul-q8-chains";
 import { q8Fused1x16, q8Fused2x16, q8Tile1x16 } from "./matmul-q8-dots";
 import { q8Plain1x16, q8Plain4x8 } from "./matmul-q8-plain";
 import { start } from "./start";
@@ -24,13 +24,18 @@ export function panelQ8(
   out: usize, outStride: usize, x: usize, xStride: usize, w: usize, blocks: i32, rows: i32, fused: bool, bias: usize,
 ): void {
   if (ASC_FEATURE_RELAXED_SIMD) {
-    for (; rows >= 2; rows -= 2) {
-      start(out, outStride, 2, bias);
-      if (fused) q8Fused2x16(out, outStride, x, xStride, w, blocks);
-      else q8Tile2x16(out, outStride, x, xStride, w, blocks);
-      out += 2 * outStride;
-      x += 2 * xStride;
+    const even = rows & ~1;
+    if (fused) {
+      for (let row = 0; row < even; row += 2) {
+        start(out + <usize>row * outStride, outStride, 2, bias);
+        q8Fused2x16(out + <usize>row * outStride, outStride, x + <usize>row * xStride, xStride, w, blocks);
+      }
+    } else if (even) {
+      q8Rows2x16(out, outStride, x, xStride, w, blocks, even, bias);
     }
+    out += <usize>even * outStride;
+    x += <usize>even * xStride;
+    rows -= even;
     if (rows == 0) return;
     start(out, outStride, 1, bias);
     if (fused) q8Fused1x16(out, x, w, blocks);

@@ -123,7 +123,7 @@ function packQ8(to: usize, lane: i32, data: usize, inner: i32, spare: usize, exc
       for (let at: usize = 0; at < <usize>BLOCK * 4; at += 64) {
         const codes = sixteen(x + at, scale, -127, 127);
         if (ASC_FEATURE_RELAXED_SIMD) {
-          squares = max(squares, largestSquares(codes));
+          squares = max(squares, largestSquares(codes, codes));
           const bytes = i8x16.add(codes, more);
           v128.store_lane<i32>(group, bytes, 0);
           v128.store_lane<i32>(group, bytes, 1, 64);

@@ -5,7 +5,7 @@
 import {
   MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_PAGE_BIASES, MODEL_PAGE_EVICTED, MODEL_PAGE_POSITIONS, PANEL,
 } from "../../src/descriptor";
-import { exp, madd, sum } from "../simd";
+import { exp, madd, storeTwo, sum } from "../simd";
 import { PAGE_ROW, PANEL_BYTES } from "./cache";
 
 export const STATE_TAIL: usize = 64;
@@ -35,7 +35,9 @@ export function weigh(
   tail: usize, tailStride: usize, scores: usize, panels: i32, model: usize, page: usize, slot: i32, head: i32, group: i32,
   position: i32, rows: i32, masked: bool,
 ): void {
-  const scale = f32x4.splat(<f32>1 / sqrt<f32>(<f32>load<i32>(model, MODEL_HEAD_DIM)));
+  // What all lanes share is read from memory: that V8 joins to 256 bits, a splat it does not.
+  store<f32>(tail, <f32>1 / sqrt<f32>(<f32>load<i32>(model, MODEL_HEAD_DIM)), 8);
+  const scale = v128.load32_splat(tail, 8);
   const nothing = f32x4.splat(-Infinity);
   const shared = load<i32>(model, MODEL_HEADS) / load<i32>(model, MODEL_BIAS_HEADS); // query heads that share a bias head
   const biases = page + load<usize>(model, MODEL_PAGE_BIASES);
@@ -52,8 +54,7 @@ export function weigh(
       for (let at: usize = 0; at < bytes; at += 32) {
         const low = madd(v128.load(scores + at), scale, v128.load(bias + at));
         const high = madd(v128.load(scores + at, 16), scale, v128.load(bias + at, 16));
-        v128.store(scores + at, low);
-        v128.store(scores + at, high, 16);
+        storeTwo(scores + at, low, high);
         highest = f32x4.pmax(highest, low);
         other = f32x4.pmax(other, high);
       }
@@ -73,18 +74,18 @@ export function weigh(
     }
     highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 2, 3, 0, 1));
     highest = f32x4.pmax(highest, v128.shuffle<i32>(highest, highest, 1, 0, 3, 2));
+    store<f32>(tail, f32x4.extract_lane(highest, 0));
+    highest = v128.load32_splat(tail);
     let even = f32x4.splat(0);
     let odd = f32x4.splat(0);
     // Two vectors at once: they share the constants of exp, or become one of 256 bits.
     for (let at: usize = 0; at < bytes; at += 32) {
       const low = exp(f32x4.sub(v128.load(scores + at), highest));
       const high = exp(f32x4.sub(v128.load(scores + at, 16), highest));
-      v128.store(scores + at, low);
-      v128.store(scores + at, high, 16);
+      storeTwo(scores + at, low, high);
       even = f32x4.add(even, low);
       odd = f32x4.add(odd, high);
     }
-    store<f32>(tail, f32x4.extract_lane(highest, 0));
     store<f32>(tail, sum(f32x4.add(even, odd)), 4);
     scores += PAGE_ROW;
     tail += tailStride;
@@ -101,8 +102,7 @@ export function merge(state: usize, part: usize, rows: i32, width: usize): void 
     for (let at: usize = 0; at < width; at += 32) {
       const low = madd(a, v128.load(state + at), f32x4.mul(b, v128.load(part + at)));
       const high = madd(a, v128.load(state + at, 16), f32x4.mul(b, v128.load(part + at, 16)));
-      v128.store(state + at, low);
-      v128.store(state + at, high, 16);
+      storeTwo(state + at, low, high);
     }
     const total = madd(a, v128.load32_splat(state + width, 4), f32x4.mul(b, v128.load32_splat(part + width, 4)));
     store<f32>(state + width, f32x4.extract_lane(highest, 0));

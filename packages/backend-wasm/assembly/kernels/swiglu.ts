@@ -1,5 +1,5 @@
 // swiglu: the gated unit between the two halves of the dense feed-forward.
-import { exp } from "../simd";
+import { exp, storeTwo } from "../simd";
 
 /** z / (1 + e^-z) in four lanes. */
 // @ts-ignore: decorator
@@ -18,8 +18,7 @@ export function swiglu(out: usize, gate: usize, up: usize, rows: i32, width: i32
     for (; at < pairs; at += 32) {
       const low = f32x4.mul(silu(v128.load(gate + at)), v128.load(up + at));
       const high = f32x4.mul(silu(v128.load(gate + at, 16)), v128.load(up + at, 16));
-      v128.store(out + at, low);
-      v128.store(out + at, high, 16);
+      storeTwo(out + at, low, high);
     }
     for (; at < bytes; at += 4) {
       const value = silu(f32x4.splat(load<f32>(gate + at)));

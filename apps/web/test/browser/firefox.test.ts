@@ -1,0 +1,42 @@
+// The playground in Firefox, another engine for everything: JavaScript, WebAssembly, WebGPU, storage, service workers, keyboard.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { firefox } from "../../../../tools/browser.ts";
+import { softwareGpu } from "../../../../tools/software-gpu.mjs";
+import { chatTests } from "./chat.ts";
+import { modelTests } from "./models.ts";
+import { offlineTests } from "./offline.ts";
+import { openPlayground, type Playground } from "./playground.ts";
+
+const timeout = 180_000;
+const absence = firefox.absence || (softwareGpu().why === undefined ? "" : ` (skipped: ${softwareGpu().why})`);
+
+describe.skipIf(absence !== "")(`the playground in Firefox${absence}`, { timeout }, () => {
+  let playground: Playground;
+  beforeAll(async () => {
+    playground = await openPlayground(firefox, true);
+  }, timeout);
+  afterAll(() => playground?.close());
+
+  // One after the other: only one window of a Firefox has the keyboard.
+  describe("as a person uses it", () => chatTests(() => playground));
+  describe("its models", () => modelTests(() => playground));
+  describe("without its host", () => offlineTests(() => playground));
+});
+
+// As Firefox is on most machines with Linux.
+test.skipIf(firefox.path === undefined)(
+  `without WebGPU the page says so, and offers WebAssembly${firefox.absence}`,
+  { timeout },
+  async () => {
+    const playground = await openPlayground(firefox);
+    const { page } = await playground.visit({ query: "?backend=webgpu", unready: true });
+    const notice = page.locator(".notice.error");
+    await notice.getByText("This browser has no WebGPU in workers.").waitFor();
+    await notice.getByRole("button", { name: "Use WebAssembly" }).click();
+    await page.locator(".model-where", { hasText: "WebAssembly" }).waitFor();
+    await page.locator(".model-button").click();
+    await page.getByText("Not here. This browser has no WebGPU in workers.").waitFor();
+    expect(await page.getByText(/^Here: wasm relaxed-simd x\d+\./).count()).toBe(1);
+    await playground.close();
+  },
+);
