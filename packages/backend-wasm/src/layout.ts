@@ -307,7 +307,7 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
   const deltaStride = rowBytes(config.biasHeads);
   const mixedStride = rowStride(queries);
   const gateUpStride = rowStride(2 * intermediateSize);
-  const logitsStride = rowBytes(config.vocabSize);
+  const logitsStride = rowStride(config.vocabSize);
   const attentionRows = Math.max(D.ATTENTION_ROWS, config.heads / config.kvHeads);
   const own = {
     delta: roundUp(tile * deltaStride, 64),
@@ -333,7 +333,7 @@ function planScratch(bump: Bump, config: Config, context: number, tile: number, 
         : bump.take(Math.ceil(slotsOf(config, context) / D.PAGE_SLOTS) * config.heads * stateBytes(config)),
     quantized: bump.take(rows * blocks * INPUT_BLOCK_BYTES),
     quantizedOwn: bump.take(threads * own.quantizedOwn),
-    normed: bump.take(D.HEAD_ROWS * rowBytes(hiddenSize)),
+    normed: bump.take(D.HEAD_ROWS * rowStride(hiddenSize)),
     logits: bump.take(D.HEAD_ROWS * logitsStride),
     logitsStride,
     choice: experts === null ? 0 : bump.take(threads * own.choice),

@@ -62,3 +62,17 @@ describe.each(Object.entries(shapes))("%s", (_, shape) => {
     },
   );
 });
+
+test.each(["f32", "bf16", "q8", "q4"] satisfies DType[])(
+  "%s: of a hidden size whose rows are set apart, each of eight rows beside one another has the logits that it has alone",
+  async (dtype) => {
+    const shape: Config = { ...base, hiddenSize: 128, intermediateSize: 64, headDim: 64 };
+    const model = await opened[0]!.load(checkpointOf(shape), { dtype, context: 200, room: 2000 });
+    const rows = Array.from({ length: 8 }, (_, seed) => ids(5, base.vocabSize, seed));
+    const together = await model.forward(rows.map((tokens) => ({ sequence: model.sequence(), tokens })));
+    for (const [index, tokens] of rows.entries()) {
+      const [alone] = await model.forward([{ sequence: model.sequence(), tokens }]);
+      expect(together[index], `row ${index}`).toEqual(alone);
+    }
+  },
+);

@@ -12,6 +12,8 @@ const PANEL_BYTES = PANEL * 4;
 const PIECE = 32;
 /** Rows that are a few: with more of them, reading a panel from memory takes little of their time. */
 const PIECE_ROWS = 12;
+/** Panels of so few inputs, as attention has, lose by it. */
+const SHORT = 128;
 
 /**
  * out (rows, 16) += x (rows, inner) · w (inner, 16).
@@ -25,7 +27,7 @@ const PIECE_ROWS = 12;
 export function panelF32(
   out: usize, outStride: usize, x: usize, xStride: usize, w: usize, step: usize, inner: i32, rows: i32, wide: bool,
 ): void {
-  if (rows > 1 && rows <= PIECE_ROWS) {
+  if (rows > 1 && rows <= PIECE_ROWS && inner > SHORT) {
     for (; inner > PIECE; inner -= PIECE) {
       const next = w + PIECE * step;
       load<i32>(next);
