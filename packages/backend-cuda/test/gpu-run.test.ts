@@ -1,7 +1,17 @@
 // The one command of a GPU run, every path of it, where there is no GPU: the host shim stands for the compiled core, and small
 // programs for the driver's tools. What a first hour on a GPU must not be lost to is a misspelt name.
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -48,9 +58,9 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
   }, 1_500_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  function tool(name: string, body: string): void {
-    writeFileSync(join(tools, name), `#!/bin/bash\n${body}\n`);
-    chmodSync(join(tools, name), 0o755);
+  function tool(name: string, body: string, place = tools): void {
+    writeFileSync(join(place, name), `#!/bin/bash\n${body}\n`);
+    chmodSync(join(place, name), 0o755);
   }
   function run(...sizes: string[]) {
     const script = join(folder, "packages", "backend-cuda", "scripts", "gpu-run.sh");
@@ -110,6 +120,11 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
 
   test("a step that fails is counted, the others still run", () => {
     tool("compute-sanitizer", "echo a race; exit 9");
+    // The core's properties held above: here its runner tells of the size that there is not.
+    const [packed, whole] = [join(folder, ".gpu"), join(folder, "runner")];
+    renameSync(join(packed, "doge_runner"), whole);
+    tool("doge_runner", `[ "$1" = check ] || exec "${whole}" "$@"`, packed);
+    rmSync(join(folder, "packages", "backend-cuda", "build", "doge_runner"), { force: true });
     const { stdout, status } = run("tiny-but-unknown");
     expect(status).toBe(1);
     expect(stdout).toContain("FAIL compute-sanitizer racecheck");
