@@ -11,8 +11,8 @@ const timeout = 180_000;
 const absence = firefox.absence || (softwareGpu().why === undefined ? "" : ` (skipped: ${softwareGpu().why})`);
 
 // A known problem of unknown cause: in Firefox 153 about one of ten loads stays at "Starting…", whatever the backend, the threads and where the
-// model comes from. So tests are tried three times here, and what cannot be, or loads several models, is left out.
-const retry = 2;
+// model comes from. So tests are tried five times here, and what cannot be, or loads several models, is left out.
+const retry = 4;
 const trouble =
   " (skipped: about one of ten loads stays at “Starting…” in Firefox 153, and this test loads several models)";
 
