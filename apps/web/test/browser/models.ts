@@ -6,8 +6,7 @@ import { ask, loadFrom, type Playground, type Visit } from "./playground.ts";
 const FRANCE = "The capital of France is Paris.";
 const NAME = "Small/Doge-demo";
 
-/** `trouble`: why a browser's tests of hubs are skipped, if they are. */
-export function modelTests(playground: () => Playground, trouble = ""): void {
+export function modelTests(playground: () => Playground): void {
   let hub: PageHub;
   beforeAll(async () => {
     hub = await startPageHub();
@@ -34,104 +33,95 @@ export function modelTests(playground: () => Playground, trouble = ""): void {
     await context.close();
   });
 
-  test.skipIf(trouble !== "")(
-    `come from a hub once, with their progress, and are then kept; those that do not exist are refused${trouble}`,
-    async () => {
-      const visit = await playground().visit();
-      const { page, context } = visit;
-      await page.evaluate(() => {
-        const seen = new Set<string>();
-        Object.assign(window, { seen });
-        new MutationObserver(() => {
-          const text = document.querySelector(".group.loading p")?.textContent;
-          if (text) seen.add(text);
-        }).observe(document.body, { subtree: true, childList: true, characterData: true });
-      });
-      await loadFromHub(visit);
-      await page.getByRole("dialog").waitFor({ state: "detached" });
-      await page.locator(".model-name", { hasText: NAME }).waitFor();
-      const seen = await page.evaluate(() => [...(window as unknown as { seen: Set<string> }).seen]);
-      expect(seen).toContainEqual(expect.stringMatching(/^Downloading .+: .+ of 3\.\d MB$/));
-      expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
-      await page.locator(".model-button").click();
-      await page.getByRole("dialog").locator(".stored").getByText(NAME).waitFor();
-      await page.keyboard.press("Escape");
-      // The second time nothing but the listing is asked for.
-      hub.hub.reset();
-      await loadFromHub(visit);
-      await page.getByRole("dialog").waitFor({ state: "detached" });
-      expect(hub.hub.gets("model.safetensors")).toEqual([]);
-      // And it can be thrown away.
-      await page.locator(".model-button").click();
-      await page.getByRole("button", { name: `Delete ${NAME}` }).click();
-      await page.getByText("No model was downloaded.").waitFor();
-      await page.keyboard.press("Escape");
+  test("come from a hub once, with their progress, and are then kept; those that do not exist are refused", async () => {
+    const visit = await playground().visit();
+    const { page, context } = visit;
+    await page.evaluate(() => {
+      const seen = new Set<string>();
+      Object.assign(window, { seen });
+      new MutationObserver(() => {
+        const text = document.querySelector(".group.loading p")?.textContent;
+        if (text) seen.add(text);
+      }).observe(document.body, { subtree: true, childList: true, characterData: true });
+    });
+    await loadFromHub(visit);
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await page.locator(".model-name", { hasText: NAME }).waitFor();
+    const seen = await page.evaluate(() => [...(window as unknown as { seen: Set<string> }).seen]);
+    expect(seen).toContainEqual(expect.stringMatching(/^Downloading .+: .+ of 3\.\d MB$/));
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await page.locator(".model-button").click();
+    await page.getByRole("dialog").locator(".stored").getByText(NAME).waitFor();
+    await page.keyboard.press("Escape");
+    // The second time nothing but the listing is asked for.
+    hub.hub.reset();
+    await loadFromHub(visit);
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    expect(hub.hub.gets("model.safetensors")).toEqual([]);
+    // And it can be thrown away.
+    await page.locator(".model-button").click();
+    await page.getByRole("button", { name: `Delete ${NAME}` }).click();
+    await page.getByText("No model was downloaded.").waitFor();
+    await page.keyboard.press("Escape");
 
-      await loadFromHub(visit, "Small/Nothing");
-      const notice = page.locator(".notice.error");
-      await notice.waitFor();
-      expect(await notice.textContent()).toContain("There is no such model");
-      // In the dialog that it was asked in: the page behind it is inert.
-      expect(await page.getByRole("dialog").locator(".notice.error").count()).toBe(1);
-      await page.keyboard.press("Escape");
-      expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
-      await context.close();
-    },
-  );
+    await loadFromHub(visit, "Small/Nothing");
+    const notice = page.locator(".notice.error");
+    await notice.waitFor();
+    expect(await notice.textContent()).toContain("There is no such model");
+    // In the dialog that it was asked in: the page behind it is inert.
+    expect(await page.getByRole("dialog").locator(".notice.error").count()).toBe(1);
+    await page.keyboard.press("Escape");
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await context.close();
+  });
 
-  test.skipIf(trouble !== "")(
-    `whose connection breaks are gone on with, and a download can be cancelled and taken up again${trouble}`,
-    async () => {
-      const visit = await playground().visit();
-      const { page, context } = visit;
-      hub.hub.misbehave = ({ file, method }, n) =>
-        file !== "model.safetensors" || method !== "GET"
-          ? null
-          : n === 1
-            ? { cutAt: 500_000 }
-            : n === 2
-              ? { stallAt: 300_000 }
-              : null;
-      await loadFromHub(visit);
-      // Broken off, taken up where it was, then silent: cancelled.
-      await page.waitForFunction(() =>
-        /Downloading model/.test(document.querySelector(".group.loading")?.textContent ?? ""),
-      );
-      for (let tries = 0; hub.hub.gets("model.safetensors").length < 2; tries++) {
-        expect(tries).toBeLessThan(200);
-        await page.waitForTimeout(50);
-      }
-      await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
-      await page.locator(".group.loading").waitFor({ state: "detached" });
-      expect(await page.locator(".model-name").textContent()).toBe("Demo model");
-      await page.getByRole("button", { name: "Load", exact: true }).first().click();
-      await page.getByRole("dialog").waitFor({ state: "detached" });
-      const gets = hub.hub.gets("model.safetensors");
-      expect(gets.length).toBe(3);
-      expect(gets[1]!.from).toBe(500_000);
-      expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
-      await context.close();
-    },
-  );
+  test("whose connection breaks are gone on with, and a download can be cancelled and taken up again", async () => {
+    const visit = await playground().visit();
+    const { page, context } = visit;
+    hub.hub.misbehave = ({ file, method }, n) =>
+      file !== "model.safetensors" || method !== "GET"
+        ? null
+        : n === 1
+          ? { cutAt: 500_000 }
+          : n === 2
+            ? { stallAt: 300_000 }
+            : null;
+    await loadFromHub(visit);
+    // Broken off, taken up where it was, then silent: cancelled.
+    await page.waitForFunction(() =>
+      /Downloading model/.test(document.querySelector(".group.loading")?.textContent ?? ""),
+    );
+    for (let tries = 0; hub.hub.gets("model.safetensors").length < 2; tries++) {
+      expect(tries).toBeLessThan(200);
+      await page.waitForTimeout(50);
+    }
+    await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+    await page.locator(".group.loading").waitFor({ state: "detached" });
+    expect(await page.locator(".model-name").textContent()).toBe("Demo model");
+    await page.getByRole("button", { name: "Load", exact: true }).first().click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    const gets = hub.hub.gets("model.safetensors");
+    expect(gets.length).toBe(3);
+    expect(gets[1]!.from).toBe(500_000);
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await context.close();
+  });
 
-  test.skipIf(trouble !== "")(
-    `whose tab is closed in the middle of the download are had the next time${trouble}`,
-    async () => {
-      const visit = await playground().visit();
-      hub.hub.misbehave = ({ file, method }, n) =>
-        file === "model.safetensors" && method === "GET" && n === 1 ? { stallAt: 2_000_000 } : null;
-      await loadFromHub(visit);
-      await visit.page.waitForFunction(() =>
-        /Downloading model.* 2\.\d MB of/.test(document.querySelector(".group.loading")?.textContent ?? ""),
-      );
-      await visit.page.close();
-      const page = await visit.context.newPage();
-      await page.goto(playground().site.address);
-      await page.locator('.model-button[data-state="ready"]').waitFor();
-      await loadFromHub({ ...visit, page });
-      await page.getByRole("dialog").waitFor({ state: "detached" });
-      expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
-      await visit.context.close();
-    },
-  );
+  test("whose tab is closed in the middle of the download are had the next time", async () => {
+    const visit = await playground().visit();
+    hub.hub.misbehave = ({ file, method }, n) =>
+      file === "model.safetensors" && method === "GET" && n === 1 ? { stallAt: 2_000_000 } : null;
+    await loadFromHub(visit);
+    await visit.page.waitForFunction(() =>
+      /Downloading model.* 2\.\d MB of/.test(document.querySelector(".group.loading")?.textContent ?? ""),
+    );
+    await visit.page.close();
+    const page = await visit.context.newPage();
+    await page.goto(playground().site.address);
+    await page.locator('.model-button[data-state="ready"]').waitFor();
+    await loadFromHub({ ...visit, page });
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await visit.context.close();
+  });
 }

@@ -11,7 +11,7 @@ const PANEL_BYTES = PANEL * 4;
 /** Inputs that a few rows take together: 2 KiB of a panel. */
 const PIECE = 32;
 /** Rows that are a few: with more of them, reading a panel from memory takes little of their time. */
-const PIECE_ROWS = 12;
+export const PIECE_ROWS = 12;
 /** Panels of so few inputs, as attention has, lose by it. */
 const SHORT = 128;
 

@@ -261,7 +261,7 @@ function nibbles(sum: v128, a: v128, b: v128, w: v128, mask: v128): v128 {
   return i16x8.add(low, i16x8.relaxed_dot_i8x16_i7x16_s(b, v128.and(i16x8.shr_u(w, 4), mask)));
 }
 
-
+/** One row. A block is one piece of code, as in matmul-q8-chains.ts. */
 function q4Tile1x16(out: usize, x: usize, w: usize, blocks: i32): void {
   const mask = v128.load32_splat(MASK);
   const ones = v128.load32_splat(ONES);

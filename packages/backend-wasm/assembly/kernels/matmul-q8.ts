@@ -9,14 +9,14 @@
 //
 // Every tile adds to what stands in `out`, one multiply-add for each block in the order of the blocks.
 import { INPUT_Q8_BYTES, Q8_BLOCK_BYTES } from "./bytes";
+import { PIECE_ROWS } from "./matmul-f32";
 import { q8Rows2x16 } from "./matmul-q8-chains";
 import { q8Fused1x16, q8Fused2x16, q8Tile1x16 } from "./matmul-q8-dots";
 import { q8Plain1x16, q8Plain4x8 } from "./matmul-q8-plain";
 import { start } from "./start";
 
-/** Blocks that a few rows take together, and rows that are a few: as in matmul-f32.ts. */
+/** Blocks of a panel that a few rows take together, as in matmul-f32.ts. */
 const PIECE = 4;
-const PIECE_ROWS = 12;
 
 /** Bytes of a panel of `blocks`: bounds begin at a whole number of blocks, and panels 64 bytes apart. */
 export function q8PanelBytes(blocks: i32): usize {
@@ -41,8 +41,9 @@ export function panelQ8(
         const at = w + <usize>block * Q8_BLOCK_BYTES;
         const xAt = x + <usize>block * INPUT_Q8_BYTES;
         const boundsAt = bounds + <usize>block * 4;
-        load<i32>(at + <usize>piece * Q8_BLOCK_BYTES);
-        q8Rows2x16(out, outStride, xAt, xStride, at, boundsAt, min(piece, blocks - block), even, bias, block == 0);
+        const count = min(piece, blocks - block);
+        load<i32>(at + <usize>count * Q8_BLOCK_BYTES); // asks for the next piece; behind the last stand the bounds
+        q8Rows2x16(out, outStride, xAt, xStride, at, boundsAt, count, even, bias, block == 0);
       }
     }
     out += <usize>even * outStride;
