@@ -1,7 +1,7 @@
 // softmax: of one page at a time, and pages added up.
 //
 // What a row (a query head of a token) has read, from one page or from those before, is its state: f32 (headDim, padded), the sum of
-// values by their weights; then its tail, the highest score and the sum of the weights, in 64 bytes.
+// values by their weights; then its tail, the highest score and the sum of the weights, in 64 bytes. (A number behind them is scratch.)
 import {
   MODEL_BIAS_HEADS, MODEL_HEAD_DIM, MODEL_HEADS, MODEL_PAGE_BIASES, MODEL_PAGE_EVICTED, MODEL_PAGE_POSITIONS, PANEL,
 } from "../../src/descriptor";
