@@ -13,6 +13,13 @@ struct ProductKind {
 constexpr ProductKind PRODUCTS[] = {{32, false, false}, {64, false, false}, {128, false, false}, {64, true, false}, {64, true, true}, {128, true, true}};
 constexpr int PRODUCT_KINDS = 6;
 
+/** 32 bits that follow from a place and a seed, on the host. */
+inline uint32_t scattered(size_t at, uint32_t seed) {
+  uint64_t x = (static_cast<uint64_t>(at) + 1) * 0x9e3779b97f4a7c15ull + seed * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ x >> 29) * 0x94d049bb133111ebull;
+  return static_cast<uint32_t>(x >> 32);
+}
+
 /** d (64, N) = 2 a (64, 64) . b (N, 64), where turned (64, N): all of it once, and again on top, which starts by itself where a is held. */
 template <int N, bool HELD, bool TURNED>
 __global__ void products_kernel(float* d, const unsigned short* a, const unsigned short* b) {
@@ -72,7 +79,7 @@ inline double products_apart(Context& context, int kind) {
   const size_t count = static_cast<size_t>(columns);
   std::vector<float> a(64 * 64), b(count * 64), found(64 * count);
   const auto fill = [](std::vector<float>& numbers, unsigned seed) {
-    for (size_t at = 0; at < numbers.size(); at++) numbers[at] = static_cast<float>(static_cast<int>(pcg3d(static_cast<unsigned>(at), 3u, seed) % 17u) - 8);
+    for (size_t at = 0; at < numbers.size(); at++) numbers[at] = static_cast<float>(static_cast<int>(scattered(at, seed) % 17u) - 8);
   };
   fill(a, 1);
   fill(b, 2);
@@ -117,7 +124,7 @@ inline void measure_attention(Context& context, int tokens, int before, int head
   // Queries large enough that weights differ and what was best changes; f32 numbers that are halves already.
   std::vector<float> qkv(static_cast<size_t>(tokens) * stride), biases(static_cast<size_t>(tokens) * static_cast<size_t>(shape.delta_stride));
   const auto number = [](size_t at, unsigned seed) {
-    return static_cast<float>(static_cast<int>(pcg3d(static_cast<unsigned>(at), static_cast<unsigned>(at >> 32), seed) >> 22) - 512) / 1024.0f;
+    return static_cast<float>(static_cast<int>(scattered(at, seed) >> 22) - 512) / 1024.0f;
   };
   for (size_t at = 0; at < qkv.size(); at++) qkv[at] = number(at, 5) * (at % stride < static_cast<size_t>(width) ? 8.0f : 1.0f);
   for (size_t at = 0; at < biases.size(); at++) biases[at] = 4.0f * number(at, 6);

@@ -22,6 +22,10 @@ struct WarpgroupTile {
   static constexpr int THREADS = 2 * ROWS;
   static constexpr int STAGE = (ROWS + COLUMNS) * ROW_BYTES;
   static constexpr int SHARED = STAGES * STAGE;
+  /** Groups of products that are under way while the next is asked for: one needs a stage that is neither theirs nor being filled. */
+  static constexpr int PENDING = STAGES > 3 ? 1 : 0;
+  /** Stages that are on their way. */
+  static constexpr int AHEAD = STAGES - 1 - PENDING;
   /** Blocks that a processor has room for. */
   static constexpr int BESIDE = SHARED > 113 * 1024 ? 1 : 2;
 };
@@ -41,41 +45,51 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
   const int thread = static_cast<int>(threadIdx.x);
   const int first = static_cast<int>(blockIdx.y) * ROWS;
   const int column = static_cast<int>(blockIdx.x) * COLUMNS;
-  if (positions != nullptr) {
-    const int own = thread < ROWS && first + thread < rows ? positions[first + thread] : -1;
-    if (block_max(own, wanted) < 0) return;
-  }
-
   // A thread brings the same place of every APART-th row of both.
   const int own_row = thread / 8, place = thread % 8;
   const unsigned short* const from_x = x + static_cast<size_t>(first + own_row) * static_cast<size_t>(x_stride) + place * 8;
   const unsigned short* const from_weight = weight.data + static_cast<size_t>(column + own_row) * static_cast<size_t>(weight.stride) + place * 8;
   const int at = operand_at(own_row, place);
   const int count = (weight.stride + DEEP - 1) / DEEP;
+  const bool whole = first + ROWS <= rows && column + COLUMNS <= weight.outer;
   const auto load = [&](int index) {
     if (index < count) {
-      unsigned char* const stage = shared + index % STAGES * Tile::STAGE;
+      unsigned char* const to = shared + index % STAGES * Tile::STAGE + at;
       const int inner = index * DEEP;
-      const bool there = inner + place * 8 < weight.stride;
+      // Few instructions: a block of four warps has one for each scheduler, and waits for every one of them.
+      if (whole && inner + DEEP <= weight.stride) {
 #pragma unroll
-      for (int each = 0; each < ROWS / APART; each++) {
-        const bool valid = there && first + own_row + each * APART < rows;
-        copy_async(stage + at + each * APART * ROW_BYTES, valid ? from_x + static_cast<size_t>(each * APART) * static_cast<size_t>(x_stride) + inner : x, valid);
-      }
+        for (int row = 0; row < ROWS; row += APART) copy_async(to + row * ROW_BYTES, from_x + inner + static_cast<ptrdiff_t>(row) * x_stride, true);
 #pragma unroll
-      for (int each = 0; each < COLUMNS / APART; each++) {
-        const bool valid = there && column + own_row + each * APART < weight.outer;
-        copy_async(stage + at + (ROWS + each * APART) * ROW_BYTES,
-                   valid ? from_weight + static_cast<size_t>(each * APART) * static_cast<size_t>(weight.stride) + inner : weight.data, valid);
+        for (int row = 0; row < COLUMNS; row += APART)
+          copy_async(to + (ROWS + row) * ROW_BYTES, from_weight + inner + static_cast<ptrdiff_t>(row) * weight.stride, true);
+      } else {
+        const bool there = inner + place * 8 < weight.stride;
+#pragma unroll 1
+        for (int row = 0; row < ROWS; row += APART) {
+          const bool valid = there && first + own_row + row < rows;
+          copy_async(to + row * ROW_BYTES, valid ? from_x + inner + static_cast<ptrdiff_t>(row) * x_stride : x, valid);
+        }
+#pragma unroll 1
+        for (int row = 0; row < COLUMNS; row += APART) {
+          const bool valid = there && column + own_row + row < weight.outer;
+          copy_async(to + (ROWS + row) * ROW_BYTES, valid ? from_weight + inner + static_cast<ptrdiff_t>(row) * weight.stride : weight.data, valid);
+        }
       }
     }
     copy_commit();
   };
 
   float sums[COLUMNS / 2] = {};
-  const int above = thread / 128 * 64;
-#pragma unroll
-  for (int index = 0; index < STAGES - 1; index++) load(index);
+#pragma unroll 1
+  for (int index = 0; index < Tile::AHEAD; index++) load(index);
+  if (positions != nullptr) {
+    const int own = thread < ROWS && first + thread < rows ? positions[first + thread] : -1;
+    if (block_max(own, wanted) < 0) {
+      copy_wait<0>();
+      return;
+    }
+  }
   for (int each = thread; each < COLUMNS; each += Tile::THREADS) {
     const int its = column + each;
     const bool there = its < weight.outer;
@@ -84,25 +98,53 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
     biases[each] = there && weight.bias != nullptr ? weight.bias[plain] : 0.0f;
     gates[each] = there && to.gate != nullptr ? to.gate[its] : 0.0f;
   }
+  const int lane = thread % WARP;
+  const int row = first + thread / WARP * 16 + lane / 4;
+  // Outputs are taken in pairs where rows let them be.
+  const bool pairs = to.out_stride % 2 == 0;
+  constexpr int CHUNK = COLUMNS < 64 ? COLUMNS / 8 : 8;
+  // What is updated, some outputs of it: on its way before anyone waits for the last products, or for any where there is room.
+  float before[CHUNK][2][2] = {};
+  const auto fetch = [&](int chunk) {
+    if (to.gate == nullptr) return;
+#pragma unroll
+    for (int wide = 0; wide < CHUNK; wide++)
+#pragma unroll
+      for (int down = 0; down < 2; down++) {
+        const int its = column + (chunk + wide) * 8 + lane % 4 * 2;
+        if (its >= weight.outer || row + 8 * down >= rows) continue;
+        const float* const from = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + its;
+        if (pairs && its + 1 < weight.outer) {
+          const uint2 two = *reinterpret_cast<const uint2*>(from);
+          before[wide][down][0] = __int_as_float(static_cast<int>(two.x));
+          before[wide][down][1] = __int_as_float(static_cast<int>(two.y));
+        } else {
+          before[wide][down][0] = from[0];
+          if (its + 1 < weight.outer) before[wide][down][1] = from[1];
+        }
+      }
+  };
+  if constexpr (!GATED && CHUNK * 8 == COLUMNS) fetch(0);
+  // Rows of the left operand, by the group of four warps; by a shuffle the compiler knows that a warp has one number.
+  const int above = ROWS == 64 ? 0 : __shfl_sync(ALL, thread / 128, 0) * 64;
+  const uint64_t left = descriptor(shared + above * ROW_BYTES), right = descriptor(shared + ROWS * ROW_BYTES);
+#pragma unroll 1
   for (int index = 0; index < count; index++) {
-    copy_wait<STAGES - 2>();
-    multiply_wait(sums);  // what is loaded next goes where the products before read
+    copy_wait<Tile::AHEAD - 1>();
+    multiply_wait<Tile::PENDING>(sums);  // what is loaded next goes where older products read
     show_products();
     __syncthreads();
-    const unsigned char* const stage = shared + index % STAGES * Tile::STAGE;
-    const uint64_t a = descriptor(stage + above * ROW_BYTES);
-    const uint64_t b = descriptor(stage + ROWS * ROW_BYTES);
+    const int stage = index % STAGES * Tile::STAGE;
     multiply_begin();
 #pragma unroll
-    for (int step = 0; step < DEEP / STEP; step++) multiply<COLUMNS>(sums, further(a, step * STEP * 2), further(b, step * STEP * 2));
+    for (int step = 0; step < DEEP / STEP; step++) multiply<COLUMNS>(sums, further(left, stage + step * STEP * 2), further(right, stage + step * STEP * 2));
     multiply_commit();
-    load(index + STAGES - 1);
+    load(index + Tile::AHEAD);
   }
+  if constexpr (!GATED && CHUNK * 8 < COLUMNS) fetch(0);
   multiply_wait(sums);
   copy_wait<0>();
 
-  const int lane = thread % WARP;
-  const int row = first + thread / WARP * 16 + lane / 4;
   if constexpr (GATED) {
 #pragma unroll
     for (int wide = 0; wide < COLUMNS / 8; wide += 2) {
@@ -123,25 +165,9 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
       }
     }
   } else {
-    // Outputs are taken in pairs where rows let them be.
-    const bool pairs = to.out_stride % 2 == 0;
-    constexpr int CHUNK = 4;
 #pragma unroll
     for (int chunk = 0; chunk < COLUMNS / 8; chunk += CHUNK) {
-      // What is updated is on its way before the first of it is used.
-      float before[CHUNK][2][2] = {};
-      if (to.gate != nullptr) {
-#pragma unroll
-        for (int wide = 0; wide < CHUNK; wide++)
-#pragma unroll
-          for (int down = 0; down < 2; down++) {
-            const int its = column + (chunk + wide) * 8 + lane % 4 * 2;
-            if (its >= weight.outer || row + 8 * down >= rows) continue;
-            const float* const from = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + its;
-            before[wide][down][0] = from[0];
-            if (its + 1 < weight.outer) before[wide][down][1] = from[1];
-          }
-      }
+      if (chunk > 0) fetch(chunk);
 #pragma unroll
       for (int wide = 0; wide < CHUNK; wide++)
 #pragma unroll
