@@ -421,7 +421,7 @@ int tiles(doge_device* device, bool small) {
   for (const int rows : odd_rows) {
     shapes.push_back({rows, 96, 130, false});
     shapes.push_back({rows, 96, 130, true});
-    shapes.push_back({rows, small ? 200 : 2048, 130, false});
+    shapes.push_back({rows, small ? 600 : 2048, 130, false});
   }
   if (!small) {
     for (const int rows : {2048, 256})

@@ -90,19 +90,23 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
       return;
     }
   }
-  for (int each = thread; each < COLUMNS; each += Tile::THREADS) {
-    const int its = column + each;
+  static_assert(Tile::THREADS >= COLUMNS, "a thread brings one output's numbers");
+  if (thread < COLUMNS) {
+    const int its = column + thread;
     const bool there = its < weight.outer;
-    const int plain = GATED ? column / 2 + each / 16 * 8 + each % 8 + each / 8 % 2 * weight.gated : its;
-    scales[each] = there ? weight.scales[its] * to.scale : 0.0f;
-    biases[each] = there && weight.bias != nullptr ? weight.bias[plain] : 0.0f;
-    gates[each] = there && to.gate != nullptr ? to.gate[its] : 0.0f;
+    const int plain = GATED ? column / 2 + thread / 16 * 8 + thread % 8 + thread / 8 % 2 * weight.gated : its;
+    scales[thread] = there ? weight.scales[its] * to.scale : 0.0f;
+    biases[thread] = there && weight.bias != nullptr ? weight.bias[plain] : 0.0f;
+    gates[thread] = there && to.gate != nullptr ? to.gate[its] : 0.0f;
   }
   const int lane = thread % WARP;
   const int row = first + thread / WARP * 16 + lane / 4;
-  // Outputs are taken in pairs where rows let them be.
-  const bool pairs = to.out_stride % 2 == 0;
+  // A whole tile's outputs are taken in pairs, unasked.
+  const bool plain = whole && to.out_stride % 2 == 0;
   constexpr int CHUNK = COLUMNS < 64 ? COLUMNS / 8 : 8;
+  float* const at_row[2] = {to.out + static_cast<size_t>(row) * static_cast<size_t>(to.out_stride) + column + lane % 4 * 2,
+                            to.out + static_cast<size_t>(row + 8) * static_cast<size_t>(to.out_stride) + column + lane % 4 * 2};
+  const auto there = [&](int own, int down) { return column + own < weight.outer && row + 8 * down < rows; };
   // What is updated, some outputs of it: on its way before anyone waits for the last products, or for any where there is room.
   float before[CHUNK][2][2] = {};
   const auto fetch = [&](int chunk) {
@@ -111,17 +115,16 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
     for (int wide = 0; wide < CHUNK; wide++)
 #pragma unroll
       for (int down = 0; down < 2; down++) {
-        const int its = column + (chunk + wide) * 8 + lane % 4 * 2;
-        if (its >= weight.outer || row + 8 * down >= rows) continue;
-        const float* const from = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + its;
-        if (pairs && its + 1 < weight.outer) {
+        const float* const from = at_row[down] + (chunk + wide) * 8;
+        if (plain) {
           const uint2 two = *reinterpret_cast<const uint2*>(from);
           before[wide][down][0] = __int_as_float(static_cast<int>(two.x));
           before[wide][down][1] = __int_as_float(static_cast<int>(two.y));
-        } else {
-          before[wide][down][0] = from[0];
-          if (its + 1 < weight.outer) before[wide][down][1] = from[1];
+          continue;
         }
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+          if (there((chunk + wide) * 8 + lane % 4 * 2 + half, down)) before[wide][down][half] = from[half];
       }
   };
   if constexpr (!GATED && CHUNK * 8 == COLUMNS) fetch(0);
@@ -145,50 +148,50 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
   multiply_wait(sums);
   copy_wait<0>();
 
-  if constexpr (GATED) {
+  const auto finish = [&](auto sure) {
+    constexpr bool SURE = decltype(sure)::value;
+    if constexpr (GATED) {
 #pragma unroll
-    for (int wide = 0; wide < COLUMNS / 8; wide += 2) {
-      const int its = wide * 8 + lane % 4 * 2;
-      if (column + its >= weight.outer) continue;
-#pragma unroll
-      for (int down = 0; down < 2; down++) {
-        if (row + 8 * down >= rows) continue;
-        float result[2];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const float gate = sums[4 * wide + 2 * down + half] * scales[its + half] + biases[its + half];
-          const float up = sums[4 * wide + 4 + 2 * down + half] * scales[its + 8 + half] + biases[its + 8 + half];
-          result[half] = silu(gate) * up * SWIGLU_SCALE;
-        }
-        *reinterpret_cast<unsigned*>(to.halves + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + column / 2 + wide * 4 +
-                                     lane % 4 * 2) = half_pair(result[0], result[1]);
-      }
-    }
-  } else {
-#pragma unroll
-    for (int chunk = 0; chunk < COLUMNS / 8; chunk += CHUNK) {
-      if (chunk > 0) fetch(chunk);
-#pragma unroll
-      for (int wide = 0; wide < CHUNK; wide++)
+      for (int wide = 0; wide < COLUMNS / 8; wide += 2)
 #pragma unroll
         for (int down = 0; down < 2; down++) {
-          const int own = (chunk + wide) * 8 + lane % 4 * 2;
-          if (column + own >= weight.outer || row + 8 * down >= rows) continue;
+          const int its = wide * 8 + lane % 4 * 2;
+          if (!SURE && !there(its, down)) continue;
           float result[2];
 #pragma unroll
-          for (int half = 0; half < 2; half++)
-            result[half] = __fmaf_rn(gates[own + half], before[wide][down][half],
-                                     sums[4 * (chunk + wide) + 2 * down + half] * scales[own + half] + biases[own + half]);
-          float* const at_row = to.out + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + column + own;
-          if (pairs && column + own + 1 < weight.outer) {
-            *reinterpret_cast<uint2*>(at_row) = uint2{__float_as_uint(result[0]), __float_as_uint(result[1])};
-          } else {
-            at_row[0] = result[0];
-            if (column + own + 1 < weight.outer) at_row[1] = result[1];
+          for (int half = 0; half < 2; half++) {
+            const float gate = sums[4 * wide + 2 * down + half] * scales[its + half] + biases[its + half];
+            const float up = sums[4 * wide + 4 + 2 * down + half] * scales[its + 8 + half] + biases[its + 8 + half];
+            result[half] = silu(gate) * up * SWIGLU_SCALE;
           }
+          *reinterpret_cast<unsigned*>(to.halves + static_cast<size_t>(row + 8 * down) * static_cast<size_t>(to.out_stride) + column / 2 + wide * 4 +
+                                       lane % 4 * 2) = half_pair(result[0], result[1]);
         }
+    } else {
+#pragma unroll
+      for (int chunk = 0; chunk < COLUMNS / 8; chunk += CHUNK) {
+        if (chunk > 0) fetch(chunk);
+#pragma unroll
+        for (int wide = chunk; wide < chunk + CHUNK; wide++)
+#pragma unroll
+          for (int down = 0; down < 2; down++) {
+            const int own = wide * 8 + lane % 4 * 2;
+            float result[2];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+              result[half] = __fmaf_rn(gates[own + half], before[wide - chunk][down][half],
+                                       sums[4 * wide + 2 * down + half] * scales[own + half] + biases[own + half]);
+              if (!SURE && there(own + half, down)) at_row[down][wide * 8 + half] = result[half];
+            }
+            if (SURE) *reinterpret_cast<uint2*>(at_row[down] + wide * 8) = uint2{__float_as_uint(result[0]), __float_as_uint(result[1])};
+          }
+      }
     }
-  }
+  };
+  if (plain)
+    finish(std::true_type{});
+  else
+    finish(std::false_type{});
 #endif
 }
 
