@@ -468,7 +468,7 @@ int attention(doge_device* device, bool small) {
     int tokens, before, heads, kv_heads, dim;
   };
   std::vector<Shape> shapes{{64, 0, 2, 1, 128},  {1, 0, 2, 1, 64},      {70, 0, 4, 2, 96},   {200, 73, 2, 1, 128}, {130, 64, 3, 1, 128},
-                            {330, 200, 2, 2, 64}, {129, 128, 4, 1, 32}, {850, 30, 2, 1, 40}, {600, 0, 1, 1, 128}};
+                            {330, 200, 2, 2, 64}, {129, 128, 4, 1, 32}, {850, 30, 2, 1, 40}, {600, 0, 1, 1, 128}, {1000, 930, 4, 2, 128}};
   if (!small)
     for (const int heads : {2, 4, 6, 8})
       for (const int before : {0, 1024}) shapes.push_back({2048 + before, before, heads, heads / 2, 128});

@@ -46,7 +46,7 @@ describe.skipIf(withoutShim !== undefined)(
         });
         expect(stderr).toBe("");
         expect(stdout).not.toContain("FAIL");
-        expect(stdout.match(/^ok /gm)).toHaveLength(15);
+        expect(stdout.match(/^ok /gm)).toHaveLength(16);
         expect(status).toBe(0);
       },
       COMPILES,
