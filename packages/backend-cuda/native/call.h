@@ -124,6 +124,7 @@ class Call {
     rows_ = all(&Token::task);
     int drawing = 0;
     for (const Task& task : tasks) drawing += task.count > 0 ? 1 : 0;
+    blob_[0] = drawing;  // see Model::progress
     plan_states();
     Buffers& buffers = model.buffers;
     buffers.reserve_tokens(config, model.heads, std::max(longest, std::min(TILE, static_cast<int>(tasks.size()))), model.in_halves());
@@ -314,7 +315,8 @@ class Call {
     }
   }
 
-  std::vector<int> blob_;
+  /** The call's words: its Progress, then what put() was given. */
+  std::vector<int> blob_{0, 0};
   std::vector<int> pages_;
   size_t ids_ = 0, positions_ = 0, rows_ = 0;
 };

@@ -176,6 +176,9 @@ class Model {
     if (halves_ != nullptr) halves_->convert();
   }
 
+  /** Of the call that runs: the first of its words, so that they come with the others. */
+  Progress* progress() const { return reinterpret_cast<Progress*>(buffers.words.get()); }
+
   /** The graph of some decoding steps of that many rows; a new one where arrays have moved since. */
   Graph& graph(int rows, int steps) {
     if (graphs_of_ != buffers.grown || graphs_.size() >= MOST_GRAPHS) graphs_.clear();

@@ -354,6 +354,7 @@ inline void __syncthreads() {
   }
 }
 
+inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value)); }
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
 

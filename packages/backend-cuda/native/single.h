@@ -239,7 +239,7 @@ inline int single_draw(Context& context, const float* logits, int vocabulary, in
   Control* const shared = bench.array(control);
   const int* const zero = bench.array(std::vector<int>{0});
   const DrawPlan plan{states,  bench.array(words), bench.array(std::vector<int>{-1}), nullptr, nullptr, nullptr, bench.put(nullptr, 1, vocabulary, vocabulary),
-                      bench.array(std::vector<double>(static_cast<size_t>(vocabulary), NAN)), shared, bench.put(logits, 1, vocabulary, vocabulary), vocabulary};
+                      bench.array(std::vector<double>(static_cast<size_t>(vocabulary), NAN)), shared, bench.array(std::vector<Progress>{{1, 0}}), bench.put(logits, 1, vocabulary, vocabulary), vocabulary};
   bench.device.launch(draw_kernel, dim3(1), DRAW_THREADS, plan, zero, zero);
   bench.device.download(&state, states, sizeof state);
   return state.drawn == 0 ? -1 : state.last;

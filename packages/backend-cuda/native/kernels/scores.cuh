@@ -1,0 +1,205 @@
+// scores: what the greatest of is drawn, and the greatest where no filter is set: one pass over the logits, which tells too whether they
+// are sound.
+//
+// Scores over the temperature and their noise are in double precision, as core's, and cost a hundred operations each. So an id's score is
+// first bounded from above by a few of f32: what cannot beat the best is never computed.
+#pragma once
+#include "common.cuh"
+
+namespace doge {
+
+constexpr int DRAW_THREADS = 256;
+/** What a thread has on its way at once, of 16 bytes each: a row of 32,768 logits is four turns of a block. */
+constexpr int DRAW_FOURS = 8;
+
+/** Where a call's draws come from and go to. */
+struct DrawPlan {
+  RowState* states;
+  unsigned* words;      // the bits of allowed and seen ids, and stop ids
+  int* ids;
+  float* logprobs;
+  int* top_ids;
+  float* top_logprobs;
+  float* scores;        // (rows of logits, vocabulary), scratch
+  double* weights;      // (rows of logits, vocabulary), scratch
+  Control* control;
+  Progress* progress;
+  const float* logits;  // (rows of logits, vocabulary)
+  int vocabulary;
+};
+
+/** First word of pcg3d. Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020. */
+__device__ __forceinline__ unsigned pcg3d(unsigned x, unsigned y, unsigned z) {
+  x = x * 1664525u + 1013904223u;
+  y = y * 1664525u + 1013904223u;
+  z = z * 1664525u + 1013904223u;
+  x += y * z;
+  y += z * x;
+  z += x * y;
+  x ^= x >> 16;
+  y ^= y >> 16;
+  z ^= z >> 16;
+  return x + y * z;
+}
+
+/** The Gumbel noise of a hash (contract S3). */
+__device__ __forceinline__ double gumbel(unsigned hash) {
+  const double v = (static_cast<double>(hash) + 0.5) / 4294967296.0;
+  const double exponential = v < 1.0 / 16.0
+                                 ? v * (1.0 + v * (1.0 / 2.0 + v * (1.0 / 3.0 + v * (1.0 / 4.0 + v / 5.0))))
+                                 : -log((static_cast<double>(~hash) + 0.5) / 4294967296.0);
+  return -log(exponential);
+}
+
+__device__ __forceinline__ bool is_finite(float value) { return value - value == 0.0f; }
+
+/** Bits that put the greater number first, and of equal ones the lower id. */
+__device__ __forceinline__ unsigned long long ranked(float value, int id) {
+  return static_cast<unsigned long long>(ordered(value)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
+}
+
+/** A logit as a row's draws see it: under its penalty, -inf where it is not allowed. */
+__device__ __forceinline__ float score_of(const DrawPlan& plan, const RowState& state, int id, float logit) {
+  const unsigned bit = 1u << (id & 31);
+  if (state.allowed >= 0 && (plan.words[state.allowed + (id >> 5)] & bit) == 0) return -INFINITY;
+  // Drawn ids are marked while steps go on in one launch.
+  if (state.seen < 0 || (*static_cast<volatile unsigned*>(&plan.words[state.seen + (id >> 5)]) & bit) == 0) return logit;
+  return static_cast<float>(logit < 0.0f ? static_cast<double>(logit) * state.penalty : static_cast<double>(logit) / state.penalty);
+}
+
+/** What the greatest of is drawn, where no filter is set. */
+__device__ __forceinline__ double with_noise(const RowState& state, int id, float score, int position) {
+  if (state.temperature == 0.0) return static_cast<double>(score);
+  return static_cast<double>(score) / state.temperature + gumbel(pcg3d(static_cast<unsigned>(id), static_cast<unsigned>(position), state.seed));
+}
+
+/** Logits that a block's threads have in one turn. */
+constexpr int DRAW_TURN = 4 * DRAW_THREADS;
+
+/** look(id, logit) for the thread's part of a row, ids ascending; behind the row's end too, where a logit is -inf: neither finite nor
+ *  drawn. WHOLE: rows begin at multiples of 16 bytes. */
+template <bool WHOLE, class Look>
+__device__ __forceinline__ void each_logit(const float* logits, int vocabulary, Look look) {
+  for (int start = 4 * static_cast<int>(threadIdx.x); start < vocabulary; start += DRAW_FOURS * DRAW_TURN) {
+    // All are on their way before the first is looked at.
+    float4 held[DRAW_FOURS];
+#pragma unroll
+    for (int each = 0; each < DRAW_FOURS; each++) {
+      const int id = start + each * DRAW_TURN;
+      held[each] = float4{-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+      if constexpr (WHOLE) {
+        if (id < vocabulary) held[each] = *reinterpret_cast<const float4*>(logits + id);
+      } else {
+        if (id < vocabulary) held[each].x = logits[id];
+        if (id + 1 < vocabulary) held[each].y = logits[id + 1];
+        if (id + 2 < vocabulary) held[each].z = logits[id + 2];
+        if (id + 3 < vocabulary) held[each].w = logits[id + 3];
+      }
+    }
+#pragma unroll
+    for (int each = 0; each < DRAW_FOURS; each++) {
+      const int id = start + each * DRAW_TURN;
+      look(id, held[each].x);
+      look(id + 1, held[each].y);
+      look(id + 2, held[each].z);
+      look(id + 3, held[each].w);
+    }
+  }
+}
+
+/** No less than with_noise() of the same id, in f32. `inverse`: 1 / temperature to the nearest; temperatures are from 1e-6 to 1e6.
+ *
+ *  The quotient: `inverse` and the product are off by 2^-24 of themselves each, or, where the product is below the least normal number, by
+ *  less than that; so x + |x| 2^-20 is above it by 3/4 of that at least, or below by 2^-126. Where x overflows it is +inf, or kept finite
+ *  where the quotient is below all of f32.
+ *
+ *  The noise, -ln E with E = -ln(1 - v) >= v: at most -ln v. With c leading zeros of the hash, v >= 2^-(c + 1), so it is no more than
+ *  (c + 1) ln 2 <= 22.9. Rounding in f64 is below 1e-14, that of the sums of f32 below 2^-23 (|x| + 23): what is added to
+ *  either covers it. */
+__device__ __forceinline__ float above(float score, float inverse, unsigned hash) {
+  const float x = max(score * inverse, -3e38f);
+  return __fmaf_rn(fabsf(x), 9.5367431640625e-07f, x) + __fmaf_rn(static_cast<float>(__clz(static_cast<int>(hash))), 0.693148f, 0.694f);
+}
+
+/** Whether no filter has to see all of a row's scores. */
+__host__ __device__ __forceinline__ bool unfiltered(const RowState& state) {
+  return state.temperature == 0.0 || (state.top_k <= 0 && state.top_p >= 1.0 && state.min_p <= 0.0);
+}
+
+constexpr int NOTHING = -1;  // nothing is allowed
+constexpr int UNSOUND = -2;  // a logit is NaN, or none is finite
+
+/** What a block's threads tell each other. */
+struct DrawShared {
+  int counts[DRAW_THREADS / WARP * 15];
+  double sums[DRAW_THREADS / WARP * 15];
+  unsigned long long keys[DRAW_THREADS / WARP];
+};
+
+/** What a thread knows of its part of a row. */
+struct Seen {
+  int counts[2];  // NaN, finite
+  int id;         // whose score, or its bound, is the greatest; NOBODY: none
+  float score;
+  float next;     // no other's bound is above it
+};
+
+/** A pass over the thread's part: NOISY with bounds, else with scores. */
+template <bool NOISY>
+__device__ __forceinline__ Seen looked(const DrawPlan& plan, const RowState& state, const float* logits, float inverse) {
+  Seen seen{{0, 0}, NOBODY, -INFINITY, -INFINITY};
+  const bool plain = state.allowed < 0 && state.seen < 0;
+  const unsigned position = static_cast<unsigned>(state.position);
+  float best = -INFINITY;
+  const auto look = [&](int id, float logit) {
+    seen.counts[0] += logit != logit ? 1 : 0;
+    seen.counts[1] += is_finite(logit) ? 1 : 0;
+    const float score = plain || logit == -INFINITY ? logit : score_of(plan, state, id, logit);
+    float bound = score;
+    if constexpr (NOISY) bound = score == -INFINITY ? score : above(score, inverse, pcg3d(static_cast<unsigned>(id), position, state.seed));
+    const bool better = bound > best;
+    if constexpr (NOISY) seen.next = better ? best : bound > seen.next ? bound : seen.next;
+    best = better ? bound : best;
+    seen.score = better ? score : seen.score;
+    seen.id = better ? id : seen.id;
+  };
+  if (plan.vocabulary % 4 == 0)
+    each_logit<true>(logits, plan.vocabulary, look);
+  else
+    each_logit<false>(logits, plan.vocabulary, look);
+  return seen;
+}
+
+/** The id of the greatest score, of equal ones the lowest; NOTHING or UNSOUND where there is none. For rows without filters. */
+__device__ __forceinline__ int greatest(const DrawPlan& plan, const RowState& state, const float* logits, DrawShared& shared) {
+  const bool noisy = state.temperature != 0.0;
+  const float inverse = static_cast<float>(1.0 / state.temperature);
+  Seen seen = noisy ? looked<true>(plan, state, logits, inverse) : looked<false>(plan, state, logits, inverse);
+  block_sums(seen.counts, shared.counts);
+  if (seen.counts[0] > 0 || seen.counts[1] == 0) return UNSOUND;
+  if (!noisy) {
+    const unsigned long long key = block_max(seen.id == NOBODY ? 0ull : ranked(seen.score, seen.id), shared.keys);
+    return key == 0 ? NOTHING : static_cast<int>(0xffffffffu - static_cast<unsigned>(key & 0xffffffffu));
+  }
+  // Of each thread the id with the greatest bound; whoever may have a greater one than the greatest of those looks again.
+  int id = seen.id;
+  double score = id == NOBODY ? -INFINITY : with_noise(state, id, seen.score, state.position);
+  const double found = block_max(score, shared.sums);
+  if (static_cast<double>(seen.next) >= found) {
+#pragma unroll 1
+    for (int each = 4 * static_cast<int>(threadIdx.x); each < plan.vocabulary; each += each % 4 < 3 ? 1 : DRAW_TURN - 3) {
+      const float its = logits[each] == -INFINITY ? -INFINITY : score_of(plan, state, each, logits[each]);
+      const unsigned hash = pcg3d(static_cast<unsigned>(each), static_cast<unsigned>(state.position), state.seed);
+      if (its == -INFINITY || static_cast<double>(above(its, inverse, hash)) < found) continue;
+      const double exact = with_noise(state, each, its, state.position);
+      if (exact < score || (exact == score && each >= id)) continue;
+      score = exact;
+      id = each;
+    }
+  }
+  const double winner = block_max(score, shared.sums);
+  const int least = -block_max(score == winner ? -id : -NOBODY, shared.counts);
+  return least == NOBODY ? NOTHING : least;
+}
+
+}  // namespace doge
