@@ -28,6 +28,7 @@ struct GroupPlan {
   std::vector<Part> parts;
   std::vector<int> wanted;  // tokens whose logits are wanted
   size_t wanted_tokens, wanted_next, wanted_rows;
+  size_t last;  // as Group has it, where some are wanted
 };
 
 class Call {
@@ -100,15 +101,19 @@ class Call {
     size_t most = 0;
     for (GroupPlan& group : groups) {
       longest = std::max(longest, group.count);
-      plan_runs(group);
-      std::vector<int> next, rows;
+      std::vector<int> next, rows, last(static_cast<size_t>(group.count), -1);
       for (int index = 0; index < group.count; index++) {
         const size_t at = static_cast<size_t>(group.from + index);
+        // Tokens that are routed together need each other to the end.
+        if (group.span > 0) last[static_cast<size_t>(index)] = tokens[at].position;
         if (!wants(tasks[static_cast<size_t>(tokens[at].task)], tokens[at].position)) continue;
+        last[static_cast<size_t>(index)] = tokens[at].position;
         group.wanted.push_back(index);
         next.push_back(at + 1 < tokens.size() ? tokens[at + 1].id : 0);
         rows.push_back(tokens[at].task);
       }
+      plan_runs(group, last);
+      group.last = put(last);
       most = std::max(most, group.wanted.size());
       group.wanted_tokens = put(group.wanted);
       group.wanted_next = put(next);
@@ -151,7 +156,8 @@ class Call {
                         plan.parts.data(),
                         static_cast<int>(plan.parts.size()),
                         plan.count,
-                        plan.span};
+                        plan.span,
+                        plan.wanted.empty() ? nullptr : words(plan.last)};
       model.layers(group, model.buffers.states, model.buffers.pages, [&](int layer) { inside(plan, layer); });
       after(plan);
       // The host stays one group ahead at most: an abort is noticed in time.
@@ -231,15 +237,15 @@ class Call {
         if (fits)
           last->count++;
         else
-          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, {}, {}, 0, 0, 0});
+          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, {}, {}, 0, 0, 0, 0});
         if (together) groups.back().span = span.to - span.from;
       }
     }
   }
 
   /** Runs are tokens of one row that follow each other; where the window evicts, at most as many as its journal holds, for what is
-   *  evicted must stay readable while its run attends. A part has one run of each row at most. */
-  void plan_runs(GroupPlan& group) {
+   *  evicted must stay readable while its run attends. A part has one run of each row at most. `last`: as Group has it. */
+  void plan_runs(GroupPlan& group, const std::vector<int>& last) {
     const int window = model.pages->shape.window;
     std::vector<int> runs, tiles;
     for (int first = 0; first < group.count;) {
@@ -249,7 +255,7 @@ class Call {
       const int longest = window > 0 && token.position + end - first > window ? JOURNAL : end - first;
       for (bool again = false; first < end; again = true) {
         const int count = std::min(longest, end - first);
-        if (again || group.parts.empty()) group.parts.push_back({first, 0, static_cast<int>(runs.size() / 2), 0, 0, 0});
+        if (again || group.parts.empty()) group.parts.push_back({first, 0, static_cast<int>(runs.size() / 2), 0, 0, 0, 0, 0});
         group.parts.back().count += count;
         group.parts.back().run_count++;
         runs.push_back(first);
@@ -269,6 +275,14 @@ class Call {
           tiles.push_back(runs[static_cast<size_t>(2 * run)]);
           part.tile_count++;
         }
+      // Whole tiles, so that sums keep their order.
+      part.last_tiles = static_cast<int>(tiles.size() / 3);
+      for (int tile = part.tiles; tile < part.last_tiles; tile++) {
+        const auto first = last.begin() + tiles[static_cast<size_t>(3 * tile)];
+        if (std::all_of(first, first + tiles[static_cast<size_t>(3 * tile + 1)], [](int position) { return position < 0; })) continue;
+        for (int part_of = 0; part_of < 3; part_of++) tiles.push_back(tiles[static_cast<size_t>(3 * tile + part_of)]);
+        part.last_tile_count++;
+      }
     }
     group.runs = put(runs);
     group.tiles = put(tiles);
