@@ -76,10 +76,10 @@ __device__ __forceinline__ double with_noise(const RowState& state, int id, floa
 /** Logits that a block's threads have in one turn. */
 constexpr int DRAW_TURN = 4 * DRAW_THREADS;
 
-/** look(id, logit) for the thread's part of a row, ids ascending; behind the row's end too, where a logit is -inf: neither finite nor
- *  drawn. WHOLE: rows begin at multiples of 16 bytes. */
+/** look(id, four logits) for the thread's part of a row, ids ascending; behind the row's end too, where a logit is -inf: neither finite
+ *  nor drawn. WHOLE: rows begin at multiples of 16 bytes. */
 template <bool WHOLE, class Look>
-__device__ __forceinline__ void each_logit(const float* logits, int vocabulary, Look look) {
+__device__ __forceinline__ void each_four(const float* logits, int vocabulary, Look look) {
   for (int start = 4 * static_cast<int>(threadIdx.x); start < vocabulary; start += DRAW_FOURS * DRAW_TURN) {
     // All are on their way before the first is looked at.
     float4 held[DRAW_FOURS];
@@ -97,13 +97,7 @@ __device__ __forceinline__ void each_logit(const float* logits, int vocabulary, 
       }
     }
 #pragma unroll
-    for (int each = 0; each < DRAW_FOURS; each++) {
-      const int id = start + each * DRAW_TURN;
-      look(id, held[each].x);
-      look(id + 1, held[each].y);
-      look(id + 2, held[each].z);
-      look(id + 3, held[each].w);
-    }
+    for (int each = 0; each < DRAW_FOURS; each++) look(start + each * DRAW_TURN, held[each]);
   }
 }
 
@@ -139,34 +133,59 @@ struct DrawShared {
 /** What a thread knows of its part of a row. */
 struct Seen {
   int counts[2];  // NaN, finite
-  int id;         // whose score, or its bound, is the greatest; NOBODY: none
-  float score;
+  int id;         // whose score, or its bound, is the greatest, of equal scores the lowest; NOBODY: none
+  float bound, score;
   float next;     // no other's bound is above it
+
+  __device__ __forceinline__ void add(int its_id, float its_bound, float its_score) {
+    const bool better = its_bound > bound;
+    next = better ? bound : its_bound > next ? its_bound : next;
+    bound = better ? its_bound : bound;
+    score = better ? its_score : score;
+    id = better ? its_id : id;
+  }
 };
 
-/** A pass over the thread's part: NOISY with bounds, else with scores. */
+/** A pass over the thread's part: NOISY by bounds, else by scores. */
 template <bool NOISY>
 __device__ __forceinline__ Seen looked(const DrawPlan& plan, const RowState& state, const float* logits, float inverse) {
-  Seen seen{{0, 0}, NOBODY, -INFINITY, -INFINITY};
-  const bool plain = state.allowed < 0 && state.seen < 0;
-  const unsigned position = static_cast<unsigned>(state.position);
-  float best = -INFINITY;
-  const auto look = [&](int id, float logit) {
-    seen.counts[0] += logit != logit ? 1 : 0;
-    seen.counts[1] += is_finite(logit) ? 1 : 0;
-    const float score = plain || logit == -INFINITY ? logit : score_of(plan, state, id, logit);
-    float bound = score;
-    if constexpr (NOISY) bound = score == -INFINITY ? score : above(score, inverse, pcg3d(static_cast<unsigned>(id), position, state.seed));
-    const bool better = bound > best;
-    if constexpr (NOISY) seen.next = better ? best : bound > seen.next ? bound : seen.next;
-    best = better ? bound : best;
-    seen.score = better ? score : seen.score;
-    seen.id = better ? id : seen.id;
+  Seen seen{{0, 0}, NOBODY, -INFINITY, -INFINITY, -INFINITY};
+  const unsigned* const allowed = state.allowed < 0 ? nullptr : plan.words + state.allowed;
+  const unsigned* const drawn = state.seen < 0 ? nullptr : plan.words + state.seen;
+  const unsigned position = static_cast<unsigned>(state.position), seed = state.seed;
+  const auto bound_of = [&](int id, float score) {
+    return !NOISY || score == -INFINITY ? score : above(score, inverse, pcg3d(static_cast<unsigned>(id), position, seed));
+  };
+  const auto look = [&](int id, const float4& four) {
+    // Four ids are of one word.
+    unsigned bits = 15;
+    if (allowed != nullptr && id < plan.vocabulary) bits &= allowed[id >> 5] >> (id & 31);
+    if (drawn != nullptr && id < plan.vocabulary) bits &= ~(drawn[id >> 5] >> (id & 31));
+    const float its[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int each = 0; each < 4; each++) {
+      seen.counts[0] += its[each] != its[each] ? 1 : 0;
+      seen.counts[1] += is_finite(its[each]) ? 1 : 0;
+      const float score = (bits >> each & 1) != 0 ? its[each] : -INFINITY;
+      seen.add(id + each, bound_of(id + each, score), score);
+    }
   };
   if (plan.vocabulary % 4 == 0)
-    each_logit<true>(logits, plan.vocabulary, look);
+    each_four<true>(logits, plan.vocabulary, look);
   else
-    each_logit<false>(logits, plan.vocabulary, look);
+    each_four<false>(logits, plan.vocabulary, look);
+  if (drawn == nullptr) return seen;
+  // What is under a penalty are few ids: they come last, each by itself.
+#pragma unroll 1
+  for (int word = static_cast<int>(threadIdx.x); word * 32 < plan.vocabulary; word += DRAW_THREADS) {
+#pragma unroll 1
+    for (unsigned bits = drawn[word]; bits != 0; bits &= bits - 1) {
+      const int id = word * 32 + 31 - __clz(static_cast<int>(bits & (0u - bits)));
+      const float score = logits[id] == -INFINITY ? -INFINITY : score_of(plan, state, id, logits[id]);
+      if (!NOISY && score == seen.score && id < seen.id && score != -INFINITY) seen.id = id;
+      seen.add(id, bound_of(id, score), score);
+    }
+  }
   return seen;
 }
 
