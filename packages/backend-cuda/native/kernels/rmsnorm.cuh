@@ -53,27 +53,29 @@ __global__ void __launch_bounds__(NORM_WARPS* WARP)
   float squares[NORM_PARTS][2] = {};
   float4 held[NORM_HELD];
   for (int start = 4 * lane; start < width; start += NORM_HELD * NORM_COLUMNS) {
-    // All are on their way before the first is used.
-    float4 news[NORM_HELD];
-#pragma unroll
-    for (int each = 0; each < NORM_HELD; each++) {
-      held[each] = news[each] = float4{0.0f, 0.0f, 0.0f, 0.0f};
+    const auto read = [&](const float* from, int each) {
       const int column = start + each * NORM_COLUMNS;
-      if (column >= width) continue;
-      held[each] = four(stream + column);
-      if (gate != nullptr) news[each] = four(added + column);
+      return column < width ? *reinterpret_cast<const float4*>(from + column) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+    };
+    // All are on their way before the first is used.
+#pragma unroll
+    for (int each = 0; each < NORM_HELD; each++) held[each] = read(stream, each);
+    if (gate != nullptr) {
+      float4 news[NORM_HELD];
+#pragma unroll
+      for (int each = 0; each < NORM_HELD; each++) news[each] = read(added, each);
+#pragma unroll
+      for (int each = 0; each < NORM_HELD; each++) {
+        const float4 gates = read(gate, each);
+        float4& its = held[each];
+        its = float4{__fmaf_rn(gates.x, its.x, news[each].x), __fmaf_rn(gates.y, its.y, news[each].y), __fmaf_rn(gates.z, its.z, news[each].z),
+                     __fmaf_rn(gates.w, its.w, news[each].w)};
+        if (start + each * NORM_COLUMNS < width) *reinterpret_cast<float4*>(stream + start + each * NORM_COLUMNS) = its;
+      }
     }
 #pragma unroll
     for (int each = 0; each < NORM_HELD; each++) {
-      const int column = start + each * NORM_COLUMNS;
-      if (column >= width) continue;
-      float4& its = held[each];
-      if (gate != nullptr) {
-        const float4 gates = four(gate + column);
-        its = {__fmaf_rn(gates.x, its.x, news[each].x), __fmaf_rn(gates.y, its.y, news[each].y), __fmaf_rn(gates.z, its.z, news[each].z),
-               __fmaf_rn(gates.w, its.w, news[each].w)};
-        *reinterpret_cast<float4*>(stream + column) = its;
-      }
+      const float4& its = held[each];
       float(&sums)[2] = squares[each % NORM_PARTS];
       sums[0] = __fmaf_rn(its.y, its.y, __fmaf_rn(its.x, its.x, sums[0]));
       sums[1] = __fmaf_rn(its.w, its.w, __fmaf_rn(its.z, its.z, sums[1]));

@@ -67,7 +67,8 @@ __device__ __forceinline__ float own_sum(float (&sums)[WARP]) {
   for (int mask = WARP / 2; mask > 0; mask /= 2) {
     const bool high = (threadIdx.x & static_cast<unsigned>(mask)) != 0;
 #pragma unroll
-    for (int each = 0; each < mask; each++) {
+    for (int each = 0; each < WARP / 2; each++) {
+      if (each >= mask) continue;  // a bound that all steps share: registers cannot be indexed
       const float got = __shfl_xor_sync(ALL, high ? sums[each] : sums[each + mask], mask);
       sums[each] = (high ? sums[each + mask] : sums[each]) + got;
     }
@@ -137,14 +138,17 @@ __device__ __forceinline__ void rope_biases(float* delta, const float* qkv, size
   if (token.layer != nullptr) token.layer[page.biases_at + index * PAGE + token.position % PAGE] = bias;
 }
 
+/** Pairs of a head's numbers that a lane has at a time. */
+constexpr int ROPE_PAIRS = 2;
+constexpr int ROPE_PASS = ROPE_PAIRS * WARP;
+
 /** Parts of a token: query heads, key heads, value heads, and biases by eights. Grid (ceil(count / 16), parts). Queries and keys turn
  *  where they stand, in `qkv`; or with `halves`, unless that is null, all three go there and qkv keeps what it has. Without a window keys,
- *  values and biases go into their page too. `delta` (tokens, delta_stride) gets the biases. Heads of up to 64 HELD numbers. */
-template <int HELD>
+ *  values and biases go into their page too. `delta` (tokens, delta_stride) gets the biases. */
 __global__ void __launch_bounds__(ROPE_THREADS)
     rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows, const RowState* states,
                 const int* call_pages, PageShape page, Heads shape, int count) {
-  __shared__ float turned[2 * HELD * WARP][ROPE_TOKENS + 1];  // a key head, so that neither way lanes meet in a bank
+  __shared__ float turned[2][ROPE_PASS][ROPE_TOKENS + 1];  // of a key head, so that lanes meet in a bank neither way
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % WARP;
   const int warp = thread / WARP;
@@ -159,82 +163,84 @@ __global__ void __launch_bounds__(ROPE_THREADS)
   const bool is_value = value_head >= 0;
   const int key_head = is_value ? -1 : part - shape.heads;
   const int dim = shape.head_dim, half = dim / 2;
-  const int at = is_value ? shape.value_at + value_head * dim : key_head >= 0 ? shape.key_at + key_head * dim : part * dim;
-  float x[ROPE_TURNS][HELD][2];  // numbers lane + 32 i of the head's halves
-#pragma unroll
-  for (int turn = 0; turn < ROPE_TURNS; turn++) {
-    const int which = warp + turn * ROPE_WARPS;
-    const float* const row = qkv + (tokens + static_cast<size_t>(which)) * static_cast<size_t>(shape.qkv_stride) + at;
-    const bool there = own.of(which).position >= 0;
-#pragma unroll
-    for (int each = 0; each < HELD; each++) {
-      const int index = lane + each * WARP;
-      x[turn][each][0] = there && index < half ? row[index] : 0.0f;
-      x[turn][each][1] = there && index < half ? row[index + half] : 0.0f;
-    }
-  }
+  const size_t stride = static_cast<size_t>(shape.qkv_stride);
+  const size_t first_row = (tokens + static_cast<size_t>(warp)) * stride +
+                           static_cast<size_t>(is_value ? shape.value_at + value_head * dim : key_head >= 0 ? shape.key_at + key_head * dim : part * dim);
   const float* const weight = is_value ? nullptr : key_head < 0 ? weights.query_norm : weights.key_norm;
+  RopeToken its[ROPE_TURNS];
+  float scales[ROPE_TURNS];
 #pragma unroll
   for (int turn = 0; turn < ROPE_TURNS; turn++) {
-    const int which = warp + turn * ROPE_WARPS;
-    const RopeToken token = own.of(which);
-    float scale = 1.0f;
-    if (weight != nullptr) {
-      float squares = 0.0f;
+    its[turn] = own.of(warp + turn * ROPE_WARPS);
+    scales[turn] = 1.0f;
+    if (weight == nullptr) continue;
+    const float* const row = qkv + first_row + static_cast<size_t>(turn * ROPE_WARPS) * stride;
+    float squares = 0.0f;
+    for (int index = lane; its[turn].position >= 0 && index < dim; index += WARP) squares = __fmaf_rn(row[index], row[index], squares);
+    scales[turn] = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + weights.epsilon);
+  }
+#pragma unroll 1
+  for (int base = 0; base < half; base += ROPE_PASS) {
+    // All are on their way before the first is turned.
+    float x[ROPE_TURNS][ROPE_PAIRS][2];
+#pragma unroll
+    for (int turn = 0; turn < ROPE_TURNS; turn++)
+#pragma unroll
+      for (int pair = 0; pair < ROPE_PAIRS; pair++) {
+        const int index = base + lane + pair * WARP;
+        const bool there = its[turn].position >= 0 && index < half;
+        const float* const row = qkv + first_row + static_cast<size_t>(turn * ROPE_WARPS) * stride + index;
+        x[turn][pair][0] = there ? row[0] : 0.0f;
+        x[turn][pair][1] = there ? row[half] : 0.0f;
+      }
+#pragma unroll
+    for (int turn = 0; turn < ROPE_TURNS; turn++) {
+      const RopeToken& token = its[turn];
+      if (token.position < 0) continue;
+#pragma unroll
+      for (int pair = 0; pair < ROPE_PAIRS; pair++) {
+        const int index = base + lane + pair * WARP;
+        if (index >= half) continue;
+        float first = x[turn][pair][0], second = x[turn][pair][1];
+        const size_t at = first_row + static_cast<size_t>(turn * ROPE_WARPS) * stride + static_cast<size_t>(index);
+        if (!is_value) {
+          const size_t angle = static_cast<size_t>(token.position) * static_cast<size_t>(half) + static_cast<size_t>(index);
+          turn_pair(first, second, weight, index, half, scales[turn], weights.cosine[angle], weights.sine[angle]);
+        }
+        if (halves != nullptr) {
+          halves[at] = half_of(first);
+          halves[at + static_cast<size_t>(half)] = half_of(second);
+        } else if (!is_value) {
+          qkv[at] = first;
+          qkv[at + static_cast<size_t>(half)] = second;
+        }
+        if (is_value && token.layer != nullptr) {
+          float* const to = token.layer + page.values_at + (value_head * PAGE + token.position % PAGE) * dim + index;
+          to[0] = first;
+          to[half] = second;
+        }
+        if (key_head >= 0) {
+          turned[0][index - base][warp + turn * ROPE_WARPS] = first;
+          turned[1][index - base][warp + turn * ROPE_WARPS] = second;
+        }
+      }
+    }
+    if (key_head < 0) continue;
+    __syncthreads();
+    for (int index = thread / ROPE_TOKENS; own.layer != nullptr && index < ROPE_PASS && base + index < half; index += ROPE_THREADS / ROPE_TOKENS)
 #pragma unroll
       for (int side = 0; side < 2; side++)
-#pragma unroll
-        for (int each = 0; each < HELD; each++) squares = __fmaf_rn(x[turn][each][side], x[turn][each][side], squares);
-      scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + weights.epsilon);
-    }
-    if (token.position < 0) continue;
-    const size_t row = (tokens + static_cast<size_t>(which)) * static_cast<size_t>(shape.qkv_stride) + static_cast<size_t>(at);
-    const size_t angles_at = static_cast<size_t>(token.position) * static_cast<size_t>(half);
-#pragma unroll
-    for (int each = 0; each < HELD; each++) {
-      const int index = lane + each * WARP;
-      if (index >= half) continue;
-      float first = x[turn][each][0], second = x[turn][each][1];
-      if (!is_value) {
-        turn_pair(first, second, weight, index, half, scale, weights.cosine[angles_at + static_cast<size_t>(index)], weights.sine[angles_at + static_cast<size_t>(index)]);
-        if (halves == nullptr) {
-          qkv[row + static_cast<size_t>(index)] = first;
-          qkv[row + static_cast<size_t>(index + half)] = second;
-        }
-      } else if (token.layer != nullptr) {
-        float* const to = token.layer + page.values_at + (value_head * PAGE + token.position % PAGE) * dim;
-        to[index] = first;
-        to[index + half] = second;
-      }
-      if (halves != nullptr) {
-        halves[row + static_cast<size_t>(index)] = half_of(first);
-        halves[row + static_cast<size_t>(index + half)] = half_of(second);
-      }
-      if (key_head >= 0) {
-        turned[index][which] = first;
-        turned[index + half][which] = second;
-      }
-    }
+        own.layer[(key_head * dim + side * half + base + index) * PAGE + own.position % PAGE] = turned[side][index][thread % ROPE_TOKENS];
+    __syncthreads();
   }
-  if (key_head < 0) return;
-  __syncthreads();
-  if (own.layer == nullptr) return;
-  for (int index = thread / ROPE_TOKENS; index < dim; index += ROPE_THREADS / ROPE_TOKENS)
-    own.layer[(key_head * dim + index) * PAGE + own.position % PAGE] = turned[index][thread % ROPE_TOKENS];
 }
 
 /** The launch for some tokens. */
 inline void rope(Device& device, float* qkv, float* delta, unsigned short* halves, const RopeWeights& weights, const int* positions, const int* rows,
                  const RowState* states, const int* call_pages, const PageShape& page, const Heads& shape, int count) {
   const int parts = shape.heads + 2 * shape.kv_heads + (shape.bias_heads + ROPE_BIASES - 1) / ROPE_BIASES;
-  const dim3 grid(static_cast<unsigned>((count + ROPE_TOKENS - 1) / ROPE_TOKENS), static_cast<unsigned>(parts));
-  const auto launch = [&](auto kernel) {
-    device.launch(kernel, grid, ROPE_THREADS, qkv, delta, halves, weights, positions, rows, states, call_pages, page, shape, count);
-  };
-  if (shape.head_dim <= 4 * WARP)
-    launch(rope_kernel<2>);
-  else
-    launch(rope_kernel<4>);
+  device.launch(rope_kernel, dim3(static_cast<unsigned>((count + ROPE_TOKENS - 1) / ROPE_TOKENS), static_cast<unsigned>(parts)), ROPE_THREADS, qkv, delta, halves,
+                weights, positions, rows, states, call_pages, page, shape, count);
 }
 
 }  // namespace doge
