@@ -1,6 +1,7 @@
 // What a model's calls work in: arrays on the device that grow with the largest call so far and stay.
 #pragma once
 #include "kernels/attention.cuh"
+#include "kernels/attention_half.cuh"
 #include "weights.h"
 
 namespace doge {
@@ -52,6 +53,10 @@ struct Buffers {
   Array<int> expert_ids{device, grown}, slots{device, grown};
   // The same in half precision, where the matrices are too.
   Array<unsigned short> normed_half{device, grown}, qkv_half{device, grown}, mixed_half{device, grown}, gated_half{device, grown};
+  // Of attention in half precision: slots of earlier calls, and where blocks that share a tile of queries meet.
+  Array<unsigned short> past_half{device, grown};
+  Array<float> past_biases{device, grown}, meeting{device, grown};
+  Array<int> met{device, grown};
   // Of a decoding step: the token of each row, and runs of one token each.
   Array<int> step_ids{device, grown}, step_positions{device, grown}, step_rows{device, grown};
   Array<Run> step_runs{device, grown};
@@ -88,6 +93,13 @@ struct Buffers {
     router.reserve(rows(2 * config.side));
     expert_ids.reserve(count * static_cast<size_t>(config.per_token));
     expert_weights.reserve(count * static_cast<size_t>(config.per_token));
+  }
+  void reserve_half(const Heads& heads, int past, int shared) {
+    past_half.reserve(static_cast<size_t>(past) * static_cast<size_t>(past_stride(heads)));
+    past_biases.reserve(static_cast<size_t>(past) * static_cast<size_t>(heads.bias_heads));
+    const size_t pairs = static_cast<size_t>(shared) * static_cast<size_t>(heads.heads);
+    meeting.reserve(pairs * static_cast<size_t>(MOST_SHARES * part_words(HALF_HEAD)));
+    met.reserve(pairs);
   }
   void reserve_logits(const Config& config, int rows, bool draws, bool halves) {
     const size_t count = static_cast<size_t>(rows);

@@ -24,7 +24,7 @@ struct GroupPlan {
   int from;   // the first of its tokens
   int count;
   int span;   // tokens routed together, or 0
-  size_t runs, tiles;
+  size_t runs, tiles, units, past;
   std::vector<Part> parts;
   std::vector<int> wanted;  // tokens whose logits are wanted
   size_t wanted_tokens, wanted_next, wanted_rows;
@@ -133,6 +133,7 @@ class Call {
     plan_states();
     Buffers& buffers = model.buffers;
     buffers.reserve_tokens(config, model.heads, std::max(longest, std::min(TILE, static_cast<int>(tasks.size()))), model.in_halves());
+    buffers.reserve_half(model.heads, past_, shared_);
     const size_t logits_rows = std::max(most, static_cast<size_t>(drawing));
     buffers.reserve_logits(config, static_cast<int>(std::min(logits_rows, static_cast<size_t>(HEAD_ROWS))), drawing > 0, model.in_halves());
     buffers.words.reserve(blob_.size());
@@ -153,6 +154,8 @@ class Call {
                         words(rows_ + from),
                         reinterpret_cast<const Run*>(words(plan.runs)),
                         reinterpret_cast<const QueryTile*>(words(plan.tiles)),
+                        reinterpret_cast<const QueryUnit*>(words(plan.units)),
+                        reinterpret_cast<const PastSlots*>(words(plan.past)),
                         plan.parts.data(),
                         static_cast<int>(plan.parts.size()),
                         plan.count,
@@ -218,10 +221,17 @@ class Call {
   }
 
   size_t put(const std::vector<int>& numbers) {
-    if (blob_.size() % 2 != 0) blob_.push_back(0);  // runs are pairs
+    while (blob_.size() % 4 != 0) blob_.push_back(0);  // runs are pairs, units begin at multiples of 16 bytes
     const size_t at = blob_.size();
     blob_.insert(blob_.end(), numbers.begin(), numbers.end());
     return at;
+  }
+
+  /** The same for structs of whole words. */
+  template <class T>
+  size_t put(const std::vector<T>& structs) {
+    const int* const words = reinterpret_cast<const int*>(structs.data());
+    return put(std::vector<int>(words, words + structs.size() * sizeof(T) / sizeof(int)));
   }
 
   void plan_row(int index) {
@@ -237,7 +247,7 @@ class Call {
         if (fits)
           last->count++;
         else
-          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, {}, {}, 0, 0, 0, 0});
+          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, 0, 0, {}, {}, 0, 0, 0, 0});
         if (together) groups.back().span = span.to - span.from;
       }
     }
@@ -248,6 +258,7 @@ class Call {
   void plan_runs(GroupPlan& group, const std::vector<int>& last) {
     const int window = model.pages->shape.window;
     std::vector<int> runs, tiles;
+    HalfPlan half;
     for (int first = 0; first < group.count;) {
       const Token& token = token_of(group, static_cast<size_t>(first));
       int end = first + 1;
@@ -255,7 +266,7 @@ class Call {
       const int longest = window > 0 && token.position + end - first > window ? JOURNAL : end - first;
       for (bool again = false; first < end; again = true) {
         const int count = std::min(longest, end - first);
-        if (again || group.parts.empty()) group.parts.push_back({first, 0, static_cast<int>(runs.size() / 2), 0, 0, 0, 0, 0});
+        if (again || group.parts.empty()) group.parts.push_back({first, 0, static_cast<int>(runs.size() / 2), 0, 0, 0});
         group.parts.back().count += count;
         group.parts.back().run_count++;
         runs.push_back(first);
@@ -275,17 +286,61 @@ class Call {
           tiles.push_back(runs[static_cast<size_t>(2 * run)]);
           part.tile_count++;
         }
+      if (model.in_halves()) plan_half(group, part, tiles, last, half);
       // Whole tiles, so that sums keep their order.
       part.last_tiles = static_cast<int>(tiles.size() / 3);
-      for (int tile = part.tiles; tile < part.last_tiles; tile++) {
-        const auto first = last.begin() + tiles[static_cast<size_t>(3 * tile)];
-        if (std::all_of(first, first + tiles[static_cast<size_t>(3 * tile + 1)], [](int position) { return position < 0; })) continue;
-        for (int part_of = 0; part_of < 3; part_of++) tiles.push_back(tiles[static_cast<size_t>(3 * tile + part_of)]);
+      const size_t own_tiles = tiles.size();
+      for (size_t at = 3 * static_cast<size_t>(part.tiles); at < own_tiles; at += 3) {
+        if (!any_of(last, tiles[at], tiles[at + 1])) continue;
+        for (size_t word = at; word < at + 3; word++) tiles.push_back(tiles[word]);
         part.last_tile_count++;
       }
     }
     group.runs = put(runs);
     group.tiles = put(tiles);
+    group.units = put(half.units);
+    group.past = put(half.past);
+  }
+
+  /** Whether any of `count` tokens from `first` on goes on in the last layer. */
+  static bool any_of(const std::vector<int>& last, int first, int count) {
+    return std::any_of(last.begin() + first, last.begin() + first + count, [](int position) { return position >= 0; });
+  }
+
+  /** The attention of a group's parts in half precision. */
+  struct HalfPlan {
+    std::vector<QueryUnit> units;
+    std::vector<PastSlots> past;
+  };
+  /** How a part's tiles are spread over the device, and what they see of earlier calls. */
+  void plan_half(const GroupPlan& group, Part& part, const std::vector<int>& tiles, const std::vector<int>& last, HalfPlan& half) {
+    static_assert(QUERIES == UNIT_QUERIES, "the tiles of both attentions are the same");
+    part.units = static_cast<int>(half.units.size());
+    part.past = static_cast<int>(half.past.size());
+    std::vector<QueryUnit> own;
+    int start = -1, slots = 0, its_past = 0;
+    for (size_t at = 3 * static_cast<size_t>(part.tiles); at < tiles.size(); at += 3) {
+      const auto token = [&](size_t which) -> const Token& { return token_of(group, static_cast<size_t>(tiles[at + which])); };
+      if (tiles[at + 2] != start) {
+        start = tiles[at + 2];
+        its_past = slots;
+        for (int slot = 0; slot < token(2).position; slot += PAST_SLOTS)
+          half.past.push_back({token(2).task, slot, std::min(PAST_SLOTS, token(2).position - slot), its_past + slot});
+        slots += token(2).position;
+      }
+      own.push_back({tiles[at], tiles[at + 1], start, token(0).position, 0, 1, 0, its_past});
+    }
+    const int together = heads_together(model.heads);
+    own = units_of(own, places_for(model.device.processors(), together), model.heads.heads / together);
+    half.units.insert(half.units.end(), own.begin(), own.end());
+    part.unit_count = static_cast<int>(own.size());
+    part.last_units = static_cast<int>(half.units.size());
+    for (const QueryUnit& unit : own)
+      if (any_of(last, unit.first, unit.count)) half.units.push_back(unit);
+    part.last_unit_count = static_cast<int>(half.units.size()) - part.last_units;
+    part.past_count = static_cast<int>(half.past.size()) - part.past;
+    past_ = std::max(past_, slots);
+    shared_ = std::max(shared_, shared_of(own));
   }
 
   void plan_states() {
@@ -332,6 +387,8 @@ class Call {
   /** The call's words: its Progress, then what put() was given. */
   std::vector<int> blob_{0, 0};
   std::vector<int> pages_;
+  // Of a launch, at most: slots of earlier calls in half precision, and tiles that several blocks share.
+  int past_ = 0, shared_ = 0;
   size_t ids_ = 0, positions_ = 0, rows_ = 0;
 };
 

@@ -2,7 +2,7 @@
 #include "doge.h"
 #include <cstdio>
 #include <new>
-#include "forms.h"
+#include "forms_half.h"
 #include "rates.h"
 
 namespace {
@@ -157,6 +157,22 @@ int doge_device_form(doge_device* device, int32_t rows, int32_t inner, int32_t o
     if (rows < 1 || inner < 1 || outer < 1 || together < 0) throw Fault{"invalid-argument", "A form needs matrices of one number at least."};
     device_of(device).require();
     measure_form(device_of(device), rows, inner, outer, form, gated != 0, together, apart, seconds);
+  });
+}
+
+int doge_device_products(doge_device* device, int32_t kind, double* apart, doge_error* error) {
+  return guarded(error, [&] {
+    device_of(device).require();
+    *apart = products_apart(device_of(device), kind);
+  });
+}
+int doge_device_attention(doge_device* device, int32_t tokens, int32_t before, int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t together,
+                          double* apart, double* seconds, doge_error* error) {
+  return guarded(error, [&] {
+    if (before < 0 || tokens <= before || kv_heads < 1 || heads < 1 || heads % kv_heads != 0 || head_dim < 1 || !attends_in_half(head_dim) || together < 0)
+      throw Fault{"invalid-argument", "Attention in half precision needs tokens, whole groups of heads, and heads of 8 to 128 numbers in eights."};
+    device_of(device).require();
+    measure_attention(device_of(device), tokens, before, heads, kv_heads, head_dim, together, apart, seconds);
   });
 }
 

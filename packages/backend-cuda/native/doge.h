@@ -126,6 +126,13 @@ DOGE_API int doge_device_rates(doge_device* device, int64_t bytes, int32_t effor
 DOGE_API int doge_device_form(doge_device* device, int32_t rows, int32_t inner, int32_t outer, int32_t form, int32_t gated, int32_t together, double* apart,
                               double* seconds, doge_error* error);
 
+/** How far one kind of product by warpgroups (0 to 5) is from what it is, on small whole numbers: 0 where it is right. */
+DOGE_API int doge_device_products(doge_device* device, int32_t kind, double* apart, doge_error* error);
+/** The attention of a prompt in half precision over random numbers: `tokens`, the first `before` of them of an earlier call. apart and
+ *  seconds as doge_device_form has them. */
+DOGE_API int doge_device_attention(doge_device* device, int32_t tokens, int32_t before, int32_t heads, int32_t kv_heads, int32_t head_dim, int32_t together,
+                                   double* apart, double* seconds, doge_error* error);
+
 DOGE_API int doge_sequence_create(doge_model* model, doge_sequence** result, doge_error* error);
 DOGE_API int doge_sequence_fork(doge_sequence* sequence, doge_sequence** result, doge_error* error);
 DOGE_API int doge_sequence_rewind(doge_sequence* sequence, int32_t length, doge_error* error);

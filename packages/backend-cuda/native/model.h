@@ -78,12 +78,15 @@ class Sequence {
 };
 
 /** Tokens of a group that are kept and attended to together: `count` from `first` on, some of the group's runs, and the tiles of
- *  queries they make, or none; of those, as a list of its own, the ones that the last layer needs. */
+ *  queries they make, or none. */
 struct Part {
   int first, count;
   int runs, run_count;
   int tiles, tile_count;
-  int last_tiles, last_tile_count;
+  /** The same in half precision, and the slots of earlier calls that they see. */
+  int units = 0, unit_count = 0, past = 0, past_count = 0;
+  /** Those of the tiles and units that the last layer needs, as lists of their own. */
+  int last_tiles = 0, last_tile_count = 0, last_units = 0, last_unit_count = 0;
 };
 
 /** The tokens of a group: where each stands and whose it is; arrays on the device, and parts on the host. */
@@ -93,6 +96,8 @@ struct Group {
   const int* rows;
   const Run* runs;
   const QueryTile* tiles;
+  const QueryUnit* units;
+  const PastSlots* past;
   const Part* parts;
   int part_count;
   int count;
@@ -320,8 +325,7 @@ class Model {
       float* const mixed = buffers.mixed + first * static_cast<size_t>(mixed_stride);
       unsigned short* const mixed_half = halves ? buffers.mixed_half + first * static_cast<size_t>(mixed_stride) : nullptr;
       if (part.tile_count > 0 && halves)
-        attention_half(device, tile_count, buffers.mixed_half, mixed_stride, buffers.qkv_half, buffers.delta, tiles, group.positions,
-                       group.rows, states, call_pages, shape, heads);
+        attend_half(group, part, last, shape, states, call_pages);
       else if (part.tile_count > 0)
         attention_tiles(device, tile_count, buffers.mixed, mixed_stride, buffers.qkv, tiles, group.positions,
                         group.rows, states, call_pages, shape, heads);
@@ -331,6 +335,14 @@ class Model {
         device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS, mixed, mixed_stride,
                       qkv, asking, rows, states, call_pages, shape, heads, Slices{slices_, come_}, mixed_half);
     }
+  }
+
+  void attend_half(const Group& group, const Part& part, bool last, const PageShape& shape, const RowState* states, const int* call_pages) {
+    const Past past{buffers.past_half, buffers.past_biases};
+    device.launch(past_kernel, dim3(static_cast<unsigned>(part.past_count), static_cast<unsigned>(config.kv_heads + 1)), PAST_THREADS, past,
+                  group.past + part.past, states, call_pages, shape, heads);
+    attention_half(device, last ? part.last_unit_count : part.unit_count, buffers.mixed_half, padded(config.queries()), buffers.qkv_half, buffers.delta, past,
+                   group.units + (last ? part.last_units : part.units), heads, {buffers.meeting, buffers.met});
   }
 
   /** Slices of the attention of so many tokens: by what their slots could be, for a captured step is launched again. */

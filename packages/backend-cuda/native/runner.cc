@@ -454,6 +454,39 @@ int tiles(doge_device* device, bool small) {
   return failed == 0 ? 0 : 1;
 }
 
+/** Every product by warpgroups, then the attention of prompts of several shapes: one line each. Queries, keys and
+ *  values are halves already; weights and results are rounded to 11 bits, of results a few times their usual size. */
+int attention(doge_device* device, bool small) {
+  int failed = 0;
+  for (int kind = 0; kind < 6; kind++) {
+    double apart = INFINITY;
+    require(doge_device_products(device, kind, &apart, &error), "doge_device_products");
+    failed += apart == 0.0 ? 0 : 1;
+    std::printf("%s product %d apart %.1f\n", apart == 0.0 ? "ok  " : "FAIL", kind, apart);
+  }
+  struct Shape {
+    int tokens, before, heads, kv_heads, dim;
+  };
+  std::vector<Shape> shapes{{64, 0, 2, 1, 128},  {1, 0, 2, 1, 64},      {70, 0, 4, 2, 96},   {200, 73, 2, 1, 128}, {130, 64, 3, 1, 128},
+                            {330, 200, 2, 2, 64}, {129, 128, 4, 1, 32}, {850, 30, 2, 1, 40}, {600, 0, 1, 1, 128}};
+  if (!small)
+    for (const int heads : {2, 4, 6, 8})
+      for (const int before : {0, 1024}) shapes.push_back({2048 + before, before, heads, heads / 2, 128});
+  for (const Shape& shape : shapes) {
+    double apart = INFINITY, seconds = 0;
+    require(doge_device_attention(device, shape.tokens, shape.before, shape.heads, shape.kv_heads, shape.dim, small ? 0 : 20, &apart, &seconds, &error),
+            "doge_device_attention");
+    const bool good = apart < 6e-3;
+    failed += good ? 0 : 1;
+    const double own = shape.tokens - shape.before, pairs = own * shape.before + own * (own + 1) / 2;
+    std::printf("%s attention %5d tokens, %5d before, %d heads of %3d, apart %.2e, %8.2f us, %6.1f TFLOP/s\n", good ? "ok  " : "FAIL", shape.tokens, shape.before,
+                shape.heads, shape.dim, apart, 1e6 * seconds, seconds > 0 ? 4.0 * pairs * shape.heads * shape.dim / seconds / 1e12 : 0.0);
+    std::fflush(stdout);
+  }
+  std::printf("%d failed\n", failed);
+  return failed == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -469,10 +502,12 @@ int main(int count, char** arguments) {
     status = profile(device, arguments[2], arguments[3]);
   else if (command == "tiles")
     status = tiles(device, count > 2 && std::string(arguments[2]) == "small");
+  else if (command == "attention")
+    status = attention(device, count > 2 && std::string(arguments[2]) == "small");
   else if (command == "rates")
     status = rates(device, count > 2 ? std::max(0ll, std::atoll(arguments[2])) : 512ll << 20);
   else
-    std::fprintf(stderr, "Use: doge_runner check [small], time SIZE DTYPE [N], profile SIZE DTYPE, tiles [small], or rates [BYTES].\n");
+    std::fprintf(stderr, "Use: doge_runner check [small], time SIZE DTYPE [N], profile SIZE DTYPE, tiles [small], attention [small], or rates [BYTES].\n");
   doge_close(device);
   return status;
 }

@@ -77,6 +77,20 @@ struct Copy {
   size_t bytes;
 };
 
+/** A product of a warpgroup: made when it is waited for. */
+struct Product {
+  const float* to;
+  int group;
+  std::function<void()> make;
+};
+
+/** The shared memory that a launch asks for: as much as a block of compute capability 9.0 may have. */
+constexpr size_t MOST_SHARED = 227 * 1024;
+inline unsigned char* dynamic_shared() {
+  alignas(1024) static thread_local unsigned char memory[MOST_SHARED];
+  return memory;
+}
+
 /** The block that this OS thread is running. */
 struct Block {
   void (*entry)(void*) = nullptr;
@@ -94,9 +108,13 @@ struct Block {
   /** What the lanes of a warp hand to each other, in two buffers used in turn. */
   alignas(16) unsigned char mail[MOST_THREADS / WARP][2][WARP][128];
   std::vector<Copy> copies[MOST_THREADS];
-  /** Products of a warpgroup that are under way: made when they are waited for. */
-  std::vector<std::function<void()>> products[MOST_THREADS];
   int committed[MOST_THREADS] = {};
+  /** Products of a warpgroup that are under way, and groups of them asked for so far. */
+  std::vector<Product> products[MOST_THREADS];
+  int products_asked[MOST_THREADS] = {};
+  /** Places of 16 bytes of shared memory that a copy wrote and its thread has not shown to products since; those of each thread. */
+  bool hidden[MOST_SHARED / 16];
+  std::vector<size_t> copied[MOST_THREADS];
   void* home = nullptr;
   char* stacks = nullptr;
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -193,13 +211,6 @@ inline void prepare(Block& b, int thread) {
 #endif
 }
 
-/** The shared memory that a launch asks for: as much as a block of compute capability 9.0 may have. */
-constexpr size_t MOST_SHARED = 227 * 1024;
-inline unsigned char* dynamic_shared() {
-  alignas(1024) static thread_local unsigned char memory[MOST_SHARED];
-  return memory;
-}
-
 /** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. */
 template <class Kernel>
 void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1) {
@@ -222,10 +233,12 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
         b.running = threads;
         b.barrier_waiting = 0;
         std::memset(dynamic_shared(), 0xff, shared);  // NaN, until it is written
+        std::memset(b.hidden, 0, sizeof b.hidden);
         for (int warp = 0; warp < threads / WARP; warp++) b.warp_waiting[warp] = 0;
         for (int thread = 0; thread < threads; thread++) {
           b.done[thread] = false;
           b.turn[thread] = 0;
+          b.copied[thread].clear();
           prepare(b, thread);
         }
         enter(b, 0, &b.home);
@@ -289,12 +302,17 @@ inline T together(T value, Work work) {
   return value;
 }
 
+/** Which place of 16 bytes of the block's shared memory an address is in; beyond all of them: none. */
+inline size_t place_of(const void* at) {
+  return (reinterpret_cast<uintptr_t>(at) - reinterpret_cast<uintptr_t>(dynamic_shared())) / 16;
+}
 /** A copy of 16 or 4 bytes that is under way: made when it is waited for, as late as a device may. Until then NaN stands there. */
 inline void copy_async(void* to, const void* from, bool valid, size_t bytes = 16) {
   if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
     broken("cp.async: an address is not a multiple of the bytes copied.");
   Block& b = block();
   std::memset(to, 0xff, bytes);
+  if (const size_t place = place_of(to); place < MOST_SHARED / 16) b.hidden[place] = true;
   b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current], bytes});
 }
 inline void copy_commit() { block().committed[block().current]++; }
@@ -307,6 +325,7 @@ inline void copy_wait(int pending) {
       std::memset(copies[done].to, 0, copies[done].bytes);
     else
       std::memcpy(copies[done].to, copies[done].from, copies[done].bytes);
+    if (const size_t place = place_of(copies[done].to); place < MOST_SHARED / 16) b.copied[b.current].push_back(place);
   }
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
 }

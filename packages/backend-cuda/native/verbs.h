@@ -71,8 +71,8 @@ inline void decoding_step(Model& model, int rows) {
     const int count = std::min(TILE, rows - first);
     model.device.launch(step_kernel, dim3(static_cast<unsigned>((count + 127) / 128)), 128, buffers.step_ids.get(), buffers.step_positions.get(),
                         buffers.step_rows.get(), buffers.states.get(), first, count, model.progress());
-    const Part part{0, count, 0, count, 0, 0, 0, 0};
-    const Group group{buffers.step_ids, buffers.step_positions, buffers.step_rows, buffers.step_runs, nullptr, &part, 1, count, 0, buffers.step_positions};
+    const Part part{0, count, 0, count, 0, 0};
+    const Group group{buffers.step_ids, buffers.step_positions, buffers.step_rows, buffers.step_runs, nullptr, nullptr, nullptr, &part, 1, count, 0, buffers.step_positions};
     model.layers(group, buffers.states, buffers.pages, [](int) {});
     for (int from = 0; from < count; from += HEAD_ROWS) {
       const int found = std::min(HEAD_ROWS, count - from);

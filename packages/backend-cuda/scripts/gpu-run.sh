@@ -55,6 +55,10 @@ fi
 
 export LD_LIBRARY_PATH="$package/build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 # shellcheck disable=SC2086  # left out when it is empty
+step "products and attention" build/doge_runner attention ${CHECK:-}
+# shellcheck disable=SC2086
+step "forms of the matmul" build/doge_runner tiles ${CHECK:-}
+# shellcheck disable=SC2086
 step "properties" build/doge_runner check ${CHECK:-}
 step "goldens" python3 scripts/check.py build/libdoge_cuda.so
 if command -v compute-sanitizer >/dev/null; then

@@ -38,6 +38,20 @@ describe.skipIf(withoutShim !== undefined)(
       COMPILES,
     );
 
+    test(
+      "every product by warpgroups is exact, and the attention of a prompt in half precision what the plain kernel is",
+      () => {
+        const { stdout, stderr, status } = spawnSync(builder.buildRunner({ shim: true }), ["attention", "small"], {
+          encoding: "utf8",
+        });
+        expect(stderr).toBe("");
+        expect(stdout).not.toContain("FAIL");
+        expect(stdout.match(/^ok /gm)).toHaveLength(15);
+        expect(status).toBe(0);
+      },
+      COMPILES,
+    );
+
     test.skipIf(python === undefined).each(["1", "0"])(
       `goldens through Python's ctypes, DOGE_HALVES=%s${python ? "" : " (skipped: there is no Python)"}`,
       (halves) => {

@@ -1,326 +1,341 @@
-// attention for many tokens of one row in half precision, on tensor cores, where no window drops keys: 64 queries of a head against
-// the keys they see, with the running softmax of flash attention. Two groups of four warps take the keys in turn, 64 slots each, and
-// are merged at the end: the last queries of a long prompt are what everyone waits for.
+// attention for many tokens of one row in half precision, by warpgroups, where no window drops keys: 64 queries of a head against the
+// keys they see, 64 at a time, with the running softmax of flash attention. Each group of four warps takes a head, and two heads that
+// read the same keys share a block. A group's queries stay in its registers, and so do the weights that multiply the values.
 //
-// The keys and values of the run itself are halves that rope has written beside the projections; those of earlier calls stand in
-// pages as f32 and are rounded here.
+// While a chunk's scores become weights, the values of the chunk before are being multiplied: each turn asks for its own scores and for
+// the sums of the turn before, and waits for one after the other. So keys and values arrive one turn apart.
 //
-// Source: Dao, FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning.
+// The keys and values of the run itself are halves that rope has written beside the projections; those of earlier calls past_kernel has
+// rounded before.
+//
+// Sources: Dao, FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning; Shah et al., FlashAttention-3: Fast
+// and Accurate Attention with Asynchrony and Low-precision.
 #pragma once
-#include <cstdlib>
-#include "attention_tiles.cuh"
-#include "half.cuh"
+#include "past.cuh"
+#include "query_units.cuh"
+#include "warpgroup.cuh"
 
 namespace doge {
 
 constexpr int GROUP_THREADS = 128;
-/** Slots at a time: four pages. */
-constexpr int HALF_KEYS = 64;
-/** Pairs of keys and values that a group has room for. */
-constexpr int KEY_STAGES = 2;
+/** Heads that are taken: of up to this many numbers, and a multiple of 8. */
+constexpr int HALF_HEAD = 128;
 
-/** What stands in shared memory: rows of DIM halves, whose places of 16 bytes are exchanged by the row. */
+/** Where blocks that share a tile meet: sums (meetings of MOST_SHARES, heads, part_words), and how many have come (meetings, columns),
+ *  0 between launches. */
+struct Meeting {
+  float* sums;
+  int* come;
+};
+/** Numbers that a block leaves of a head: sums, best and total as its threads hold them. */
+__host__ __device__ constexpr int part_words(int dim) { return (dim / 2 + 4) * GROUP_THREADS; }
+
+/** Shared memory: places for the keys of a turn and the values of the turn before, both as operands of 64 rows. */
 template <int DIM, int GROUPS>
-struct alignas(16) HalfTile {
-  static constexpr int PLACES = DIM / 8;
-  unsigned short queries[QUERIES * DIM];
-  unsigned short keys[GROUPS][KEY_STAGES][HALF_KEYS * DIM];
-  unsigned short values[GROUPS][KEY_STAGES][HALF_KEYS * DIM];
-  float biases[GROUPS][KEY_STAGES][HALF_KEYS];
-  /** What all threads would keep in registers: slots of earlier calls, all slots, and where slot 0 would stand among the halves. */
-  int before, slots, own;
-  /** Where in a matrix of rows the place of 16 bytes is. */
-  __device__ static __forceinline__ int at(int row, int place) { return row * DIM + ((place ^ (row & 7)) & (PLACES - 1)) * 8; }
-};
-/** What the second group hands over, in the place of its keys and values. */
-template <int DIM>
-struct HalfMerge {
-  float sums[QUERIES * DIM];
-  float best[QUERIES], total[QUERIES];
+struct ChunkStages {
+  static constexpr int BLOCK = CHUNK * ROW_BYTES;  // 64 numbers of every key
+  static constexpr int OPERAND = DIM / DEEP * BLOCK;
+  static constexpr int BYTES = 2 * OPERAND;
+  static constexpr int COUNT = GROUPS == 1 ? 3 : 4;
+  static constexpr int AHEAD = COUNT - 1;
 };
 
-/** Softmax attention as attention_kernel, into halves. Grid (heads, tiles), longest first. `halves` (tokens, qkv_stride): queries, keys and
- *  values as rope leaves them; `biases` (tokens, delta_stride). */
+/** Powers of two are cheaper than those of e. */
+constexpr float LOG2E = 1.4426950408889634f;
+/** 2^x for softmax: what is less than the least normal number is 0. */
+__device__ __forceinline__ float power_of_two(float x) {
+#if defined(DOGE_SHIM)
+  return exp2f(x);
+#else
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
+
+/** Softmax attention as attention_kernel, into halves. Grid (heads / GROUPS, units); `halves` (tokens, qkv_stride): queries, keys and
+ *  values as rope leaves them; `biases` (tokens, delta_stride); `past`: those of earlier calls; `scale`: what scores are
+ *  multiplied by, times log2(e). The heads of a block have one key/value head. */
 template <int DIM, int GROUPS>
 __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
-    attention_half_kernel(unsigned short* mixed, int mixed_stride, const unsigned short* halves, const float* biases, const QueryTile* tiles, const int* positions,
-                          const int* rows, const RowState* states, const int* call_pages, PageShape page, Heads shape) {
-#if DOGE_TENSOR
-  using Tile = HalfTile<DIM, GROUPS>;
-  constexpr int PLACES = Tile::PLACES;
+    attention_half_kernel(unsigned short* mixed, int mixed_stride, const unsigned short* halves, const float* biases, Past past, const QueryUnit* units,
+                          Heads shape, float scale, Meeting meeting) {
+#if DOGE_WARPGROUP
+  using Stages = ChunkStages<DIM, GROUPS>;
+  constexpr int THREADS = GROUPS * GROUP_THREADS;
+  constexpr int STEPS = CHUNK / STEP;
   DOGE_SHARED(shared);
-  Tile& tile = *reinterpret_cast<Tile*>(shared);
-  const QueryTile run = tiles[gridDim.y - 1 - blockIdx.y];
-  const int head = static_cast<int>(blockIdx.x);
-  if (positions[run.first] < 0) return;
+  __shared__ float its_biases[GROUPS][Stages::COUNT][CHUNK];
+  __shared__ bool is_last;
+  const QueryUnit unit = units[blockIdx.y];
   const int group = static_cast<int>(threadIdx.x) / GROUP_THREADS;
   const int thread = static_cast<int>(threadIdx.x) % GROUP_THREADS;
-  const int lane = thread % WARP;
-  const int g = lane / 4, t = lane % 4;
-  const int dim = shape.head_dim;
+  const int g = thread % WARP / 4, t = thread % 4;
+  const int mine = thread / WARP * 16 + g;  // of the tile's rows, and mine + 8
+  const int head = static_cast<int>(blockIdx.x) * GROUPS + group;
   const int kv_head = head / (shape.heads / shape.kv_heads);
   const int bias_head = head / (shape.heads / shape.bias_heads);
-  const int first_position = positions[run.first];
-  const int slots = first_position + run.count;
-  // Powers of two are cheaper than those of e.
-  constexpr float LOG2E = 1.4426950408889634f;
-  const float scale = LOG2E / sqrtf(static_cast<float>(dim));
-  const size_t stride = static_cast<size_t>(shape.qkv_stride);
+  const int dim = shape.head_dim;
+  const int before = unit.position - (unit.first - unit.start);  // slots of earlier calls
+  const int slots = unit.position + unit.count;
+  const int turns = (chunks_of(slots) - unit.share + unit.shares - 1) / unit.shares;
+  const auto base_of = [&](int turn) { return (turn * unit.shares + unit.share) * CHUNK; };
 
-  for (int each = static_cast<int>(threadIdx.x); each < QUERIES * PLACES; each += GROUPS * GROUP_THREADS) {
-    const int row = each / PLACES, place = each % PLACES;
-    const bool valid = row < run.count && place * 8 < dim;
-    copy_async(&tile.queries[Tile::at(row, place)],
-               valid ? halves + static_cast<size_t>(run.first + row) * stride + static_cast<size_t>(head * dim + place * 8) : halves, valid);
-  }
-  copy_commit();
-
-  if (threadIdx.x == 0) {
-    const int before = positions[run.start];
-    tile.before = before;
-    tile.slots = slots;
-    tile.own = (run.start - before) * shape.qkv_stride + kv_head * dim;
-  }
-  __syncthreads();
-  // One stage of a group: 64 slots from `base` on, of this call by copies, of earlier ones by hand.
-  const auto load = [&](int stage, int base) {
-    unsigned short* const keys = tile.keys[group][stage];
-    unsigned short* const values = tile.values[group][stage];
-    const int before = tile.before;
-#pragma unroll 1
-    for (int row = thread / PLACES; row < HALF_KEYS; row += GROUP_THREADS / PLACES) {
-      const int place = thread % PLACES;
-      const int slot = base + row;
-      if (slot < before) continue;
-      const bool valid = slot < tile.slots && place * 8 < dim;
-      const unsigned short* const from = halves + (valid ? tile.own + slot * shape.qkv_stride + place * 8 : 0);
-      copy_async(&keys[Tile::at(row, place)], from + shape.key_at, valid);
-      copy_async(&values[Tile::at(row, place)], from + shape.value_at, valid);
-    }
-    if (thread < HALF_KEYS && base + thread >= before) {
-      const bool valid = base + thread < tile.slots;
-      copy_async_word(&tile.biases[group][stage][thread],
-                      biases + (valid ? (run.start + base + thread - before) * shape.delta_stride + bias_head : 0), valid);
-    }
-    copy_commit();
-    if (base < before) {
-      const int* const pages = call_pages + states[rows[run.first]].first_page;
-#pragma unroll 1
-      for (int each = thread; each < HALF_KEYS / 4 * DIM; each += GROUP_THREADS) {
-        const int row = each % (HALF_KEYS / 4) * 4, index = each / (HALF_KEYS / 4);
-        float four[4] = {};
-        if (base + row < before && index < dim) {
-          const float4 its =
-              *reinterpret_cast<const float4*>(layer_of(page, pages[(base + row) / PAGE]) + (kv_head * dim + index) * PAGE + (base + row) % PAGE);
-          four[0] = its.x;
-          four[1] = its.y;
-          four[2] = its.z;
-          four[3] = its.w;
-        }
+  // A thread brings the same place of some rows, whose places are exchanged alike: they are a multiple of eight apart.
+  constexpr int PLACES = DIM / 8, APART = THREADS / PLACES;
+  const int place = static_cast<int>(threadIdx.x) % PLACES, own_row = static_cast<int>(threadIdx.x) / PLACES;
+  const int own_at = place / 8 * Stages::BLOCK + operand_at(own_row, place % 8);
+  const unsigned short* const run = halves + static_cast<size_t>(unit.start) * static_cast<size_t>(shape.qkv_stride) + kv_head * dim + place * 8;
+  const unsigned short* const earlier = past.halves + static_cast<size_t>(unit.past) * static_cast<size_t>(past_stride(shape)) + kv_head * dim + place * 8;
+  const bool held = place * 8 < dim;
+  const auto bring = [&](unsigned char* operand, int base, int run_at, int earlier_at) {
+    unsigned char* const to = operand + own_at;
+    if (base >= before && base + CHUNK <= slots) {
+      const unsigned short* const from = run + run_at + static_cast<ptrdiff_t>(base + own_row - before) * shape.qkv_stride;
 #pragma unroll
-        for (int part = 0; part < 4; part++)
-          if (base + row + part < before) keys[Tile::at(row + part, index / 8) + index % 8] = half_of(four[part]);
-      }
+      for (int row = 0; row < CHUNK; row += APART) copy_async(to + row * ROW_BYTES, from + static_cast<ptrdiff_t>(row) * shape.qkv_stride, held);
+      return;
+    }
 #pragma unroll 1
-      for (int each = thread; each < HALF_KEYS * DIM / 4; each += GROUP_THREADS) {
-        const int index = each % (DIM / 4) * 4, row = each / (DIM / 4);
-        if (base + row >= before) continue;
-        float4 its{0.0f, 0.0f, 0.0f, 0.0f};
-        if (index < dim)
-          its = *reinterpret_cast<const float4*>(layer_of(page, pages[(base + row) / PAGE]) + page.values_at + (kv_head * PAGE + (base + row) % PAGE) * dim + index);
-        *reinterpret_cast<uint2*>(&values[Tile::at(row, index / 8) + index % 8]) = uint2{half_pair(its.x, its.y), half_pair(its.z, its.w)};
+    for (int row = 0; row < CHUNK; row += APART) {
+      const int slot = base + own_row + row;
+      const bool valid = held && slot < slots;
+      const unsigned short* const from = slot >= before ? run + run_at + static_cast<ptrdiff_t>(slot - before) * shape.qkv_stride
+                                                        : earlier + earlier_at + static_cast<ptrdiff_t>(slot) * past_stride(shape);
+      copy_async(to + row * ROW_BYTES, valid ? from : halves, valid);
+    }
+  };
+  // The keys and biases of a turn, and the values of the one before.
+  const auto load = [&](int turn) {
+    unsigned char* const stage = shared + turn % Stages::COUNT * Stages::BYTES;
+    if (turn < turns) {
+      const int base = base_of(turn);
+      bring(stage, base, shape.key_at, 0);
+      if (thread < CHUNK) {
+        const int slot = base + thread;
+        const float* const from = slot >= before ? biases + static_cast<size_t>(unit.start + slot - before) * static_cast<size_t>(shape.delta_stride)
+                                                 : past.biases + static_cast<size_t>(unit.past + slot) * static_cast<size_t>(shape.bias_heads);
+        copy_async_word(&its_biases[group][turn % Stages::COUNT][thread], slot < slots ? from + bias_head : biases, slot < slots);
       }
     }
-    if (thread < HALF_KEYS && base + thread < before)
-      tile.biases[group][stage][thread] =
-          layer_of(page, call_pages[states[rows[run.first]].first_page + (base + thread) / PAGE])[page.biases_at + bias_head * PAGE + (base + thread) % PAGE];
+    if (turn > 0 && turn <= turns) bring(stage + Stages::OPERAND, base_of(turn - 1), shape.value_at, shape.kv_heads * dim);
+    copy_commit();
   };
+#pragma unroll 1
+  for (int turn = 0; turn < Stages::AHEAD; turn++) load(turn);
 
-  const int mine = thread / WARP * 16;
+  // Left operands of the scores, as lanes hold them.
+  unsigned queries[DIM / STEP][4];
+#pragma unroll
+  for (int down = 0; down < 2; down++) {
+    const bool there = mine + 8 * down < unit.count;
+    const unsigned* const from = reinterpret_cast<const unsigned*>(
+        halves + static_cast<size_t>(unit.first + (there ? mine + 8 * down : 0)) * static_cast<size_t>(shape.qkv_stride) + head * dim + 2 * t);
+#pragma unroll
+    for (int step = 0; step < DIM / STEP; step++)
+#pragma unroll
+      for (int part = 0; part < 2; part++)
+        queries[step][2 * part + down] = there && step * STEP + 8 * part < dim ? from[(step * STEP + 8 * part) / 2] : 0u;
+  }
+
   float best[2] = {-INFINITY, -INFINITY};
   float total[2] = {};
-  float sums[DIM / 8][4] = {};
-  const int turns = (slots + GROUPS * HALF_KEYS - 1) / (GROUPS * HALF_KEYS);
-  for (int turn = -1; turn < turns; turn++) {
-    copy_wait<0>();
-    __syncthreads();
-    const int base = (turn * GROUPS + group) * HALF_KEYS;
-    const int stage = turn & 1;
-    if (turn + 1 < turns) load(stage ^ 1, base + GROUPS * HALF_KEYS);
-    // Nothing is here yet, or nothing that this warp's tokens see.
-    if (turn < 0 || mine >= run.count || base > first_position + mine + 15) continue;
+  float fade[2];
+  float scores[CHUNK / 2] = {};
+  float sums[DIM / 2] = {};
+  unsigned weights[STEPS][4] = {};
 
-    const unsigned short* const keys = tile.keys[group][stage];
-    const unsigned short* const values = tile.values[group][stage];
-    const float* const its_biases = &tile.biases[group][stage][2 * t];
-    // Two places on is one exclusive or: places are exchanged by their lowest three bits.
-    int query_at = Tile::at(mine + lane % 16, lane / 16);
-    int key_at = Tile::at(lane / 16 * 8 + lane % 8, lane / 8 % 2);
-    here(query_at);
-    here(key_at);
-    // What is multiplied next is on its way from shared memory before what is there is multiplied.
-    float scores[HALF_KEYS / 8][4] = {};
-    unsigned a[2][4], k[2][HALF_KEYS / 16][4];
-    const auto fetch = [&](int step) {
-      load_matrices<false>(a[step % 2], &tile.queries[query_at ^ (16 * step)]);
+  /** Until this turn's operands are there for all, and those of the turn before are read by none. */
+  const auto arrive = [&] {
+    copy_wait<Stages::AHEAD - 1>();
+    show_products();
+    __syncthreads();
+  };
+  const auto ask_scores = [&](int turn) {
+    const uint64_t keys = descriptor(shared + turn % Stages::COUNT * Stages::BYTES);
 #pragma unroll
-      for (int pair = 0; pair < HALF_KEYS / 16; pair++) load_matrices<false>(k[step % 2][pair], &keys[(key_at ^ (16 * step)) + pair * 16 * DIM]);
-    };
-    fetch(0);
+    for (int step = 0; step < DIM / STEP; step++)
+      multiply_held<CHUNK, false>(scores, queries[step], further(keys, step * STEP / DEEP * Stages::BLOCK + step * STEP % DEEP * 2), step > 0);
+    multiply_commit();
+  };
+  /** Of the values that came with a turn. */
+  const auto ask_sums = [&](int turn) {
+    const uint64_t values = descriptor(shared + turn % Stages::COUNT * Stages::BYTES + Stages::OPERAND, Stages::BLOCK);
 #pragma unroll
-    for (int step = 0; step < DIM / 16; step++) {
-      if (step + 1 < DIM / 16) fetch(step + 1);
+    for (int step = 0; step < STEPS; step++) multiply_held<DIM, true>(sums, weights[step], further(values, step * STEP * ROW_BYTES), true);
+    multiply_commit();
+  };
+  /** Scores become weights; best, total, and by how much what was summed before fades. */
+  const auto weigh = [&](int turn) {
+    const float* const bias = &its_biases[group][turn % Stages::COUNT][2 * t];
+    const int behind = base_of(turn) - unit.position - mine;
+    if (behind + CHUNK - 1 + g > 0) {
+      // Not all slots are seen by all of the warp's tokens.
 #pragma unroll
-      for (int pair = 0; pair < HALF_KEYS / 16; pair++) {
-        const unsigned(&r)[4] = k[step % 2][pair];
-        const unsigned b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
-        mma_half(scores[2 * pair], a[step % 2], b[0]);
-        mma_half(scores[2 * pair + 1], a[step % 2], b[1]);
-      }
+      for (int each = 0; each < CHUNK / 2; each++)
+        if (behind + each / 4 * 8 + 2 * t + each % 2 > each / 2 % 2 * 8) scores[each] = -INFINITY;
     }
-    const bool whole = base + HALF_KEYS - 1 <= first_position + mine;  // all slots are seen by all of the warp's tokens
-    const int behind = base - first_position - mine - g;
     float top[2] = {best[0], best[1]};
 #pragma unroll
-    for (int wide = 0; wide < HALF_KEYS / 8; wide++)
+    for (int wide = 0; wide < CHUNK / 8; wide++)
 #pragma unroll
       for (int part = 0; part < 4; part++) {
-        const int slot = wide * 8 + 2 * t + part % 2;
-        float score = __fmaf_rn(scores[wide][part], scale, its_biases[wide * 8 + part % 2] * LOG2E);
-        if (!whole && behind + slot > part / 2 * 8) score = -INFINITY;
-        scores[wide][part] = score;
-        top[part / 2] = score > top[part / 2] ? score : top[part / 2];
+        float& score = scores[4 * wide + part];
+        score = __fmaf_rn(score, scale, bias[8 * wide + part % 2] * LOG2E);
+        top[part / 2] = fmaxf(score, top[part / 2]);
       }
-    float fade[2];
+    float least[2];
 #pragma unroll
     for (int part = 0; part < 2; part++) {
       // The four lanes of a row.
 #pragma unroll
-      for (int mask = 1; mask <= 2; mask *= 2) {
-        const float other = __shfl_xor_sync(ALL, top[part], mask);
-        top[part] = other > top[part] ? other : top[part];
-      }
-      fade[part] = best[part] == -INFINITY ? 0.0f : exp2f(best[part] - top[part]);
+      for (int mask = 1; mask <= 2; mask *= 2) top[part] = fmaxf(top[part], __shfl_xor_sync(ALL, top[part], mask));
+      // Where nothing was seen yet all powers are 0.
+      least[part] = top[part] == -INFINITY ? 0.0f : top[part];
+      fade[part] = power_of_two(best[part] - least[part]);
       best[part] = top[part];
       total[part] *= fade[part];
     }
 #pragma unroll
-    for (int wide = 0; wide < DIM / 8; wide++)
-#pragma unroll
-      for (int part = 0; part < 4; part++) sums[wide][part] *= fade[part / 2];
-    int value_at = lane;
-    here(value_at);
-    value_at = Tile::at(value_at / 8 % 2 * 8 + value_at % 8, value_at / 16);
-    unsigned weights[HALF_KEYS / 16][4];
-#pragma unroll
-    for (int wide = 0; wide < HALF_KEYS / 8; wide++)
-#pragma unroll
-      for (int part = 0; part < 2; part++) {
-        float weight[2];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const float score = scores[wide][2 * part + half];
-          weight[half] = score == -INFINITY ? 0.0f : exp2f(score - best[part]);
-          total[part] += weight[half];
-        }
-        weights[wide / 2][wide % 2 * 2 + part] = half_pair_of(weight[0], weight[1]);
-      }
-    constexpr int MATRICES = HALF_KEYS / 16 * (DIM / 16);
-    constexpr int AHEAD = 3;
-    unsigned v[AHEAD + 1][4];
-    const auto fetch_value = [&](int each) {
-      load_matrices<true>(v[each % (AHEAD + 1)], &values[(value_at ^ (16 * (each % (DIM / 16)))) + each / (DIM / 16) * 16 * DIM]);
-    };
-#pragma unroll
-    for (int each = 0; each < AHEAD; each++) fetch_value(each);
-#pragma unroll
-    for (int each = 0; each < MATRICES; each++) {
-      if (each + AHEAD < MATRICES) fetch_value(each + AHEAD);
-      const int pair = each % (DIM / 16), step = each / (DIM / 16);
-      const unsigned(&r)[4] = v[each % (AHEAD + 1)];
-      const unsigned b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
-      mma_half(sums[2 * pair], weights[step], b[0]);
-      mma_half(sums[2 * pair + 1], weights[step], b[1]);
+    for (int each = 0; each < CHUNK / 2; each++) {
+      scores[each] = power_of_two(scores[each] - least[each / 2 % 2]);
+      total[each / 2 % 2] += scores[each];
     }
-  }
+  };
+  /** What was summed so far fades, and the scores' weights become a left operand: once no product reads or writes either. */
+  const auto turn_over = [&] {
+    multiply_wait(sums);
+#pragma unroll
+    for (int each = 0; each < DIM / 2; each++) sums[each] *= fade[each / 2 % 2];
+#pragma unroll
+    for (int step = 0; step < STEPS; step++)
+#pragma unroll
+      for (int part = 0; part < 4; part++) weights[step][part] = half_pair_of(scores[8 * step + 2 * part], scores[8 * step + 2 * part + 1]);
+  };
+  const auto begin = [&] {
+    settle(scores);
+    settle(sums);
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) settle(weights[step]);
+    multiply_begin();
+  };
 
-  // The second group's sums go to the first, which writes.
+  arrive();
+  begin();
+  ask_scores(0);
+  load(Stages::AHEAD);
+  multiply_wait(scores);
+  weigh(0);
+#pragma unroll 1
+  for (int turn = 1; turn < turns; turn++) {
+    // Here and not behind `weigh`, where the compiler would wait for sums first.
+    turn_over();
+    arrive();
+    begin();
+    ask_scores(turn);
+    ask_sums(turn);
+    load(turn + Stages::AHEAD);
+    multiply_wait<1>(scores);
+    weigh(turn);
+  }
+  turn_over();
+  arrive();
+  begin();
+  ask_sums(turns);
+  multiply_wait(sums);
+  copy_wait<0>();
+
 #pragma unroll
   for (int part = 0; part < 2; part++)
 #pragma unroll
     for (int mask = 1; mask <= 2; mask *= 2) total[part] += __shfl_xor_sync(ALL, total[part], mask);
-  float other[2] = {-INFINITY, -INFINITY};
-  HalfMerge<DIM>& merge = *reinterpret_cast<HalfMerge<DIM>*>(tile.keys);
-  if constexpr (GROUPS == 2) {
+
+  if (unit.shares > 1) {
+    // Every block leaves what it has; the last one merges all in their order.
+    const auto part_of = [&](int share) {
+      return reinterpret_cast<float4*>(meeting.sums + static_cast<size_t>((unit.meeting + share) * shape.heads + head) * part_words(DIM)) + thread;
+    };
+    float4* const to = part_of(unit.share);
+#pragma unroll
+    for (int each = 0; each < DIM / 8; each++) to[each * GROUP_THREADS] = float4{sums[4 * each], sums[4 * each + 1], sums[4 * each + 2], sums[4 * each + 3]};
+    to[DIM / 8 * GROUP_THREADS] = float4{best[0], best[1], total[0], total[1]};
+    __threadfence();
     __syncthreads();
-    if (group == 1) {
-#pragma unroll
-      for (int part = 0; part < 2; part++) {
-        const int its = mine + g + 8 * part;
-        merge.best[its] = best[part];
-        merge.total[its] = total[part];
-#pragma unroll
-        for (int wide = 0; wide < DIM / 8; wide++)
-#pragma unroll
-          for (int half = 0; half < 2; half++) merge.sums[its * DIM + wide * 8 + 2 * t + half] = sums[wide][2 * part + half];
-      }
+    int* const come = &meeting.come[unit.meeting / MOST_SHARES * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
+    if (threadIdx.x == 0) {
+      is_last = atomicAdd(come, 1) == unit.shares - 1;
+      if (is_last) *come = 0;
     }
     __syncthreads();
-    if (group == 1) return;
+    if (!is_last) return;
+    __threadfence();
+    best[0] = best[1] = -INFINITY;
+#pragma unroll 1
+    for (int share = 0; share < unit.shares; share++) {
+      const float4 found = part_of(share)[DIM / 8 * GROUP_THREADS];
+      best[0] = fmaxf(best[0], found.x);
+      best[1] = fmaxf(best[1], found.y);
+    }
+    total[0] = total[1] = 0.0f;
 #pragma unroll
-    for (int part = 0; part < 2; part++) other[part] = merge.best[mine + g + 8 * part];
+    for (int each = 0; each < DIM / 2; each++) sums[each] = 0.0f;
+#pragma unroll 1
+    for (int share = 0; share < unit.shares; share++) {
+      const float4* const from = part_of(share);
+      const float4 found = from[DIM / 8 * GROUP_THREADS];
+      const float own[2] = {power_of_two(found.x - best[0]), power_of_two(found.y - best[1])};
+      total[0] = __fmaf_rn(own[0], found.z, total[0]);
+      total[1] = __fmaf_rn(own[1], found.w, total[1]);
+#pragma unroll
+      for (int each = 0; each < DIM / 8; each++) {
+        const float4 four = from[each * GROUP_THREADS];
+        sums[4 * each] = __fmaf_rn(own[0], four.x, sums[4 * each]);
+        sums[4 * each + 1] = __fmaf_rn(own[0], four.y, sums[4 * each + 1]);
+        sums[4 * each + 2] = __fmaf_rn(own[1], four.z, sums[4 * each + 2]);
+        sums[4 * each + 3] = __fmaf_rn(own[1], four.w, sums[4 * each + 3]);
+      }
+    }
   }
+
 #pragma unroll
   for (int part = 0; part < 2; part++) {
-    const int its = mine + g + 8 * part;
-    if (its >= run.count) continue;
-    const float top = other[part] > best[part] ? other[part] : best[part];
-    const float own_share = best[part] == -INFINITY ? 0.0f : exp2f(best[part] - top);
-    const float its_share = other[part] == -INFINITY ? 0.0f : exp2f(other[part] - top);
-    float all = total[part] * own_share;
-    if constexpr (GROUPS == 2) all += merge.total[its] * its_share;
-    unsigned short* const to = mixed + static_cast<size_t>(run.first + its) * static_cast<size_t>(mixed_stride) + head * dim;
+    if (mine + 8 * part >= unit.count) continue;
+    const float share = 1.0f / total[part];
+    unsigned short* const to = mixed + static_cast<size_t>(unit.first + mine + 8 * part) * static_cast<size_t>(mixed_stride) + head * dim + 2 * t;
 #pragma unroll
-    for (int wide = 0; wide < DIM / 8; wide++) {
-      const int index = wide * 8 + 2 * t;
-      if (index >= dim) continue;
-      float result[2];
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        result[half] = sums[wide][2 * part + half] * own_share;
-        if constexpr (GROUPS == 2) result[half] += merge.sums[its * DIM + index + half] * its_share;
-        result[half] /= all;
-      }
-      *reinterpret_cast<unsigned*>(to + index) = half_pair(result[0], result[1]);
-    }
+    for (int wide = 0; wide < DIM / 8; wide++)
+      if (wide * 8 < dim) *reinterpret_cast<unsigned*>(to + wide * 8) = half_pair(sums[4 * wide + 2 * part] * share, sums[4 * wide + 2 * part + 1] * share);
   }
 #endif
 }
 
 /** Whether heads of this many numbers are taken. */
-inline bool attends_in_half(int head_dim) { return head_dim <= TILES_HEAD && head_dim % 8 == 0; }
+inline bool attends_in_half(int head_dim) { return head_dim <= HALF_HEAD && head_dim % 8 == 0; }
 
-/** The launch for some tiles of tokens. */
+/** Heads that a block takes, and blocks of them that a device has room for. */
+inline int heads_together(const Heads& shape) { return shape.heads / shape.kv_heads % 2 == 0 ? 2 : 1; }
+inline int places_for(int processors, int together) { return together == 2 ? processors : 2 * processors; }
+
+/** The launch for some units (units_of). */
 inline void attention_half(Device& device, int count, unsigned short* mixed, int mixed_stride, const unsigned short* halves, const float* biases,
-                           const QueryTile* tiles, const int* positions, const int* rows, const RowState* states, const int* call_pages, const PageShape& page,
-                           const Heads& shape) {
-  const dim3 grid(static_cast<unsigned>(shape.heads), static_cast<unsigned>(count));
-  const auto launch = [&](auto kernel, int threads, size_t shared) {
-    device.launch_with(static_cast<int>(shared), kernel, grid, threads, mixed, mixed_stride, halves, biases, tiles, positions, rows, states, call_pages, page,
-                       shape);
+                           const Past& past, const QueryUnit* units, const Heads& shape, const Meeting& meeting) {
+  const int together = heads_together(shape);
+  const dim3 grid(static_cast<unsigned>(shape.heads / together), static_cast<unsigned>(count));
+  const auto launch = [&](auto kernel, int shared) {
+    device.launch_with(shared, kernel, grid, together * GROUP_THREADS, mixed, mixed_stride, halves, biases, past, units, shape,
+                       LOG2E / std::sqrt(static_cast<float>(shape.head_dim)), meeting);
   };
-  // Two groups where one would leave processors without work.
-  const char* const wish = std::getenv("DOGE_GROUPS");
-  const bool two = wish != nullptr ? *wish == '2' : shape.heads * count < 3 * device.processors();
-  constexpr int LARGE = TILES_HEAD, SMALL = TILES_HEAD / 2;
-  if (shape.head_dim <= SMALL && two)
-    launch(attention_half_kernel<SMALL, 2>, 2 * GROUP_THREADS, sizeof(HalfTile<SMALL, 2>));
-  else if (shape.head_dim <= SMALL)
-    launch(attention_half_kernel<SMALL, 1>, GROUP_THREADS, sizeof(HalfTile<SMALL, 1>));
-  else if (two)
-    launch(attention_half_kernel<LARGE, 2>, 2 * GROUP_THREADS, sizeof(HalfTile<LARGE, 2>));
+  const auto launch_for = [&](auto groups) {
+    constexpr int GROUPS = decltype(groups)::value, SMALL = HALF_HEAD / 2;
+    if (shape.head_dim <= SMALL)
+      launch(attention_half_kernel<SMALL, GROUPS>, ChunkStages<SMALL, GROUPS>::COUNT * ChunkStages<SMALL, GROUPS>::BYTES);
+    else
+      launch(attention_half_kernel<HALF_HEAD, GROUPS>, ChunkStages<HALF_HEAD, GROUPS>::COUNT * ChunkStages<HALF_HEAD, GROUPS>::BYTES);
+  };
+  if (together == 2)
+    launch_for(std::integral_constant<int, 2>{});
   else
-    launch(attention_half_kernel<LARGE, 1>, GROUP_THREADS, sizeof(HalfTile<LARGE, 1>));
+    launch_for(std::integral_constant<int, 1>{});
 }
 
 }  // namespace doge

@@ -34,11 +34,6 @@ inline float half_value(unsigned bits) {
 }
 inline unsigned half_pair_of(float first, float second) { return half_bits(first) | half_bits(second) << 16; }
 
-/** d += a . b as mma of tensor.cuh, of halves. */
-inline void mma_half(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  mma_of(d, a, b, [](unsigned bits) { return half_value(bits); });
-}
-
 #elif DOGE_TENSOR
 
 __device__ __forceinline__ unsigned half_pair_of(float first, float second) {
@@ -50,11 +45,6 @@ __device__ __forceinline__ float half_value(unsigned bits) {
   float value;
   asm("{\n.reg .b16 half;\ncvt.u16.u32 half, %1;\ncvt.f32.f16 %0, half;\n}" : "=f"(value) : "r"(bits));
   return value;
-}
-__device__ __forceinline__ void mma_half(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 #endif

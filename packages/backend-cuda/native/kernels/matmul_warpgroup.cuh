@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(2 * ROWS, WarpgroupTile<ROWS, COLUMNS, STAGES>
     const uint64_t b = descriptor(stage + ROWS * ROW_BYTES);
     multiply_begin();
 #pragma unroll
-    for (int step = 0; step < DEEP / STEP; step++) multiply<COLUMNS>(sums, a + static_cast<uint64_t>(step * STEP * 2 >> 4), b + static_cast<uint64_t>(step * STEP * 2 >> 4));
+    for (int step = 0; step < DEEP / STEP; step++) multiply<COLUMNS>(sums, further(a, step * STEP * 2), further(b, step * STEP * 2));
     multiply_commit();
     load(index + STAGES - 1);
   }
