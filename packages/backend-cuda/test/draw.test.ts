@@ -21,7 +21,10 @@ describe.skipIf(withoutShim !== undefined)(`draws${withoutShim ? ` (skipped: ${w
     ["steep", (id) => -Math.log(1 + ((id * 7919) % 9000)) * 3],
     ["large", (id) => Math.sin(id) * 1e30],
     ["small", (id) => Math.sin(id) * 1e-38],
-    ["partly infinite", (id) => (id % 3 === 0 ? Number.NEGATIVE_INFINITY : id % 1000 === 7 ? Number.POSITIVE_INFINITY : id)],
+    [
+      "partly infinite",
+      (id) => (id % 3 === 0 ? Number.NEGATIVE_INFINITY : id % 1000 === 7 ? Number.POSITIVE_INFINITY : id),
+    ],
     ["one finite", (id) => (id === 8200 ? 3 : Number.NEGATIVE_INFINITY)],
   ];
 
@@ -45,11 +48,13 @@ describe.skipIf(withoutShim !== undefined)(`draws${withoutShim ? ` (skipped: ${w
     }
   });
 
-  test("a thousand seeds", () => {
-    const logits = Float32Array.from({ length: 1500 }, (_, id) => Math.sin(id * 78.233) * 3);
+  test.each([33, 128, 1500])("a thousand seeds over %i ids, with and without a penalty", (vocabulary) => {
     for (let seed = 0; seed < 1000; seed++) {
-      const sampling = { ...base, seed, temperature: 0.2 + (seed % 13) / 4 };
-      expect(drawn(logits, [1, 2, 3], sampling)).toBe(draw(logits, [1, 2, 3], 3, sampling));
+      const logits = Float32Array.from({ length: vocabulary }, (_, id) => Math.sin(id * 78.233 + seed) * 3);
+      const repetitionPenalty = [1, 0.8, 1.7][seed % 3]!;
+      const past = Array.from({ length: seed % 40 }, (_, index) => (index * index * 7 + seed) % vocabulary);
+      const sampling = { ...base, seed, repetitionPenalty, temperature: (seed % 13) / 4 };
+      expect(drawn(logits, past, sampling), JSON.stringify(sampling)).toBe(draw(logits, past, past.length, sampling));
     }
   });
 });

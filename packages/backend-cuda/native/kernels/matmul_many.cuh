@@ -1,4 +1,4 @@
-// matmul for many rows in the order of matmul_kernel, bit for bit: for f32, for the values of layer 0, and where a window drops keys.
+// matmul for many rows in the order of matmul_kernel, bit for bit: for the values of layer 0, and where a window drops keys.
 //
 // A block computes 32 rows of 64 outputs, a thread 4 of 4, from stages of both operands in shared memory. What lane l of matmul_kernel's
 // warp sums, chunks l, l + 32, ..., a thread sums lane by lane, and adds the lanes as the butterfly does: in the order of their reversed
@@ -8,7 +8,7 @@
 
 namespace doge {
 
-// Compiled for compute capability 9.0 and for tests: for every other the binary would grow by a tenth (matmul_kernel does the same).
+// Compiled for bf16 on compute capability 9.0, and for tests: matmul_kernel does the same, and the binary has its bound.
 #if defined(DOGE_SHIM) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900)
 #define DOGE_MANY 1
 #else
@@ -46,14 +46,13 @@ struct ManyStep {
   __device__ __forceinline__ int chunk() const { return static_cast<int>(__brev(static_cast<unsigned>(lane)) >> (32 - BUTTERFLY)) + turn * WARP; }
 };
 
-/** As matmul_kernel. Grid (ceil(numbers of a row / 64, or GATED / 32), ceil(rows / 32)). */
-template <Type type, bool GATED>
+/** As matmul_kernel. Grid (ceil(outer / 64), ceil(rows / 32)). */
+template <Type type>
 __global__ void __launch_bounds__(MANY_THREADS)
-    matmul_many_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows, const int* positions, int width) {
+    matmul_many_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows, const int* positions) {
 #if DOGE_MANY
   constexpr int CHUNK = Format<type>::CHUNK;
   constexpr int STEPS = MANY_INNER / CHUNK;
-  constexpr int OWN = GATED ? MANY_SIDE / 2 : MANY_SIDE;
   /** Stretches of 4 numbers of x, and chunks of weights, that a thread brings to a stage. */
   constexpr int MINE = MANY_ROWS * MANY_INNER / 4 / MANY_THREADS;
   constexpr int CHUNKS = MANY_COLUMNS * STEPS / MANY_THREADS;
@@ -61,17 +60,11 @@ __global__ void __launch_bounds__(MANY_THREADS)
   __shared__ int wanted[MANY_THREADS / WARP];
   const int thread = static_cast<int>(threadIdx.x);
   const int first = static_cast<int>(blockIdx.y) * MANY_ROWS;
-  const int column = static_cast<int>(blockIdx.x) * (MANY_COLUMNS / MANY_SIDE * OWN);
-  const int end = GATED ? width : weight.outer;
+  const int column = static_cast<int>(blockIdx.x) * MANY_COLUMNS;
   if (positions != nullptr) {
     const int own = thread < MANY_ROWS && first + thread < rows ? positions[first + thread] : -1;
     if (block_max(own, wanted) < 0) return;
   }
-  // Which output number `each` of the block's is: of a thread's four, half are of either half of the matrix where it is gated.
-  const auto output = [&](int each) {
-    const int its = column + each / MANY_SIDE * OWN + each % MANY_SIDE % OWN;
-    return its >= end ? -1 : each % MANY_SIDE < OWN ? its : weight.outer / 2 + its;
-  };
   const int chunks = weight.stride / CHUNK;
   const int turns = (chunks + WARP - 1) / WARP;
   const int count = WARP * turns / STEPS;
@@ -92,10 +85,10 @@ __global__ void __launch_bounds__(MANY_THREADS)
 #pragma unroll
     for (int each = 0; each < CHUNKS; each++) {
       const int place = thread + each * MANY_THREADS;
-      const int its = output(place % MANY_COLUMNS);
+      const int its = column + place % MANY_COLUMNS;
       const int chunk = from.after(place / MANY_COLUMNS, turns).chunk();
       raw[each] = typename Format<type>::Raw{};
-      if (its >= 0 && chunk < chunks) raw[each] = Format<type>::fetch(weight, static_cast<size_t>(its), chunk * CHUNK);
+      if (its < weight.outer && chunk < chunks) raw[each] = Format<type>::fetch(weight, static_cast<size_t>(its), chunk * CHUNK);
     }
   };
   const auto store = [&](ManyStage& stage) {
@@ -174,15 +167,11 @@ __global__ void __launch_bounds__(MANY_THREADS)
 #pragma unroll
   for (int row = 0; row < MANY_SIDE; row++)
 #pragma unroll
-    for (int each = 0; each < OWN; each++) {
-      const int its = output(across + each);
-      if (its < 0 || first + down + row >= rows) continue;
-      const auto biased = [&](int which) {
-        return sums[row][which] + (weight.bias == nullptr ? 0.0f : weight.bias[output(across + which)]);
-      };
-      float result = biased(each);
-      if constexpr (GATED) result = silu(result) * biased(each + OWN);
-      out[static_cast<size_t>(first + down + row) * static_cast<size_t>(out_stride) + static_cast<size_t>(its)] = result;
+    for (int each = 0; each < MANY_SIDE; each++) {
+      const int its = column + across + each;
+      if (its < weight.outer && first + down + row < rows)
+        out[static_cast<size_t>(first + down + row) * static_cast<size_t>(out_stride) + static_cast<size_t>(its)] =
+            sums[row][each] + (weight.bias == nullptr ? 0.0f : weight.bias[its]);
     }
 #endif
 }
@@ -203,12 +192,13 @@ inline void matmul_of(Device& device, float* out, int out_stride, const float* x
   const int per_block = MATMUL_THREADS / WARP * (GATED ? MATMUL_COLUMNS / 2 : MATMUL_COLUMNS);
   const unsigned columns = static_cast<unsigned>(((GATED ? width : weight.outer) + per_block - 1) / per_block);
   const auto grid = [&](int tile) { return dim3(columns, static_cast<unsigned>((rows + tile - 1) / tile)); };
-  if (takes_many(device, rows)) {
-    const int wide = GATED ? MANY_COLUMNS / 2 : MANY_COLUMNS;
-    device.launch(matmul_many_kernel<type, GATED>,
-                  dim3(static_cast<unsigned>(((GATED ? width : weight.outer) + wide - 1) / wide), static_cast<unsigned>((rows + MANY_ROWS - 1) / MANY_ROWS)),
-                  MANY_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
-  } else if (rows == 1)
+  if constexpr (type == Type::BF16 && !GATED) {
+    if (takes_many(device, rows)) {
+      const dim3 blocks(static_cast<unsigned>((weight.outer + MANY_COLUMNS - 1) / MANY_COLUMNS), static_cast<unsigned>((rows + MANY_ROWS - 1) / MANY_ROWS));
+      return device.launch(matmul_many_kernel<type>, blocks, MANY_THREADS, out, out_stride, x, x_stride, weight, rows, positions);
+    }
+  }
+  if (rows == 1)
     device.launch(matmul_kernel<type, 1, GATED>, grid(1), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
   else if (rows <= 4)
     device.launch(matmul_kernel<type, 4, GATED>, grid(4), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);

@@ -29,7 +29,7 @@ struct DrawPlan {
 };
 
 /** First word of pcg3d. Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020. */
-__device__ __forceinline__ unsigned pcg3d(unsigned x, unsigned y, unsigned z) {
+__host__ __device__ __forceinline__ unsigned pcg3d(unsigned x, unsigned y, unsigned z) {
   x = x * 1664525u + 1013904223u;
   y = y * 1664525u + 1013904223u;
   z = z * 1664525u + 1013904223u;
@@ -58,13 +58,20 @@ __device__ __forceinline__ unsigned long long ranked(float value, int id) {
   return static_cast<unsigned long long>(ordered(value)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
 }
 
+__device__ __forceinline__ float penalized(float logit, double penalty) {
+  return static_cast<float>(logit < 0.0f ? static_cast<double>(logit) * penalty : static_cast<double>(logit) / penalty);
+}
 /** A logit as a row's draws see it: under its penalty, -inf where it is not allowed. */
-__device__ __forceinline__ float score_of(const DrawPlan& plan, const RowState& state, int id, float logit) {
+template <class Penalty>
+__device__ __forceinline__ float score_of(const DrawPlan& plan, const RowState& state, int id, float logit, Penalty penalty) {
   const unsigned bit = 1u << (id & 31);
   if (state.allowed >= 0 && (plan.words[state.allowed + (id >> 5)] & bit) == 0) return -INFINITY;
   // Drawn ids are marked while steps go on in one launch.
   if (state.seen < 0 || (*static_cast<volatile unsigned*>(&plan.words[state.seen + (id >> 5)]) & bit) == 0) return logit;
-  return static_cast<float>(logit < 0.0f ? static_cast<double>(logit) * state.penalty : static_cast<double>(logit) / state.penalty);
+  return penalty(logit, state.penalty);
+}
+__device__ __forceinline__ float score_of(const DrawPlan& plan, const RowState& state, int id, float logit) {
+  return score_of(plan, state, id, logit, [](float its, double penalty) { return penalized(its, penalty); });
 }
 
 /** What the greatest of is drawn, where no filter is set. */
@@ -77,27 +84,26 @@ __device__ __forceinline__ double with_noise(const RowState& state, int id, floa
 constexpr int DRAW_TURN = 4 * DRAW_THREADS;
 
 /** look(id, four logits) for the thread's part of a row, ids ascending; behind the row's end too, where a logit is -inf: neither finite
- *  nor drawn. WHOLE: rows begin at multiples of 16 bytes. */
-template <bool WHOLE, class Look>
+ *  nor drawn. */
+template <class Look>
 __device__ __forceinline__ void each_four(const float* logits, int vocabulary, Look look) {
-  for (int start = 4 * static_cast<int>(threadIdx.x); start < vocabulary; start += DRAW_FOURS * DRAW_TURN) {
+  int start = 4 * static_cast<int>(threadIdx.x);
+  // Rows that do not begin at multiples of 16 bytes are read number by number, in the loop that ends the others.
+  for (; vocabulary % 4 == 0 && start + (DRAW_FOURS - 1) * DRAW_TURN < vocabulary; start += DRAW_FOURS * DRAW_TURN) {
     // All are on their way before the first is looked at.
     float4 held[DRAW_FOURS];
 #pragma unroll
-    for (int each = 0; each < DRAW_FOURS; each++) {
-      const int id = start + each * DRAW_TURN;
-      held[each] = float4{-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-      if constexpr (WHOLE) {
-        if (id < vocabulary) held[each] = *reinterpret_cast<const float4*>(logits + id);
-      } else {
-        if (id < vocabulary) held[each].x = logits[id];
-        if (id + 1 < vocabulary) held[each].y = logits[id + 1];
-        if (id + 2 < vocabulary) held[each].z = logits[id + 2];
-        if (id + 3 < vocabulary) held[each].w = logits[id + 3];
-      }
-    }
+    for (int each = 0; each < DRAW_FOURS; each++) held[each] = *reinterpret_cast<const float4*>(logits + start + each * DRAW_TURN);
 #pragma unroll
     for (int each = 0; each < DRAW_FOURS; each++) look(start + each * DRAW_TURN, held[each]);
+  }
+#pragma unroll 1
+  for (; start < vocabulary; start += DRAW_TURN) {
+    float4 held{logits[start], -INFINITY, -INFINITY, -INFINITY};
+    if (start + 1 < vocabulary) held.y = logits[start + 1];
+    if (start + 2 < vocabulary) held.z = logits[start + 2];
+    if (start + 3 < vocabulary) held.w = logits[start + 3];
+    look(start, held);
   }
 }
 
@@ -113,6 +119,18 @@ __device__ __forceinline__ void each_four(const float* logits, int vocabulary, L
 __device__ __forceinline__ float above(float score, float inverse, unsigned hash) {
   const float x = max(score * inverse, -3e38f);
   return __fmaf_rn(fabsf(x), 9.5367431640625e-07f, x) + __fmaf_rn(static_cast<float>(__clz(static_cast<int>(hash))), 0.693148f, 0.694f);
+}
+
+/** What is called for few ids need not stand in each loop: with_noise() and the penalty of score_of(), once in the code. */
+#if defined(DOGE_SHIM)
+#define DOGE_ONCE inline
+#else
+#define DOGE_ONCE __device__ __noinline__
+#endif
+DOGE_ONCE double exact_score(float score, double temperature, unsigned hash) { return static_cast<double>(score) / temperature + gumbel(hash); }
+DOGE_ONCE float under_penalty(float logit, double penalty) { return penalized(logit, penalty); }
+__device__ __forceinline__ float few_score(const DrawPlan& plan, const RowState& state, int id, float logit) {
+  return score_of(plan, state, id, logit, [](float its, double penalty) { return under_penalty(its, penalty); });
 }
 
 /** Whether no filter has to see all of a row's scores. */
@@ -159,8 +177,8 @@ __device__ __forceinline__ Seen looked(const DrawPlan& plan, const RowState& sta
   const auto look = [&](int id, const float4& four) {
     // Four ids are of one word.
     unsigned bits = 15;
-    if (allowed != nullptr && id < plan.vocabulary) bits &= allowed[id >> 5] >> (id & 31);
-    if (drawn != nullptr && id < plan.vocabulary) bits &= ~(drawn[id >> 5] >> (id & 31));
+    if (allowed != nullptr) bits &= allowed[id >> 5] >> (id & 31);
+    if (drawn != nullptr) bits &= ~(drawn[id >> 5] >> (id & 31));
     const float its[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
     for (int each = 0; each < 4; each++) {
@@ -170,18 +188,15 @@ __device__ __forceinline__ Seen looked(const DrawPlan& plan, const RowState& sta
       seen.add(id + each, bound_of(id + each, score), score);
     }
   };
-  if (plan.vocabulary % 4 == 0)
-    each_four<true>(logits, plan.vocabulary, look);
-  else
-    each_four<false>(logits, plan.vocabulary, look);
+  each_four(logits, plan.vocabulary, look);
   if (drawn == nullptr) return seen;
-  // What is under a penalty are few ids: they come last, each by itself.
+  // What is under a penalty are few ids: those of the thread's part come last, each by itself.
 #pragma unroll 1
-  for (int word = static_cast<int>(threadIdx.x); word * 32 < plan.vocabulary; word += DRAW_THREADS) {
+  for (int four = 4 * static_cast<int>(threadIdx.x); four < plan.vocabulary; four += DRAW_TURN) {
 #pragma unroll 1
-    for (unsigned bits = drawn[word]; bits != 0; bits &= bits - 1) {
-      const int id = word * 32 + 31 - __clz(static_cast<int>(bits & (0u - bits)));
-      const float score = logits[id] == -INFINITY ? -INFINITY : score_of(plan, state, id, logits[id]);
+    for (unsigned bits = drawn[four >> 5] >> (four & 31) & 15; bits != 0; bits &= bits - 1) {
+      const int id = four + 31 - __clz(static_cast<int>(bits & (0u - bits)));
+      const float score = logits[id] == -INFINITY ? -INFINITY : few_score(plan, state, id, logits[id]);
       if (!NOISY && score == seen.score && id < seen.id && score != -INFINITY) seen.id = id;
       seen.add(id, bound_of(id, score), score);
     }
@@ -202,15 +217,16 @@ __device__ __forceinline__ int greatest(const DrawPlan& plan, const RowState& st
   }
   // Of each thread the id with the greatest bound; whoever may have a greater one than the greatest of those looks again.
   int id = seen.id;
-  double score = id == NOBODY ? -INFINITY : with_noise(state, id, seen.score, state.position);
+  const auto hash_of = [&](int each) { return pcg3d(static_cast<unsigned>(each), static_cast<unsigned>(state.position), state.seed); };
+  double score = id == NOBODY ? -INFINITY : exact_score(seen.score, state.temperature, hash_of(id));
   const double found = block_max(score, shared.sums);
   if (static_cast<double>(seen.next) >= found) {
 #pragma unroll 1
     for (int each = 4 * static_cast<int>(threadIdx.x); each < plan.vocabulary; each += each % 4 < 3 ? 1 : DRAW_TURN - 3) {
-      const float its = logits[each] == -INFINITY ? -INFINITY : score_of(plan, state, each, logits[each]);
-      const unsigned hash = pcg3d(static_cast<unsigned>(each), static_cast<unsigned>(state.position), state.seed);
+      const float its = logits[each] == -INFINITY ? -INFINITY : few_score(plan, state, each, logits[each]);
+      const unsigned hash = hash_of(each);
       if (its == -INFINITY || static_cast<double>(above(its, inverse, hash)) < found) continue;
-      const double exact = with_noise(state, each, its, state.position);
+      const double exact = exact_score(its, state.temperature, hash);
       if (exact < score || (exact == score && each >= id)) continue;
       score = exact;
       id = each;
