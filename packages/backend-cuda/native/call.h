@@ -28,6 +28,7 @@ struct GroupPlan {
   std::vector<Part> parts;
   std::vector<int> wanted;  // tokens whose logits are wanted
   size_t wanted_tokens, wanted_next, wanted_rows;
+  size_t last;  // as Group has it, where some are wanted
 };
 
 class Call {
@@ -100,15 +101,19 @@ class Call {
     size_t most = 0;
     for (GroupPlan& group : groups) {
       longest = std::max(longest, group.count);
-      plan_runs(group);
-      std::vector<int> next, rows;
+      std::vector<int> next, rows, last(static_cast<size_t>(group.count), -1);
       for (int index = 0; index < group.count; index++) {
         const size_t at = static_cast<size_t>(group.from + index);
+        // Tokens that are routed together need each other to the end.
+        if (group.span > 0) last[static_cast<size_t>(index)] = tokens[at].position;
         if (!wants(tasks[static_cast<size_t>(tokens[at].task)], tokens[at].position)) continue;
+        last[static_cast<size_t>(index)] = tokens[at].position;
         group.wanted.push_back(index);
         next.push_back(at + 1 < tokens.size() ? tokens[at + 1].id : 0);
         rows.push_back(tokens[at].task);
       }
+      plan_runs(group, last);
+      group.last = put(last);
       most = std::max(most, group.wanted.size());
       group.wanted_tokens = put(group.wanted);
       group.wanted_next = put(next);
@@ -124,6 +129,7 @@ class Call {
     rows_ = all(&Token::task);
     int drawing = 0;
     for (const Task& task : tasks) drawing += task.count > 0 ? 1 : 0;
+    blob_[0] = drawing;  // see Model::progress
     plan_states();
     Buffers& buffers = model.buffers;
     buffers.reserve_tokens(config, model.heads, std::max(longest, std::min(TILE, static_cast<int>(tasks.size()))), model.in_halves());
@@ -153,7 +159,8 @@ class Call {
                         plan.parts.data(),
                         static_cast<int>(plan.parts.size()),
                         plan.count,
-                        plan.span};
+                        plan.span,
+                        plan.wanted.empty() ? nullptr : words(plan.last)};
       model.layers(group, model.buffers.states, model.buffers.pages, [&](int layer) { inside(plan, layer); });
       after(plan);
       // The host stays one group ahead at most: an abort is noticed in time.
@@ -240,15 +247,15 @@ class Call {
         if (fits)
           last->count++;
         else
-          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, 0, 0, {}, {}, 0, 0, 0});
+          groups.push_back({static_cast<int>(tokens.size()) - 1, 1, 0, 0, 0, 0, 0, {}, {}, 0, 0, 0, 0});
         if (together) groups.back().span = span.to - span.from;
       }
     }
   }
 
   /** Runs are tokens of one row that follow each other; where the window evicts, at most as many as its journal holds, for what is
-   *  evicted must stay readable while its run attends. A part has one run of each row at most. */
-  void plan_runs(GroupPlan& group) {
+   *  evicted must stay readable while its run attends. A part has one run of each row at most. `last`: as Group has it. */
+  void plan_runs(GroupPlan& group, const std::vector<int>& last) {
     const int window = model.pages->shape.window;
     std::vector<int> runs, tiles;
     HalfPlan half;
@@ -279,12 +286,25 @@ class Call {
           tiles.push_back(runs[static_cast<size_t>(2 * run)]);
           part.tile_count++;
         }
-      if (model.in_halves()) plan_half(group, part, tiles, half);
+      if (model.in_halves()) plan_half(group, part, tiles, last, half);
+      // Whole tiles, so that sums keep their order.
+      part.last_tiles = static_cast<int>(tiles.size() / 3);
+      const size_t own_tiles = tiles.size();
+      for (size_t at = 3 * static_cast<size_t>(part.tiles); at < own_tiles; at += 3) {
+        if (!any_of(last, tiles[at], tiles[at + 1])) continue;
+        for (size_t word = at; word < at + 3; word++) tiles.push_back(tiles[word]);
+        part.last_tile_count++;
+      }
     }
     group.runs = put(runs);
     group.tiles = put(tiles);
     group.units = put(half.units);
     group.past = put(half.past);
+  }
+
+  /** Whether any of `count` tokens from `first` on goes on in the last layer. */
+  static bool any_of(const std::vector<int>& last, int first, int count) {
+    return std::any_of(last.begin() + first, last.begin() + first + count, [](int position) { return position >= 0; });
   }
 
   /** The attention of a group's parts in half precision. */
@@ -293,7 +313,7 @@ class Call {
     std::vector<PastSlots> past;
   };
   /** How a part's tiles are spread over the device, and what they see of earlier calls. */
-  void plan_half(const GroupPlan& group, Part& part, const std::vector<int>& tiles, HalfPlan& half) {
+  void plan_half(const GroupPlan& group, Part& part, const std::vector<int>& tiles, const std::vector<int>& last, HalfPlan& half) {
     static_assert(QUERIES == UNIT_QUERIES, "the tiles of both attentions are the same");
     part.units = static_cast<int>(half.units.size());
     part.past = static_cast<int>(half.past.size());
@@ -314,6 +334,10 @@ class Call {
     own = units_of(own, places_for(model.device.processors(), together), model.heads.heads / together);
     half.units.insert(half.units.end(), own.begin(), own.end());
     part.unit_count = static_cast<int>(own.size());
+    part.last_units = static_cast<int>(half.units.size());
+    for (const QueryUnit& unit : own)
+      if (any_of(last, unit.first, unit.count)) half.units.push_back(unit);
+    part.last_unit_count = static_cast<int>(half.units.size()) - part.last_units;
     part.past_count = static_cast<int>(half.past.size()) - part.past;
     past_ = std::max(past_, slots);
     shared_ = std::max(shared_, shared_of(own));
@@ -360,7 +384,8 @@ class Call {
     }
   }
 
-  std::vector<int> blob_;
+  /** The call's words: its Progress, then what put() was given. */
+  std::vector<int> blob_{0, 0};
   std::vector<int> pages_;
   // Of a launch, at most: slots of earlier calls in half precision, and tiles that several blocks share.
   int past_ = 0, shared_ = 0;

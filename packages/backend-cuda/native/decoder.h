@@ -13,10 +13,8 @@ inline bool decodes(const Config& config, int window) {
          config.context <= DECODE_CONTEXT;
 }
 
-/** Whether a row's draws can be made where its logits are: no filter has to see all of them. */
-inline bool draws_at_once(const RowState& state) {
-  return state.alternatives < 0 && (state.temperature == 0.0 || (state.top_k <= 0 && state.top_p >= 1.0 && state.min_p <= 0.0));
-}
+/** Whether a row's draws can be made where its logits are. */
+inline bool draws_at_once(const RowState& state) { return state.alternatives < 0 && unfiltered(state); }
 
 class Decoder {
  public:

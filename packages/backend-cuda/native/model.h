@@ -85,6 +85,8 @@ struct Part {
   int tiles, tile_count;
   /** The same in half precision, and the slots of earlier calls that they see. */
   int units = 0, unit_count = 0, past = 0, past_count = 0;
+  /** Those of the tiles and units that the last layer needs, as lists of their own. */
+  int last_tiles = 0, last_tile_count = 0, last_units = 0, last_unit_count = 0;
 };
 
 /** The tokens of a group: where each stands and whose it is; arrays on the device, and parts on the host. */
@@ -101,6 +103,8 @@ struct Group {
   int count;
   /** Tokens routed together, all of this group, or 0. */
   int span;
+  /** As `positions` for what follows the keys and values of the last layer: -1 where nobody wants a token's logits; null: nowhere. */
+  const int* last;
 };
 
 class Model {
@@ -180,6 +184,9 @@ class Model {
     if (halves_ != nullptr) halves_->convert();
   }
 
+  /** Of the call that runs: the first of its words, so that they come with the others. */
+  Progress* progress() const { return reinterpret_cast<Progress*>(buffers.words.get()); }
+
   /** The graph of some decoding steps of that many rows; a new one where arrays have moved since. */
   Graph& graph(int rows, int steps) {
     if (graphs_of_ != buffers.grown || graphs_.size() >= MOST_GRAPHS) graphs_.clear();
@@ -193,14 +200,14 @@ class Model {
   void layers(const Group& group, const RowState* states, const int* call_pages, Inside inside) {
     const int stride = padded(config.hidden);
     const dim3 tokens(static_cast<unsigned>(group.count));
-    const int* const wanted = group.positions;
+    const int* wanted = group.positions;
     const bool halves = in_halves() && group.count >= TILES_LEAST;
     device.launch(embed_kernel, tokens, 128, buffers.stream.get(), stride, weights.embedding, group.ids, wanted);
     const float* gate = nullptr;
     for (int number = 0; number < config.layers; number++) {
       const Layer& layer = weights.layers[static_cast<size_t>(number)];
       // Layer 0 takes values from f32 (project).
-      norm(halves && number > 0 ? nullptr : buffers.normed.get(), halves ? buffers.normed_half.get() : nullptr, gate, layer.input_norm, group.count);
+      norm(halves && number > 0 ? nullptr : buffers.normed.get(), halves ? buffers.normed_half.get() : nullptr, gate, layer.input_norm, group.count, wanted);
       if (halves)
         project_half(halves_->layers[static_cast<size_t>(number)].qkv, layer.qkv, number, group);
       else
@@ -208,17 +215,23 @@ class Model {
       PageShape shape = pages->shape;
       shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
       const RopeWeights rope{layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, layer.delta, config.epsilon};
-      device.launch(rope_kernel, rope_grid(device.processors(), group.count, heads), ROPE_THREADS, buffers.qkv.get(), buffers.delta.get(),
-                    halves ? buffers.qkv_half.get() : nullptr, rope, wanted, group.rows, states, call_pages, shape, heads);
-      attend(group, shape, states, call_pages, halves);
+      // Attention by tiles reads halves alone, and the one by rows none. Where there are halves nothing is dropped: a group is one part.
+      const bool tiled = halves && group.parts[0].tile_count > 0;
+      doge::rope(device, buffers.qkv, buffers.delta, tiled ? buffers.qkv_half.get() : nullptr, rope, wanted, group.rows, states, call_pages, shape, heads,
+                 group.count);
+      // Of the last layer all keep keys and values, and go on where their logits are wanted.
+      const bool last = number + 1 == config.layers;
+      if (last) wanted = group.last;
+      attend(group, last, shape, states, call_pages, halves);
       inside(number);
+      if (wanted == nullptr) return;
       if (halves) {
-        finish_half(number, layer, group);
+        finish_half(number, layer, group.count, wanted);
         continue;
       }
       multiply(buffers.update, stride, buffers.mixed, padded(config.queries()), layer.output, group.count, wanted);
-      norm(buffers.normed, nullptr, layer.input_gate, layer.post_norm, group.count);
-      feed_forward(layer, group);
+      norm(buffers.normed, nullptr, layer.input_gate, layer.post_norm, group.count, wanted);
+      feed_forward(layer, group, wanted);
       gate = layer.post_gate;
     }
   }
@@ -228,8 +241,8 @@ class Model {
     const int stride = padded(config.hidden);
     const size_t skip = static_cast<size_t>(first) * static_cast<size_t>(stride);
     const bool halves = in_halves() && rows >= TILES_LEAST;
-    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, buffers.head_normed.get(), halves ? buffers.head_half.get() : nullptr,
-                  buffers.stream + skip, weights.layers.back().post_gate, buffers.update + skip, weights.norm, config.hidden, stride, config.epsilon, from);
+    rmsnorm(device, buffers.head_normed, halves ? buffers.head_half.get() : nullptr, buffers.stream + skip, weights.layers.back().post_gate, buffers.update + skip,
+            weights.norm, rows, config.hidden, stride, config.epsilon, from, nullptr);
     if (halves)
       matmul_half(device, buffers.logits, config.vocabulary, buffers.head_half, stride, halves_->head, rows, nullptr);
     else
@@ -245,9 +258,8 @@ class Model {
            attends_in_half(config.head_dim);
   }
 
-  void norm(float* out, unsigned short* halves, const float* gate, const float* weight, int count) {
-    device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(count)), NORM_THREADS, out, halves, buffers.stream.get(), gate, buffers.update.get(), weight,
-                  config.hidden, padded(config.hidden), config.epsilon, nullptr);
+  void norm(float* out, unsigned short* halves, const float* gate, const float* weight, int count, const int* positions) {
+    rmsnorm(device, out, halves, buffers.stream, gate, buffers.update, weight, count, config.hidden, padded(config.hidden), config.epsilon, nullptr, positions);
   }
 
   /** Whether tensor cores take a matrix for so many rows. */
@@ -279,20 +291,19 @@ class Model {
 
   /** What follows a layer's attention, in half precision. The matmuls update the stream themselves but for the last, whose update
    *  head() adds. */
-  void finish_half(int number, const Layer& layer, const Group& group) {
+  void finish_half(int number, const Layer& layer, int count, const int* wanted) {
     const HalfLayer& half = halves_->layers[static_cast<size_t>(number)];
     const int stride = padded(config.hidden);
     const int inner = padded(config.intermediate);
-    matmul_half(device, buffers.stream, stride, buffers.mixed_half, padded(config.queries()), half.output, group.count, group.positions, 1.0f,
-                layer.input_gate);
-    norm(nullptr, buffers.normed_half, nullptr, layer.post_norm, group.count);
-    matmul_half_gated(device, buffers.gated_half, inner, buffers.normed_half, stride, half.gate_up, group.count, group.positions);
+    matmul_half(device, buffers.stream, stride, buffers.mixed_half, padded(config.queries()), half.output, count, wanted, 1.0f, layer.input_gate);
+    norm(nullptr, buffers.normed_half, nullptr, layer.post_norm, count, wanted);
+    matmul_half_gated(device, buffers.gated_half, inner, buffers.normed_half, stride, half.gate_up, count, wanted);
     const bool last = number + 1 == config.layers;
-    matmul_half(device, last ? buffers.update : buffers.stream, stride, buffers.gated_half, inner, half.down, group.count, group.positions,
+    matmul_half(device, last ? buffers.update : buffers.stream, stride, buffers.gated_half, inner, half.down, count, wanted,
                 1.0f / SWIGLU_SCALE, last ? nullptr : layer.post_gate);
   }
 
-  void attend(const Group& group, const PageShape& shape, const RowState* states, const int* call_pages, bool halves) {
+  void attend(const Group& group, bool last, const PageShape& shape, const RowState* states, const int* call_pages, bool halves) {
     for (int index = 0; index < group.part_count; index++) {
       const Part& part = group.parts[index];
       const size_t first = static_cast<size_t>(part.first);
@@ -307,27 +318,31 @@ class Model {
         device.launch(store_kernel, grid, STORE_THREADS, qkv, buffers.delta + first * static_cast<size_t>(heads.delta_stride),
                       buffers.slots + first * static_cast<size_t>(config.kv_heads), positions, rows, states, call_pages, shape, heads);
       }
+      if (last && group.last == nullptr) continue;
+      const int* const asking = last ? group.last + first : positions;
+      const QueryTile* const tiles = group.tiles + (last ? part.last_tiles : part.tiles);
+      const int tile_count = last ? part.last_tile_count : part.tile_count;
       float* const mixed = buffers.mixed + first * static_cast<size_t>(mixed_stride);
       unsigned short* const mixed_half = halves ? buffers.mixed_half + first * static_cast<size_t>(mixed_stride) : nullptr;
       if (part.tile_count > 0 && halves)
-        attend_half(group, part, shape, states, call_pages);
+        attend_half(group, part, last, shape, states, call_pages);
       else if (part.tile_count > 0)
-        attention_tiles(device, part.tile_count, buffers.mixed, mixed_stride, buffers.qkv, group.tiles + part.tiles, group.positions,
+        attention_tiles(device, tile_count, buffers.mixed, mixed_stride, buffers.qkv, tiles, group.positions,
                         group.rows, states, call_pages, shape, heads);
       else if (attends_by_rows(heads) && slices(part.count) == 1)
-        attention_rows(device, part.count, mixed, mixed_half, mixed_stride, qkv, positions, rows, states, call_pages, shape, heads);
+        attention_rows(device, part.count, mixed, mixed_half, mixed_stride, qkv, asking, rows, states, call_pages, shape, heads);
       else
         device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS, mixed, mixed_stride,
-                      qkv, positions, rows, states, call_pages, shape, heads, Slices{slices_, come_}, mixed_half);
+                      qkv, asking, rows, states, call_pages, shape, heads, Slices{slices_, come_}, mixed_half);
     }
   }
 
-  void attend_half(const Group& group, const Part& part, const PageShape& shape, const RowState* states, const int* call_pages) {
+  void attend_half(const Group& group, const Part& part, bool last, const PageShape& shape, const RowState* states, const int* call_pages) {
     const Past past{buffers.past_half, buffers.past_biases};
     device.launch(past_kernel, dim3(static_cast<unsigned>(part.past_count), static_cast<unsigned>(config.kv_heads + 1)), PAST_THREADS, past,
                   group.past + part.past, states, call_pages, shape, heads);
-    attention_half(device, part.unit_count, buffers.mixed_half, padded(config.queries()), buffers.qkv_half, buffers.delta, past, group.units + part.units, heads,
-                   {buffers.meeting, buffers.met});
+    attention_half(device, last ? part.last_unit_count : part.unit_count, buffers.mixed_half, padded(config.queries()), buffers.qkv_half, buffers.delta, past,
+                   group.units + (last ? part.last_units : part.units), heads, {buffers.meeting, buffers.met});
   }
 
   /** Slices of the attention of so many tokens: by what their slots could be, for a captured step is launched again. */
@@ -336,10 +351,9 @@ class Model {
     return static_cast<unsigned>(slices_of(device.processors(), tokens, config.heads, slots));
   }
 
-  void feed_forward(const Layer& layer, const Group& group) {
+  void feed_forward(const Layer& layer, const Group& group, const int* wanted) {
     const int stride = padded(config.hidden);
     const int inner = padded(config.intermediate);
-    const int* const wanted = group.positions;
     const unsigned tokens = static_cast<unsigned>(group.count);
     if (!tiles(layer.gate_up, group.count)) {
       matmul_rows<true>(device, buffers.gate_up, 2 * inner, buffers.normed, stride, layer.gate_up, group.count, wanted, config.intermediate);

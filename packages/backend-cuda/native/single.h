@@ -52,8 +52,7 @@ inline void single_rmsnorm(Context& context, float* out, const float* x, const f
   const int stride = padded(width);
   float* const to = bench.put(nullptr, rows, width, stride);
   float* const from = bench.put(x, rows, width, stride);
-  bench.device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>(rows)), NORM_THREADS, to, nullptr, from, nullptr, from, bench.put(weight, 1, width, stride), width,
-                      stride, epsilon, nullptr);
+  rmsnorm(bench.device, to, nullptr, from, nullptr, from, bench.put(weight, 1, width, stride), rows, width, stride, epsilon, nullptr, nullptr);
   bench.get(out, to, rows, width, stride);
 }
 
@@ -97,8 +96,7 @@ inline void single_rope(Context& context, float* x, int heads, int head_dim, int
   RopeWeights weights{};
   weights.cosine = bench.array(cosine);
   weights.sine = bench.array(sine);
-  bench.device.launch(rope_kernel, rope_grid(bench.device.processors(), 1, shape), ROPE_THREADS, rows, nullptr, nullptr, weights, bench.array(std::vector<int>{0}), nullptr,
-                      nullptr, nullptr, nowhere, shape);
+  rope(bench.device, rows, nullptr, nullptr, weights, bench.array(std::vector<int>{0}), nullptr, nullptr, nullptr, nowhere, shape, 1);
   bench.get(x, rows, 1, width, width);
 }
 
@@ -239,7 +237,7 @@ inline int single_draw(Context& context, const float* logits, int vocabulary, in
   Control* const shared = bench.array(control);
   const int* const zero = bench.array(std::vector<int>{0});
   const DrawPlan plan{states,  bench.array(words), bench.array(std::vector<int>{-1}), nullptr, nullptr, nullptr, bench.put(nullptr, 1, vocabulary, vocabulary),
-                      bench.array(std::vector<double>(static_cast<size_t>(vocabulary), NAN)), shared, bench.put(logits, 1, vocabulary, vocabulary), vocabulary};
+                      bench.array(std::vector<double>(static_cast<size_t>(vocabulary), NAN)), shared, bench.array(std::vector<Progress>{{1, 0}}), bench.put(logits, 1, vocabulary, vocabulary), vocabulary};
   bench.device.launch(draw_kernel, dim3(1), DRAW_THREADS, plan, zero, zero);
   bench.device.download(&state, states, sizeof state);
   return state.drawn == 0 ? -1 : state.last;

@@ -60,7 +60,7 @@ inline void score(Model& model, const doge_row* rows, int count, float* scores) 
 inline DrawPlan draw_plan(const Model& model) {
   const Buffers& buffers = model.buffers;
   return {buffers.states,       reinterpret_cast<unsigned*>(buffers.words.get()), buffers.ids_out, buffers.logprobs_out, buffers.top_ids_out,
-          buffers.top_logprobs_out, buffers.scores, buffers.draw_weights, model.control, buffers.logits, model.config.vocabulary};
+          buffers.top_logprobs_out, buffers.scores, buffers.draw_weights, model.control, model.progress(), buffers.logits, model.config.vocabulary};
 }
 
 /** One more token of every row that draws on: rows in tiles through the layers, then a draw each. Whatever differs from call to
@@ -70,9 +70,9 @@ inline void decoding_step(Model& model, int rows) {
   for (int first = 0; first < rows; first += TILE) {
     const int count = std::min(TILE, rows - first);
     model.device.launch(step_kernel, dim3(static_cast<unsigned>((count + 127) / 128)), 128, buffers.step_ids.get(), buffers.step_positions.get(),
-                        buffers.step_rows.get(), buffers.states.get(), first, count, model.control);
+                        buffers.step_rows.get(), buffers.states.get(), first, count, model.progress());
     const Part part{0, count, 0, count, 0, 0};
-    const Group group{buffers.step_ids, buffers.step_positions, buffers.step_rows, buffers.step_runs, nullptr, nullptr, nullptr, &part, 1, count, 0};
+    const Group group{buffers.step_ids, buffers.step_positions, buffers.step_rows, buffers.step_runs, nullptr, nullptr, nullptr, &part, 1, count, 0, buffers.step_positions};
     model.layers(group, buffers.states, buffers.pages, [](int) {});
     for (int from = 0; from < count; from += HEAD_ROWS) {
       const int found = std::min(HEAD_ROWS, count - from);

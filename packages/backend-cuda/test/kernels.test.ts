@@ -78,6 +78,21 @@ describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: $
     else expect(few).not.toEqual(many);
   });
 
+  test.each(formats)("matmul: $name without tensor cores sums a row alike in any company, to the bit", ({ dtype }) => {
+    // One chunk for a few of a warp's lanes, one for each, and several, not all alike.
+    for (const inner of [31, 100, 257, 1100]) {
+      const [outer, rows] = [70, 50];
+      const [x, weight] = [numbers(rows * inner, 1), numbers(outer * inner, 2)];
+      const product = (count: number): Float32Array => {
+        const out = new Float32Array(count * outer).fill(Number.NaN);
+        binding.kernelMatmul(devices[1]!, out, x.subarray(0, count * inner), weight, null, count, inner, outer, dtype);
+        return out;
+      };
+      const all = product(rows);
+      for (const count of [1, 3, 8, 15, 16, 33]) expect(product(count)).toEqual(all.slice(0, count * outer));
+    }
+  });
+
   test("attention over a text: every token sees itself and all before it", () => {
     for (const [dim, count] of [
       [2, 20],

@@ -106,6 +106,22 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
     await backend.close();
   });
 
+  test("tokens whose logits nobody wants end with the keys of the last layer", async () => {
+    const { backend, meter } = opened();
+    const model = await backend.load(checkpoint, { dtype: "bf16", room: 8192 });
+    const tokens = Int32Array.from({ length: 20 }, (_, index) => index);
+    const launches = async (count: number): Promise<number> => {
+      const before = meter.counts();
+      await model.sample([{ sequence: model.sequence(), tokens, count, sampling }]);
+      return between(before, meter.counts()).launches!;
+    };
+    // A layer as above, and the values of layer 0 apart; of the last one a norm, the projections and rope. Before them the embedding.
+    expect(await launches(0)).toBe(1 + 8 * (LAYERS - 1) + 1 + 3);
+    // Attention, its output, a norm and two matrices more; the final norm, the head and a draw.
+    expect(await launches(1)).toBe(1 + 8 * LAYERS + 1 + 3);
+    await backend.close();
+  });
+
   test("a model tells what its weights take, and how keys and values are held", async () => {
     const { backend, meter } = opened();
     const before = meter.counts().bytesHeld;

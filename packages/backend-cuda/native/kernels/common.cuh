@@ -58,11 +58,17 @@ struct RowState {
   double temperature, top_p, min_p, penalty;
 };
 
-/** Set by the device or the host while a call runs; lies in memory that both see. */
+/** Set by the device or the host while a call runs; lies in memory that both see, microseconds from the device: who asks there does so
+ *  early, once, and nobody counts there. */
 struct Control {
   volatile int abort;   // from the host: stop at the next step
   volatile int failed;  // from the device: the row whose logits are no numbers; NOBODY: none
-  volatile int active;  // from the device: rows that drew on in the last step
+  volatile int active;  // from the device: 0 once no row draws on
+};
+/** What the steps of a call know of each other; in the device's own memory. */
+struct Progress {
+  int drawing;  // rows that draw on
+  int aborted;  // the host has asked for the end
 };
 
 __device__ __forceinline__ float widen(unsigned short bits) { return __int_as_float(static_cast<int>(bits) << 16); }

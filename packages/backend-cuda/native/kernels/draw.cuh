@@ -1,53 +1,12 @@
 // draw: from logits to the next id, exactly as core's sampling.ts defines it (docs/contract.md, S3), and ln p of given ids.
 //
-// One block a row of logits. Nothing is sorted: each filter is a cut through the ordered bit patterns of the scores, found four
-// bits to a round. Scores over the temperature, probabilities and noise are in double precision, as core's; sums run in one order.
+// One block a row of logits. Rows without filters take one pass over them (scores.cuh). Nothing is sorted: each filter is a cut through
+// the ordered bit patterns of the scores, found four bits to a round. Scores over the temperature, probabilities and noise are in double
+// precision, as core's; sums run in one order.
 #pragma once
-#include "common.cuh"
+#include "scores.cuh"
 
 namespace doge {
-
-constexpr int DRAW_THREADS = 256;
-
-/** Where a call's draws come from and go to. */
-struct DrawPlan {
-  RowState* states;
-  unsigned* words;      // the bits of allowed and seen ids, and stop ids
-  int* ids;
-  float* logprobs;
-  int* top_ids;
-  float* top_logprobs;
-  float* scores;        // (rows of logits, vocabulary), scratch
-  double* weights;      // (rows of logits, vocabulary), scratch
-  Control* control;
-  const float* logits;  // (rows of logits, vocabulary)
-  int vocabulary;
-};
-
-/** First word of pcg3d. Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020. */
-__device__ __forceinline__ unsigned pcg3d(unsigned x, unsigned y, unsigned z) {
-  x = x * 1664525u + 1013904223u;
-  y = y * 1664525u + 1013904223u;
-  z = z * 1664525u + 1013904223u;
-  x += y * z;
-  y += z * x;
-  z += x * y;
-  x ^= x >> 16;
-  y ^= y >> 16;
-  z ^= z >> 16;
-  return x + y * z;
-}
-
-/** The Gumbel noise of a hash (contract S3). */
-__device__ __forceinline__ double gumbel(unsigned hash) {
-  const double v = (static_cast<double>(hash) + 0.5) / 4294967296.0;
-  const double exponential = v < 1.0 / 16.0
-                                 ? v * (1.0 + v * (1.0 / 2.0 + v * (1.0 / 3.0 + v * (1.0 / 4.0 + v / 5.0))))
-                                 : -log((static_cast<double>(~hash) + 0.5) / 4294967296.0);
-  return -log(exponential);
-}
-
-__device__ __forceinline__ bool is_finite(float value) { return value - value == 0.0f; }
 
 /** Whether logits have no NaN and something finite; to every thread. */
 __device__ __forceinline__ bool sound(const float* logits, int vocabulary, int* shared) {
@@ -97,52 +56,29 @@ __device__ __forceinline__ unsigned cut_at(const float* scores, int vocabulary, 
   return cut;
 }
 
-struct DrawShared {
-  int counts[DRAW_THREADS / WARP * 15];
-  double sums[DRAW_THREADS / WARP * 15];
-  unsigned long long keys[DRAW_THREADS / WARP];
-};
-
-/** Bits that put the greater number first, and of equal ones the lower id. */
-__device__ __forceinline__ unsigned long long ranked(float value, int id) {
-  return static_cast<unsigned long long>(ordered(value)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
-}
-
-/** A logit as a row's draws see it: under its penalty, -inf where it is not allowed. */
-__device__ __forceinline__ float score_of(const DrawPlan& plan, const RowState& state, int id, float logit) {
-  const unsigned bit = 1u << (id & 31);
-  if (state.allowed >= 0 && (plan.words[state.allowed + (id >> 5)] & bit) == 0) return -INFINITY;
-  // Drawn ids are marked while steps go on in one launch.
-  if (state.seen < 0 || (*static_cast<volatile unsigned*>(&plan.words[state.seen + (id >> 5)]) & bit) == 0) return logit;
-  return static_cast<float>(logit < 0.0f ? static_cast<double>(logit) * state.penalty : static_cast<double>(logit) / state.penalty);
-}
-
-/** What the greatest of is drawn, where no filter is set. */
-__device__ __forceinline__ double with_noise(const RowState& state, int id, float score, int position) {
-  if (state.temperature == 0.0) return static_cast<double>(score);
-  return static_cast<double>(score) / state.temperature + gumbel(pcg3d(static_cast<unsigned>(id), static_cast<unsigned>(position), state.seed));
-}
-
-/** The id drawn from sound logits for a row's next position, or -1 when nothing is allowed. */
+/** The id drawn for a row's next position under its filters; NOTHING or UNSOUND where there is none. */
 __device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& state, const float* logits, float* scores, double* weights,
                                       DrawShared& shared) {
   const int vocabulary = plan.vocabulary;
   const int thread = static_cast<int>(threadIdx.x);
-  int counts[1] = {};
+  int counts[3] = {};  // scores, NaN, finite
   unsigned long long best = 0;
   for (int id = thread; id < vocabulary; id += DRAW_THREADS) {
-    const float score = score_of(plan, state, id, logits[id]);
+    const float logit = logits[id];
+    const float score = score_of(plan, state, id, logit);
     scores[id] = score;
+    counts[1] += logit != logit ? 1 : 0;
+    counts[2] += is_finite(logit) ? 1 : 0;
     if (score == -INFINITY) continue;
     counts[0]++;
     const unsigned long long key = ranked(score, id);
     best = key > best ? key : best;
   }
   block_sums(counts, shared.counts);
-  if (counts[0] == 0) return -1;
+  if (counts[1] > 0 || counts[2] == 0) return UNSOUND;
+  if (counts[0] == 0) return NOTHING;
   best = block_max(best, shared.keys);
   const int first = static_cast<int>(0xffffffffu - static_cast<unsigned>(best & 0xffffffffu));
-  if (state.temperature == 0.0) return first;
 
   __syncthreads();  // every score is written
   const unsigned highest = static_cast<unsigned>(best >> 32);
@@ -181,35 +117,9 @@ __device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& stat
   return -block_max(best_score == winner ? -best_id : -0x7fffffff, shared.counts);
 }
 
-/** The likeliest id of logits that nothing changes, in one pass over them; -1: nothing is finite, or something is no number. As
- *  sound() and chosen() find it. */
-__device__ __forceinline__ int likeliest(const float* logits, int vocabulary, DrawShared& shared) {
-  int counts[2] = {};  // NaN, finite
-  float best = -INFINITY;
-  int best_id = -1;
-  const auto look = [&](float value, int id) {
-    counts[0] += value != value ? 1 : 0;
-    counts[1] += is_finite(value) ? 1 : 0;
-    if (value > best) {
-      best = value;
-      best_id = id;
-    }
-  };
-  // Four at a time where rows begin at multiples of 16 bytes.
-  const int whole = vocabulary % 4 == 0 ? vocabulary : 0;
-#pragma unroll 4
-  for (int id = 4 * static_cast<int>(threadIdx.x); id < whole; id += 4 * DRAW_THREADS) {
-    const float4 four = *reinterpret_cast<const float4*>(logits + id);
-    look(four.x, id);
-    look(four.y, id + 1);
-    look(four.z, id + 2);
-    look(four.w, id + 3);
-  }
-  for (int id = whole + static_cast<int>(threadIdx.x); id < vocabulary; id += DRAW_THREADS) look(logits[id], id);
-  block_sums(counts, shared.counts);
-  const unsigned long long key = block_max(best_id < 0 ? 0ull : ranked(best, best_id), shared.keys);
-  if (counts[0] > 0 || counts[1] == 0) return -1;
-  return static_cast<int>(0xffffffffu - static_cast<unsigned>(key & 0xffffffffu));
+/** A row draws no more, by one thread. */
+__device__ __forceinline__ void leave(const DrawPlan& plan) {
+  if (atomicAdd(&plan.progress->drawing, -1) == 1) plan.control->active = 0;
 }
 
 /** Draws the next id of each row that still draws, and notes it. Grid (rows of logits); rows[i] is the row of logits i,
@@ -217,32 +127,34 @@ __device__ __forceinline__ int likeliest(const float* logits, int vocabulary, Dr
 __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions) {
   __shared__ DrawShared shared;
   const size_t index = blockIdx.x;
-  if (positions[index] < 0) return;
+  // One thread of a launch asks the host whether to go on, early, and notes the answer for the next step.
+  const int aborted = index == 0 && threadIdx.x == 0 ? plan.control->abort : 0;
   const int row = rows[index];
   RowState& state = plan.states[row];
+  if (positions[index] < 0 || state.left <= 0) {
+    if (aborted != 0) plan.progress->aborted = 1;
+    return;
+  }
   const int vocabulary = plan.vocabulary;
   const float* const logits = plan.logits + index * static_cast<size_t>(vocabulary);
-  if (state.left <= 0) return;
-  const bool greedy = state.temperature == 0.0 && state.alternatives < 0 && state.allowed < 0 && state.seen < 0;
-  const int greatest = greedy ? likeliest(logits, vocabulary, shared) : -1;
-  bool good = greedy ? greatest >= 0 : sound(logits, vocabulary, shared.counts);
+  float* const scores = plan.scores + index * static_cast<size_t>(vocabulary);
+  double* const weights = plan.weights + index * static_cast<size_t>(vocabulary);
+  int id = unfiltered(state) ? greatest(plan, state, logits, shared) : chosen(plan, state, logits, scores, weights, shared);
+  if (aborted != 0) plan.progress->aborted = 1;
   double normalizer = 0.0;
-  if (good && state.alternatives >= 0) {
+  if (id != UNSOUND && state.alternatives >= 0) {
     normalizer = log_sum_exp(logits, vocabulary, shared.sums);
-    good = normalizer == normalizer;
+    if (normalizer != normalizer) id = UNSOUND;
   }
-  if (!good) {
+  if (id == UNSOUND) {
     __syncthreads();
     if (threadIdx.x == 0) {
       atomicMin(const_cast<int*>(&plan.control->failed), row);
       state.left = -1;
-      atomicAdd(const_cast<int*>(&plan.control->active), -1);
+      leave(plan);
     }
     return;
   }
-  float* const scores = plan.scores + index * static_cast<size_t>(vocabulary);
-  double* const weights = plan.weights + index * static_cast<size_t>(vocabulary);
-  const int id = greedy ? greatest : chosen(plan, state, logits, scores, weights, shared);
   if (id >= 0 && state.alternatives > 0) {
     const int at = state.top_out + state.drawn * state.alternatives;
     unsigned long long previous = ~0ull;
@@ -262,9 +174,9 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
   }
   __syncthreads();  // all have read the state
   if (threadIdx.x != 0) return;
-  if (id < 0) {
+  if (id == NOTHING) {
     state.left = -1;
-    atomicAdd(const_cast<int*>(&plan.control->active), -1);
+    leave(plan);
     return;
   }
   const int place = state.out + state.drawn;
@@ -280,7 +192,7 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
     state.left = 0;
     state.stopped = 1;
   }
-  if (state.left == 0) atomicAdd(const_cast<int*>(&plan.control->active), -1);
+  if (state.left == 0) leave(plan);
 }
 
 /** out[i] = ln p of the id next[i] after logits i. Grid (rows of logits). */

@@ -24,11 +24,11 @@ __global__ void embed_kernel(float* out, int stride, Matrix table, const int* id
 
 /** The tokens of a decoding step: the id last drawn by each row, from `first` on, that draws on. */
 __global__ void step_kernel(int* ids, int* positions, int* rows, const RowState* states, int first, int count,
-                            const Control* control) {
+                            const Progress* progress) {
   const int index = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (index >= count) return;
   const RowState& state = states[first + index];
-  const bool goes_on = state.left > 0 && control->abort == 0;
+  const bool goes_on = state.left > 0 && progress->aborted == 0;
   ids[index] = goes_on ? state.last : 0;
   positions[index] = goes_on ? state.position - 1 : -1;
   rows[index] = first + index;

@@ -1,5 +1,5 @@
-// matmul: every linear map of the model, with its bias where it has one; for few rows and for f32. matmul_tiles.cuh has the kernel
-// for many rows, and chooses.
+// matmul: every linear map of the model, with its bias where it has one; for few rows. matmul_many.cuh has the kernel that sums many in the
+// same order, matmul_tiles.cuh the one for many rows on tensor cores, and chooses.
 //
 // A warp computes COLUMNS outputs of ROWS rows. Lane l sums the inner indices of chunks l, l + 32, ... in their order, then the
 // lanes are added in the order of a butterfly: each number's sum has one order, whatever the rows of a call are, which the
@@ -142,34 +142,6 @@ __global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_
     if constexpr (GATED) result = silu(result) * sum(each + OWN);
     out[static_cast<size_t>(row) * static_cast<size_t>(out_stride) + static_cast<size_t>(column + each)] = result;
   }
-}
-
-template <Type type, bool GATED>
-inline void matmul_of(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
-                      const int* positions, int width) {
-  const int per_block = MATMUL_THREADS / WARP * (GATED ? MATMUL_COLUMNS / 2 : MATMUL_COLUMNS);
-  const unsigned columns = static_cast<unsigned>(((GATED ? width : weight.outer) + per_block - 1) / per_block);
-  const auto grid = [&](int tile) { return dim3(columns, static_cast<unsigned>((rows + tile - 1) / tile)); };
-  if (rows == 1)
-    device.launch(matmul_kernel<type, 1, GATED>, grid(1), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
-  else if (rows <= 4)
-    device.launch(matmul_kernel<type, 4, GATED>, grid(4), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
-  else
-    device.launch(matmul_kernel<type, 8, GATED>, grid(8), MATMUL_THREADS, out, out_stride, x, x_stride, weight, rows, positions, width);
-}
-
-/** The launch of matmul_kernel for a matrix of any format. x_stride is at least the matrix's stride. GATED: with swiglu over
- *  `width` numbers. */
-template <bool GATED = false>
-inline void matmul_rows(Device& device, float* out, int out_stride, const float* x, int x_stride, const Matrix& weight, int rows,
-                        const int* positions = nullptr, int width = 0) {
-  if (rows == 0) return;
-  if (weight.type == Type::F32)
-    matmul_of<Type::F32, GATED>(device, out, out_stride, x, x_stride, weight, rows, positions, width);
-  else if (weight.type == Type::BF16)
-    matmul_of<Type::BF16, GATED>(device, out, out_stride, x, x_stride, weight, rows, positions, width);
-  else
-    matmul_of<Type::Q8, GATED>(device, out, out_stride, x, x_stride, weight, rows, positions, width);
 }
 
 }  // namespace doge

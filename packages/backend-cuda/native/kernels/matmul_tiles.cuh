@@ -6,7 +6,7 @@
 // logits by the tenth of a standard deviation that tells another choice of the window from rounding (conformance, roundedRepeat).
 // Each number's sum has one order, whatever the tile.
 #pragma once
-#include "matmul.cuh"
+#include "matmul_many.cuh"
 #include "tensor.cuh"
 
 namespace doge {

@@ -1,56 +1,107 @@
-// rmsnorm: the gated residual, then the normalisation that always follows it.
+// rmsnorm: the gated residual, then the normalisation that always follows it. A warp takes a token: no barrier, and 16 bytes a load.
+//
+// Squares are added in the order of a block of 256 threads with a pair of columns each: columns 2t, 2t + 1, then those 512 further, ... of
+// thread t; then the lanes of its warps by a butterfly; then the warps. decode.cuh is such a block, and equal tokens must tie exactly.
 #pragma once
 #include "half.cuh"
 
 namespace doge {
 
-constexpr int NORM_THREADS = 256;
-/** Columns that a thread keeps in registers: rows of up to 1024 are read once. */
-constexpr int NORM_HELD = 4;
-/** They are pairs, whose squares are added pair by pair, thread by thread, warp by warp: decode.cuh adds them so too. */
-__device__ __forceinline__ int norm_column(int part, int thread) { return part / 2 * 2 * NORM_THREADS + 2 * thread + part % 2; }
+/** Tokens of a block at most, a warp each. */
+constexpr int NORM_WARPS = 8;
+/** Columns that a warp reads at a time, and how often: rows of up to 1,024 stay in registers. */
+constexpr int NORM_COLUMNS = 4 * WARP;
+constexpr int NORM_HELD = 8;
+/** After so many of those times a thread of the block above comes again. */
+constexpr int NORM_PARTS = 4;
+
+/** What numbers of a row that a lane has: all of them of each part, of the even thread and of the odd one, to the sum over the row. */
+__device__ __forceinline__ float norm_sum(float (&squares)[NORM_PARTS][2], int width) {
+  const bool low = threadIdx.x % WARP < WARP / 2;
+  float total = 0.0f;
+#pragma unroll
+  for (int part = 0; part < NORM_PARTS; part++) {
+    if (part * NORM_COLUMNS >= width) break;
+    // Lanes hold two threads each, so half a warp is one of those warps, and the butterfly's last step is within a lane.
+#pragma unroll
+    for (int mask = WARP / 4; mask > 0; mask /= 2) {
+      squares[part][0] += __shfl_xor_sync(ALL, squares[part][0], mask);
+      squares[part][1] += __shfl_xor_sync(ALL, squares[part][1], mask);
+    }
+    const float own = squares[part][0] + squares[part][1];
+    const float other = __shfl_xor_sync(ALL, own, WARP / 2);
+    total += low ? own : other;
+    total += low ? other : own;
+  }
+  return total;
+}
 
 /** x <- gate * x + update (left out when gate is null), then out = weight * x / sqrt(mean(x^2) + epsilon), in halves too unless
- *  `halves` is null, and in f32 unless `out` is. One block a token; all are (tokens, stride). Rows `from` says which token row r of
- *  `out` is, when not r. */
-__global__ void __launch_bounds__(NORM_THREADS)
-    rmsnorm_kernel(float* out, unsigned short* halves, float* x, const float* gate, const float* update, const float* weight, int width, int stride,
-                   float epsilon, const int* from) {
-  __shared__ float sums[NORM_THREADS / WARP];
-  const size_t row = blockIdx.x;
-  const size_t token = from == nullptr ? row : static_cast<size_t>(from[row]);
-  float* const stream = x + token * static_cast<size_t>(stride);
-  const float* const added = update + token * static_cast<size_t>(stride);
-  const int thread = static_cast<int>(threadIdx.x);
-  float squares = 0.0f;
-  float held[NORM_HELD] = {};
-  for (int start = 0; start < width; start += NORM_HELD * NORM_THREADS) {
+ *  `halves` is null, and in f32 unless `out` is. A warp a row; all are (rows, stride), and padding is 0, that of `gate` and `weight`
+ *  too. `from` says which token row r of `out` is, when not r; tokens at `positions` -1 are left out, unless null. */
+__global__ void __launch_bounds__(NORM_WARPS* WARP)
+    rmsnorm_kernel(float* out, unsigned short* halves, float* x, const float* gate, const float* update, const float* weight, int rows, int width, int stride,
+                   float epsilon, const int* from, const int* positions) {
+  const int lane = static_cast<int>(threadIdx.x) % WARP;
+  const int row = static_cast<int>(blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP);
+  if (row >= rows) return;
+  const int token = from == nullptr ? row : from[row];
+  if (positions != nullptr && positions[token] < 0) return;
+  float* const stream = x + static_cast<size_t>(token) * static_cast<size_t>(stride);
+  const float* const added = update + static_cast<size_t>(token) * static_cast<size_t>(stride);
+  const auto four = [](const float* at) { return *reinterpret_cast<const float4*>(at); };
+  float squares[NORM_PARTS][2] = {};
+  float4 held[NORM_HELD];
+  for (int start = 4 * lane; start < width; start += NORM_HELD * NORM_COLUMNS) {
+    const auto read = [&](const float* from, int each) {
+      const int column = start + each * NORM_COLUMNS;
+      return column < width ? *reinterpret_cast<const float4*>(from + column) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+    };
     // All are on their way before the first is used.
 #pragma unroll
-    for (int part = 0; part < NORM_HELD; part++) {
-      const int column = start + norm_column(part, thread);
-      if (column < width) held[part] = gate == nullptr ? stream[column] : __fmaf_rn(gate[column], stream[column], added[column]);
+    for (int each = 0; each < NORM_HELD; each++) held[each] = read(stream, each);
+    if (gate != nullptr) {
+      float4 news[NORM_HELD];
+#pragma unroll
+      for (int each = 0; each < NORM_HELD; each++) news[each] = read(added, each);
+#pragma unroll
+      for (int each = 0; each < NORM_HELD; each++) {
+        const float4 gates = read(gate, each);
+        float4& its = held[each];
+        its = float4{__fmaf_rn(gates.x, its.x, news[each].x), __fmaf_rn(gates.y, its.y, news[each].y), __fmaf_rn(gates.z, its.z, news[each].z),
+                     __fmaf_rn(gates.w, its.w, news[each].w)};
+        if (start + each * NORM_COLUMNS < width) *reinterpret_cast<float4*>(stream + start + each * NORM_COLUMNS) = its;
+      }
     }
 #pragma unroll
-    for (int part = 0; part < NORM_HELD; part++) {
-      const int column = start + norm_column(part, thread);
-      if (column >= width) continue;
-      if (gate != nullptr) stream[column] = held[part];
-      squares = __fmaf_rn(held[part], held[part], squares);
+    for (int each = 0; each < NORM_HELD; each++) {
+      const float4& its = held[each];
+      float(&sums)[2] = squares[each % NORM_PARTS];
+      sums[0] = __fmaf_rn(its.y, its.y, __fmaf_rn(its.x, its.x, sums[0]));
+      sums[1] = __fmaf_rn(its.w, its.w, __fmaf_rn(its.z, its.z, sums[1]));
     }
   }
-  const float scale = 1.0f / sqrtf(block_sum(squares, sums) / static_cast<float>(width) + epsilon);
-  for (int start = 0; start < width; start += NORM_HELD * NORM_THREADS)
+  const float scale = 1.0f / sqrtf(norm_sum(squares, width) / static_cast<float>(width) + epsilon);
+  for (int start = 4 * lane; start < width; start += NORM_HELD * NORM_COLUMNS)
 #pragma unroll
-    for (int part = 0; part < NORM_HELD; part++) {
-      const int column = start + norm_column(part, thread);
+    for (int each = 0; each < NORM_HELD; each++) {
+      const int column = start + each * NORM_COLUMNS;
       if (column >= width) continue;
-      const float value = width <= NORM_HELD * NORM_THREADS ? held[part] : stream[column];
-      const float result = weight[column] * (value * scale);
-      const size_t to = row * static_cast<size_t>(stride) + static_cast<size_t>(column);
-      if (out != nullptr) out[to] = result;
-      if (halves != nullptr) halves[to] = half_of(result);
+      const float4 its = width <= NORM_HELD * NORM_COLUMNS ? held[each] : four(stream + column);
+      const float4 weights = four(weight + column);
+      const float4 result{weights.x * (its.x * scale), weights.y * (its.y * scale), weights.z * (its.z * scale), weights.w * (its.w * scale)};
+      const size_t to = static_cast<size_t>(row) * static_cast<size_t>(stride) + static_cast<size_t>(column);
+      if (out != nullptr) *reinterpret_cast<float4*>(out + to) = result;
+      if (halves != nullptr) *reinterpret_cast<uint2*>(halves + to) = uint2{half_pair(result.x, result.y), half_pair(result.z, result.w)};
     }
+}
+
+/** The launch for some rows: spread over all processors before a block takes more than one. */
+inline void rmsnorm(Device& device, float* out, unsigned short* halves, float* x, const float* gate, const float* update, const float* weight, int rows, int width,
+                    int stride, float epsilon, const int* from, const int* positions) {
+  const int warps = std::max(1, std::min(NORM_WARPS, rows / device.processors()));
+  device.launch(rmsnorm_kernel, dim3(static_cast<unsigned>((rows + warps - 1) / warps)), warps * WARP, out, halves, x, gate, update, weight, rows, width, stride,
+                epsilon, from, positions);
 }
 
 }  // namespace doge
