@@ -60,11 +60,10 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   if constexpr (HIDDEN > 0) return;
 #endif
   __shared__ DecodeShared shared;
+  DOGE_SHARED(units);
   const int thread = static_cast<int>(threadIdx.x);
   const int block = static_cast<int>(blockIdx.x);
   const int blocks = static_cast<int>(gridDim.x);
-  const int warp = block + blocks * own_warp();  // of all blocks: those of one block follow each other last
-  const int warps = blocks * DECODE_WARPS;
   constexpr int PAIRS = PAIRS_OF<HIDDEN>, INNER_PAIRS = PAIRS_OF<2 * HIDDEN>;
   const Sizes sizes = known<HIDDEN>(of.sizes);
   const Heads heads = known<HIDDEN>(of.heads);
@@ -85,7 +84,14 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   int left = state.left, position = state.position - 1, id = state.last, drawn = state.drawn;
   bool stopped = false, failed = false;
   unsigned epoch = *between.epoch;
+  if (thread == 0) {
+    const int counts[] = {heads.qkv_stride, sizes.hidden, sizes.intermediate, sizes.hidden, of.draw.vocabulary};
+    for (int which = 0; which < MATRICES; which++) shared.counts[which] = counts[which];
+    shared.head = of.head;
+  }
   __syncthreads();
+  // Turns go to the warps of all blocks: those of one block follow each other last.
+  Ring<type> ring(of, shared, units + own_warp() * of.units * UNIT_BYTES, block + blocks * own_warp(), blocks * DECODE_WARPS);
 
   const bool attends = block < heads.kv_heads * of.slices;
   const int keeper = block - heads.kv_heads * of.slices;  // of which key/value head
@@ -141,14 +147,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     }
     __syncthreads();
   };
-  const auto ahead = [&](auto turn, Stretches<type>& held, const Matrix& weight, int count) { decltype(turn)::ahead(held, weight, count, warp); };
-  const auto multiply = [&](auto turn, Stretches<type>& held, const Matrix& weight, int count, auto emit) {
-    decltype(turn)::multiply(held, weight, shared.x[which], count, warp, warps, emit);
-  };
-  using One = Turn<type, 1>;
-  using Two = Turn<type, 2>;
-  using Four = Turn<type, 4>;
-  using TwoGated = Turn<type, 4, true>;
+  const auto multiply = [&](auto turn, const Matrix& weight, int count, auto emit) { decltype(turn)::multiply(ring, weight, shared.x[which], count, emit); };
 
   for (int step = 0; step < of.steps && left > 0 && !stopped; step++) {
     const int abort = block == 0 && thread == 0 ? of.draw.control->abort : 0;  // far away: asked for early
@@ -168,17 +167,12 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       const DecodeLayer& layer = shared.layers[depth];
       PageShape page = of.page;
       page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
-      const Matrix qkv = known<HIDDEN>(layer.qkv, sizes.hidden, heads.qkv_stride), output = known<HIDDEN>(layer.output, queries, sizes.hidden),
-                   gate_up = known<HIDDEN>(layer.gate_up, sizes.hidden, 2 * sizes.intermediate), down = known<HIDDEN>(layer.down, sizes.intermediate, sizes.hidden);
-      Stretches<type> of_qkv, of_output, of_gated, of_down;
-      ahead(Two{}, of_qkv, qkv, qkv.outer);
       normed(depth == 0 ? nullptr : shared.layers[depth - 1].post_gate, layer.input_norm, depth == 0 ? nullptr : between.update);
       epoch++;
-      multiply(Two{}, of_qkv, qkv, qkv.outer, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
+      multiply(Turn<type, QKV>{}, known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride), heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
 
       if (attends) attend(of, heads, layer.rope, page, block / of.slices, block % of.slices, position, epoch, shared);
       if (keeps && own_warp() < group) keep(of, heads, layer.rope, page, keeper * group + own_warp(), position, epoch, shared);
-      ahead(One{}, of_output, output, sizes.hidden);
 
       // The slices of each head become one.
       which ^= 1;
@@ -222,13 +216,12 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
         shared.x[which][spread<type>(column + 1)] = number(numbers[2 * DECODE_SLICES].y) + sums[1] / total;
       }
       __syncthreads();
-      multiply(One{}, of_output, output, sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
+      multiply(Turn<type, OUTPUT>{}, known<HIDDEN>(layer.matrices[OUTPUT], queries, sizes.hidden), sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
 
-      ahead(TwoGated{}, of_gated, gate_up, sizes.intermediate);
       normed(layer.input_gate, layer.post_norm, between.mixed);
-      multiply(TwoGated{}, of_gated, gate_up, sizes.intermediate, [&](int place, float value) { publish(between.gated + place, value, epoch); });
+      multiply(Turn<type, GATE_UP>{}, known<HIDDEN>(layer.matrices[GATE_UP], sizes.hidden, 2 * sizes.intermediate), sizes.intermediate,
+               [&](int place, float value) { publish(between.gated + place, value, epoch); });
 
-      ahead(One{}, of_down, down, sizes.hidden);
       which ^= 1;
       {
         const int thread = own_thread();
@@ -251,26 +244,18 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
         }
       }
       __syncthreads();
-      multiply(One{}, of_down, down, sizes.hidden, [&](int place, float value) { publish(between.update + place, value, epoch); });
-      if (depth + 1 < of.layer_count) {
-        const DecodeLayer& next = shared.layers[depth + 1];
-        prefetch<type, 2, false>(known<HIDDEN>(next.qkv, sizes.hidden, heads.qkv_stride), heads.qkv_stride, warp);
-        prefetch<type, 1, false>(known<HIDDEN>(next.output, queries, sizes.hidden), sizes.hidden, warp);
-        prefetch<type, 4, true>(known<HIDDEN>(next.gate_up, sizes.hidden, 2 * sizes.intermediate), sizes.intermediate, warp);
-        prefetch<type, 1, false>(known<HIDDEN>(next.down, sizes.intermediate, sizes.hidden), sizes.hidden, warp);
-      }
+      multiply(Turn<type, DOWN>{}, known<HIDDEN>(layer.matrices[DOWN], sizes.intermediate, sizes.hidden), sizes.hidden,
+               [&](int place, float value) { publish(between.update + place, value, epoch); });
     }
 
     const Matrix head = known<HIDDEN>(of.head, sizes.hidden, of.head.outer);
-    Stretches<type> of_head;
-    ahead(Four{}, of_head, head, of.draw.vocabulary);
     normed(shared.layers[of.layer_count - 1].post_gate, of.norm, between.update);
     if (of.logits != nullptr) {
-      multiply(Four{}, of_head, head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
+      multiply(Turn<type, HEAD>{}, head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
       break;
     }
     Best best{0, NOBODY, abort != 0 ? DRAW_ABORTED : 0};
-    multiply(Four{}, of_head, head, of.draw.vocabulary, [&](int output, float logit) {
+    multiply(Turn<type, HEAD>{}, head, of.draw.vocabulary, [&](int output, float logit) {
       best.told |= is_finite(logit) ? DRAW_FINITE : 0;
       if (logit != logit) best.score = ~0ull;
       const float score = score_of(of.draw, state, output, logit);
@@ -302,13 +287,14 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     id = best.id;
     position++;
     left--;
-    if (thread == 0 && block == id / Four::OWN % warps % blocks && state.seen >= 0) atomicOr(of.draw.words + state.seen + (id >> 5), 1u << (id & 31));
+    if (thread == 0 && block == id / own_of(HEAD) % ring.warps % blocks && state.seen >= 0) atomicOr(of.draw.words + state.seen + (id >> 5), 1u << (id & 31));
     if (thread == 0 && block == 0) of.draw.ids[state.out + drawn] = id;
     drawn++;
     for (int stop = 0; stop < state.stop_count; stop++) stopped = stopped || of.draw.words[state.stops + stop] == static_cast<unsigned>(id);
     if ((best.told & DRAW_ABORTED) != 0) break;
   }
 
+  ring.drain();
   // Everybody has read what the first block now writes: it got here by their numbers.
   if (block != 0 || thread != 0) return;
   *between.epoch = epoch;
