@@ -99,65 +99,74 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   int which = 0;  // of the two arrays in shared memory that phases use in turn
   float x[PAIRS][2];
 
-  // x <- gate x + update, as soon as that comes; then its norm to shared memory, for all warps.
-  const auto normed = [&](const float* gate, const float* weight, const Pair* update) {
+  const auto columns = [&](auto what) {
+    const int thread = own_thread();
+#pragma unroll
+    for (int each = 0; each < PAIRS; each++)
+#pragma unroll
+      for (int side = 0; side < 2; side++) {
+        const int column = 2 * (thread + each * DECODE_THREADS) + side;
+        if (column < sizes.hidden) what(each, side, column);
+      }
+  };
+  // x <- the embedding of `id`, and its norm to shared memory, for all warps: as rmsnorm_kernel computes it, to the bit.
+  const auto embedded = [&](const float* weight) {
     which ^= 1;
     const int thread = own_thread();
-    float gates[PAIRS][2], scales[PAIRS][2];
-    const Pair* from[PAIRS];
-    unsigned wanted = 0, single = 0;
-#pragma unroll
-    for (int each = 0; each < PAIRS; each++) {
-      const int column = 2 * (thread + each * DECODE_THREADS);
-      from[each] = (update == nullptr ? between.update : update) + (column < sizes.hidden ? column : 0);
-      if (update != nullptr && column < sizes.hidden) wanted |= 1u << each;
-      if (column + 1 == sizes.hidden) single |= 1u << each;
-#pragma unroll
-      for (int side = 0; side < 2; side++) {
-        const int safe = min(column + side, sizes.hidden - 1);
-        gates[each][side] = update == nullptr ? 0.0f : gate[safe];
-        scales[each][side] = weight[safe];
-      }
-    }
-    uint2 numbers[PAIRS];
-    await(numbers, from, epoch, wanted, single);
+    float scales[PAIRS][2] = {};
+    columns([&](int each, int side, int column) {
+      x[each][side] = element(of.embedding, static_cast<size_t>(id), column);
+      scales[each][side] = weight[column];
+    });
     float squares = 0.0f;
-#pragma unroll
-    for (int each = 0; each < PAIRS; each++) {
-      const int column = 2 * (thread + each * DECODE_THREADS);
-#pragma unroll
-      for (int side = 0; side < 2; side++) {
-        if (column + side >= sizes.hidden) continue;
-        if (update != nullptr) x[each][side] = __fmaf_rn(gates[each][side], x[each][side], number(side == 0 ? numbers[each].x : numbers[each].y));
-        squares = __fmaf_rn(x[each][side], x[each][side], squares);
-      }
-    }
+    columns([&](int each, int side, int) { squares = __fmaf_rn(x[each][side], x[each][side], squares); });
     squares = warp_sum(squares);
     if (thread % WARP == 0) shared.squares[which][thread / WARP] = squares;
     __syncthreads();
     squares = shared.squares[which][0];
     for (int each = 1; each < DECODE_WARPS; each++) squares += shared.squares[which][each];
     const float scale = 1.0f / sqrtf(squares / static_cast<float>(sizes.hidden) + of.epsilon);
+    columns([&](int each, int side, int column) { shared.x[which][spread<type>(column)] = scales[each][side] * (x[each][side] * scale); });
+    __syncthreads();
+  };
+  // x <- gate x + update, as soon as that comes, and with the norm's weights to shared memory. The norm's scale is the products' (Turn).
+  const auto normed = [&](const float* gate, const float* weight, const Pair* update) {
+    which ^= 1;
+    const int thread = own_thread();
+    float gates[PAIRS][2] = {}, scales[PAIRS][2] = {};
+    const Pair* from[PAIRS];
+    unsigned wanted = 0, single = 0;
 #pragma unroll
     for (int each = 0; each < PAIRS; each++) {
       const int column = 2 * (thread + each * DECODE_THREADS);
-#pragma unroll
-      for (int side = 0; side < 2; side++)
-        if (column + side < sizes.hidden) shared.x[which][spread<type>(column + side)] = scales[each][side] * (x[each][side] * scale);
+      from[each] = update + (column < sizes.hidden ? column : 0);
+      if (column < sizes.hidden) wanted |= 1u << each;
+      if (column + 1 == sizes.hidden) single |= 1u << each;
     }
+    columns([&](int each, int side, int column) {
+      gates[each][side] = gate[column];
+      scales[each][side] = weight[column];
+    });
+    uint2 numbers[PAIRS];
+    await(numbers, from, epoch, wanted, single);
+    float squares = 0.0f;
+    columns([&](int each, int side, int column) {
+      x[each][side] = __fmaf_rn(gates[each][side], x[each][side], number(side == 0 ? numbers[each].x : numbers[each].y));
+      squares = __fmaf_rn(x[each][side], x[each][side], squares);
+      shared.x[which][spread<type>(column)] = scales[each][side] * x[each][side];
+    });
+    shared.squares[which][thread] = squares;
     __syncthreads();
   };
-  const auto multiply = [&](auto turn, const Matrix& weight, int count, auto emit) { decltype(turn)::multiply(ring, weight, shared.x[which], count, emit); };
+  const auto multiply = [&](auto turn, const Matrix& weight, int count, auto emit) {
+    decltype(turn)::template multiply<false>(ring, weight, shared.x[which], nullptr, 0.0f, count, emit);
+  };
+  const auto multiply_normed = [&](auto turn, const float* squares, const Matrix& weight, int count, auto emit) {
+    decltype(turn)::template multiply<true>(ring, weight, shared.x[which], squares, of.epsilon, count, emit);
+  };
 
   for (int step = 0; step < of.steps && left > 0 && !stopped; step++) {
     const int abort = block == 0 && thread == 0 ? of.draw.control->abort : 0;  // far away: asked for early
-#pragma unroll
-    for (int each = 0; each < PAIRS; each++)
-#pragma unroll
-      for (int side = 0; side < 2; side++) {
-        const int column = 2 * (thread + each * DECODE_THREADS) + side;
-        x[each][side] = column < sizes.hidden ? element(of.embedding, static_cast<size_t>(id), column) : 0.0f;
-      }
     if (thread < dim / 2) {
       shared.cosine[thread] = shared.layers[0].rope.cosine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
       shared.sine[thread] = shared.layers[0].rope.sine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
@@ -167,10 +176,15 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       const DecodeLayer& layer = shared.layers[depth];
       PageShape page = of.page;
       page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
-      normed(depth == 0 ? nullptr : shared.layers[depth - 1].post_gate, layer.input_norm, depth == 0 ? nullptr : between.update);
+      if (depth == 0)
+        embedded(layer.input_norm);
+      else
+        normed(shared.layers[depth - 1].post_gate, layer.input_norm, between.update);
       epoch++;
-      multiply(Turn<type, QKV>{}, known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride), heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
+      multiply_normed(Turn<type, QKV>{}, depth == 0 ? nullptr : shared.squares[which], known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride),
+                      heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
 
+      if (attends && depth == 0) __threadfence();  // what was kept before the last draw is seen
       if (attends) attend(of, heads, layer.rope, page, block / of.slices, block % of.slices, position, epoch, shared);
       if (keeps && own_warp() < group) keep(of, heads, layer.rope, page, keeper * group + own_warp(), position, epoch, shared);
 
@@ -219,7 +233,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       multiply(Turn<type, OUTPUT>{}, known<HIDDEN>(layer.matrices[OUTPUT], queries, sizes.hidden), sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
 
       normed(layer.input_gate, layer.post_norm, between.mixed);
-      multiply(Turn<type, GATE_UP>{}, known<HIDDEN>(layer.matrices[GATE_UP], sizes.hidden, 2 * sizes.intermediate), sizes.intermediate,
+      multiply_normed(Turn<type, GATE_UP>{}, shared.squares[which], known<HIDDEN>(layer.matrices[GATE_UP], sizes.hidden, 2 * sizes.intermediate), sizes.intermediate,
                [&](int place, float value) { publish(between.gated + place, value, epoch); });
 
       which ^= 1;
@@ -249,19 +263,19 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     }
 
     const Matrix head = known<HIDDEN>(of.head, sizes.hidden, of.head.outer);
+    if (keeps) __threadfence();  // what it has kept is there for whoever sees its draw
     normed(shared.layers[of.layer_count - 1].post_gate, of.norm, between.update);
     if (of.logits != nullptr) {
-      multiply(Turn<type, HEAD>{}, head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
+      multiply_normed(Turn<type, HEAD>{}, shared.squares[which], head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
       break;
     }
     Best best{0, NOBODY, abort != 0 ? DRAW_ABORTED : 0};
-    multiply(Turn<type, HEAD>{}, head, of.draw.vocabulary, [&](int output, float logit) {
+    multiply_normed(Turn<type, HEAD>{}, shared.squares[which], head, of.draw.vocabulary, [&](int output, float logit) {
       best.told |= is_finite(logit) ? DRAW_FINITE : 0;
       if (logit != logit) best.score = ~0ull;
       const float score = score_of(of.draw, state, output, logit);
       if (score != -INFINITY) best = better(best, Best{ordered(with_noise(state, output, score, position + 1)), output, 0});
     });
-    if (keeps) __threadfence();  // what it has kept is there for whoever sees its draw
     best = block_best(best, shared, 0);
     if (thread == 0) {
       Pair* const own = between.draws + 4 * block;
@@ -274,7 +288,6 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     const Pair* const from[2] = {own_draw, own_draw + 2};
     uint2 numbers[2];
     await(numbers, from, epoch, thread < blocks ? 3 : 0);
-    if (attends) __threadfence();
     best = Best{0, NOBODY, 0};
     if (thread < blocks) best = Best{static_cast<unsigned long long>(numbers[0].y) << 32 | numbers[0].x, static_cast<int>(numbers[1].x), numbers[1].y};
     best = block_best(best, shared, 1);

@@ -94,7 +94,7 @@ struct Decoding {
 struct DecodeShared {
   alignas(16) float x[2][DECODE_WIDTH];
   DecodeLayer layers[DECODE_LAYERS];
-  float squares[2][DECODE_WARPS];
+  alignas(16) float squares[2][DECODE_THREADS];  // of each thread's numbers of the stream
   float cosine[DECODE_DIM / 2], sine[DECODE_DIM / 2];
   int pages[DECODE_CONTEXT / PAGE];
   float query[DECODE_GROUP][DECODE_DIM], value[DECODE_DIM];

@@ -22,13 +22,21 @@ struct Turn {
   static_assert(ROWS * DEPTH == UNIT_SLOTS, "a unit is full");
   static constexpr int CHUNK = Format<type>::CHUNK;
 
-  /** emit(o, sum_i x[i] weight[o, i] + bias[o]) for this warp's part of `count` outputs, in the lane that holds it. */
-  template <class Emit>
-  __device__ static __forceinline__ void multiply(Ring<type>& ring, const Matrix& weight, const float* x, int count, Emit emit) {
+  /** emit(o, sum_i x[i] weight[o, i] + bias[o]) for this warp's part of `count` outputs, in the lane that holds it. NORMED: x comes without
+   *  its norm's scale, which each warp finds beside its sums: of `epsilon` and the threads' `squares`; null: x is whole after all. */
+  template <bool NORMED, class Emit>
+  __device__ static __forceinline__ void multiply(Ring<type>& ring, const Matrix& weight, const float* x, const float* squares, float epsilon, int count, Emit emit) {
     const int lane = own_thread() % WARP;
+    float its_squares = 0.0f;
+    if (NORMED && squares != nullptr)
+#pragma unroll
+      for (int quad = 0; quad < DECODE_WARPS / 4; quad++) {
+        const float4 four = *reinterpret_cast<const float4*>(squares + (quad * WARP + lane) * 4);
+        its_squares += four.x + four.y + (four.z + four.w);
+      }
     int first = ring.warp * OWN;
     int deep = 0;
-    float sums[ROWS] = {};
+    float sums[ROWS + (NORMED ? 1 : 0)] = {};
 #pragma unroll 1
     while (first < count) {
       const unsigned char* const unit = ring.next();
@@ -59,21 +67,28 @@ struct Turn {
       ring.read();
       const bool whole = deep * WARP * CHUNK >= weight.stride;
       if (whole) {
+        if constexpr (NORMED) sums[ROWS] = its_squares;
         warp_sums(sums);
         // Each lane has its own output: registers cannot be indexed by the lane, so each is offered in turn.
-        float result = sums[0], other = sums[OWN % ROWS];
+        float result = sums[0];
+        [[maybe_unused]] float other = sums[OWN % ROWS];
 #pragma unroll
         for (int each = 1; each < OWN; each++) {
           result = lane == each ? sums[each] : result;
           if constexpr (GATED) other = lane == each ? sums[each + OWN] : other;
         }
-#pragma unroll
-        for (int each = 0; each < ROWS; each++) sums[each] = 0.0f;
         if (lane < OWN && first + lane < count) {
+          if constexpr (NORMED) {
+            const float scale = squares == nullptr ? 1.0f : 1.0f / sqrtf(sums[ROWS] / static_cast<float>(weight.inner) + epsilon);
+            result *= scale;
+            other *= scale;
+          }
           if (weight.bias != nullptr) result += weight.bias[first + lane];
           if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + first + lane]));
           emit(first + lane, result);
         }
+#pragma unroll
+        for (int each = 0; each < ROWS; each++) sums[each] = 0.0f;
         deep = 0;
         first += ring.warps * OWN;
       }
