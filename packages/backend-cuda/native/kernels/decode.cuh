@@ -190,45 +190,10 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
 
       // The slices of each head become one.
       which ^= 1;
+      constexpr int AT_ONCE = HIDDEN == 0 ? 1 : PAIRS;
 #pragma unroll 1
-      for (int column = 2 * own_thread(); column < queries; column += 2 * DECODE_THREADS) {
-        const int head = column / dim;
-        const int at = column % dim;
-        const Pair* from[2 * DECODE_SLICES + 2];
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++) {
-          const Pair* const part = between.parts + ((head / group * of.slices + min(slice, of.slices - 1)) * group + head % group) * (dim + 2);
-          from[2 * slice] = part + at;
-          from[2 * slice + 1] = part + dim;
-        }
-        from[2 * DECODE_SLICES] = between.qkv + heads.value_at + head / group * dim + at;
-        from[2 * DECODE_SLICES + 1] = between.scores + 2 * head;
-        // Until the slowest slice has come, only its few sums are asked for: all of them would be megabytes for each question.
-        const Pair* sums_of[DECODE_SLICES];
-        uint2 come[DECODE_SLICES];
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++) sums_of[slice] = from[2 * slice + 1];
-        await(come, sums_of, epoch, (1u << DECODE_SLICES) - 1);
-        uint2 numbers[2 * DECODE_SLICES + 2];
-        await(numbers, from, epoch, (4u << 2 * DECODE_SLICES) - 1, 2u << 2 * DECODE_SLICES);
-        const float own = number(numbers[2 * DECODE_SLICES + 1].x);
-        float top = own;
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++)
-          if (slice < of.slices) top = max(top, number(numbers[2 * slice + 1].x));
-        float sums[2] = {}, total = expf(own - top);  // its value less itself is nothing
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++) {
-          if (slice >= of.slices) continue;
-          const float best = number(numbers[2 * slice + 1].x);
-          const float weight = best == -INFINITY ? 0.0f : expf(best - top);
-          total += number(numbers[2 * slice + 1].y) * weight;
-          sums[0] += number(numbers[2 * slice].x) * weight;
-          sums[1] += number(numbers[2 * slice].y) * weight;
-        }
-        shared.x[which][spread<type>(column)] = number(numbers[2 * DECODE_SLICES].x) + sums[0] / total;
-        shared.x[which][spread<type>(column + 1)] = number(numbers[2 * DECODE_SLICES].y) + sums[1] / total;
-      }
+      for (int start = 0; start < queries; start += 2 * DECODE_THREADS * AT_ONCE)
+        merge<AT_ONCE>(of, heads, start, position, epoch, [&](int column, float value) { shared.x[which][spread<type>(column)] = value; });
       __syncthreads();
       multiply(Turn<type, OUTPUT>{}, known<HIDDEN>(layer.matrices[OUTPUT], queries, sizes.hidden), sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
 

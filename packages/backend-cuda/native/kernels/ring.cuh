@@ -140,14 +140,17 @@ class Ring {
       unsigned char* const to = memory_ + put_ * UNIT_BYTES;
       const int lane = own_thread() % WARP;
       if (bulk()) {
-        const unsigned bytes = static_cast<unsigned>(min(deep * STRETCH, from.stride - column_) * WIDTH);
         __syncwarp();  // everybody has read what stood there
         if (lane == 0) {
-          arrival_expect(&arrivals_[put_], bytes * static_cast<unsigned>(rows));
+          const int row_bytes = from.stride * WIDTH;
+          const int bytes = min(deep * SLOT_BYTES, row_bytes - column_ * WIDTH);
+          const char* const data = static_cast<const char*>(from.data) + column_ * WIDTH;
+          // Rows that fill their slots, one behind the other, are one stretch.
+          const int at_once = row_bytes == deep * SLOT_BYTES && first_ + own <= from.outer ? own : 1;
+          arrival_expect(&arrivals_[put_], static_cast<unsigned>(bytes * rows));
 #pragma unroll 1
-          for (int each = 0; each < rows; each++)
-            bulk_copy(to + each * deep * SLOT_BYTES, static_cast<const char*>(from.data) + (row_at(each) * static_cast<size_t>(from.stride) + static_cast<size_t>(column_)) * WIDTH,
-                      bytes, &arrivals_[put_]);
+          for (int each = 0; each < rows; each += at_once)
+            bulk_copy(to + each * deep * SLOT_BYTES, data + row_at(each) * static_cast<size_t>(row_bytes), static_cast<unsigned>(bytes * at_once), &arrivals_[put_]);
         }
       } else {
 #pragma unroll 1

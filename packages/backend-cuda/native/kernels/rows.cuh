@@ -13,6 +13,26 @@ __device__ __forceinline__ int spread(int column) {
   return (column & ~255) + ((column >> 2) & 1) * 128 + ((column >> 3) & 31) * 4 + (column & 3);
 }
 
+/** Sums over a warp, each in the order of warp_sum; of number k in the lanes from k * WARP / N on. Lanes that have no use for a number hand
+ *  it over: less than half of the exchanges of warp_sums. */
+template <int N>
+__device__ __forceinline__ float warp_shares(const float (&values)[N]) {
+  static_assert(N == 1 || N == 2 || N == 4, "of so many rows a turn has");
+  const int lane = own_thread() % WARP;
+  float its = values[0];
+  if constexpr (N == 4) {
+    const bool upper = (lane & 16) != 0;
+    const float first = (upper ? values[2] : values[0]) + __shfl_xor_sync(ALL, upper ? values[0] : values[2], 16);
+    const float second = (upper ? values[3] : values[1]) + __shfl_xor_sync(ALL, upper ? values[1] : values[3], 16);
+    its = ((lane & 8) != 0 ? second : first) + __shfl_xor_sync(ALL, (lane & 8) != 0 ? first : second, 8);
+  } else if constexpr (N == 2) {
+    its = ((lane & 16) != 0 ? values[1] : values[0]) + __shfl_xor_sync(ALL, (lane & 16) != 0 ? values[0] : values[1], 16);
+  }
+#pragma unroll
+  for (int mask = WARP / 2 / N; mask > 0; mask /= 2) its += __shfl_xor_sync(ALL, its, mask);
+  return its;
+}
+
 /** A warp's turns at a matrix of MATRICES. */
 template <Type type, int WHICH>
 struct Turn {
@@ -36,7 +56,7 @@ struct Turn {
       }
     int first = ring.warp * OWN;
     int deep = 0;
-    float sums[ROWS + (NORMED ? 1 : 0)] = {};
+    float sums[ROWS] = {};
 #pragma unroll 1
     while (first < count) {
       const unsigned char* const unit = ring.next();
@@ -67,25 +87,21 @@ struct Turn {
       ring.read();
       const bool whole = deep * WARP * CHUNK >= weight.stride;
       if (whole) {
-        if constexpr (NORMED) sums[ROWS] = its_squares;
-        warp_sums(sums);
-        // Each lane has its own output: registers cannot be indexed by the lane, so each is offered in turn.
-        float result = sums[0];
-        [[maybe_unused]] float other = sums[OWN % ROWS];
-#pragma unroll
-        for (int each = 1; each < OWN; each++) {
-          result = lane == each ? sums[each] : result;
-          if constexpr (GATED) other = lane == each ? sums[each + OWN] : other;
+        float result = warp_shares(sums);
+        [[maybe_unused]] float other = 0.0f;
+        if constexpr (GATED) other = __shfl_xor_sync(ALL, result, WARP / 2);
+        if constexpr (NORMED) {
+          const float squares_of_all = warp_sum(its_squares);
+          const float scale = squares == nullptr ? 1.0f : 1.0f / sqrtf(squares_of_all / static_cast<float>(weight.inner) + epsilon);
+          result *= scale;
+          other *= scale;
         }
-        if (lane < OWN && first + lane < count) {
-          if constexpr (NORMED) {
-            const float scale = squares == nullptr ? 1.0f : 1.0f / sqrtf(sums[ROWS] / static_cast<float>(weight.inner) + epsilon);
-            result *= scale;
-            other *= scale;
-          }
-          if (weight.bias != nullptr) result += weight.bias[first + lane];
-          if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + first + lane]));
-          emit(first + lane, result);
+        const int each = lane / (WARP / ROWS);
+        const int its_output = first + each;
+        if (lane % (WARP / ROWS) == 0 && each < OWN && its_output < count) {
+          if (weight.bias != nullptr) result += weight.bias[its_output];
+          if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + its_output]));
+          emit(its_output, result);
         }
 #pragma unroll
         for (int each = 0; each < ROWS; each++) sums[each] = 0.0f;
