@@ -2,14 +2,16 @@
 //
 // Every block keeps the residual stream and computes norms for itself. Five exchanges a layer (exchange.cuh) stand where launches would:
 // projections, slices of attention, its output, the gated unit, and what goes back into the stream; one more for the draw. While a block
-// waits for numbers, the weights that it multiplies them with are on their way, and those of the next layer come into the shared cache.
+// waits for numbers, the weights that it multiplies them with come through its ring (ring.cuh), and those of the next layer behind them.
 //
 // A matrix's rows belong to the warps of all blocks in turn. The keys before a step's token are attended to by a few blocks for each
 // key/value head, its slices, 64 slots to one in turn; the token's own key by another, which also keeps it. Sums run in the order of
-// matmul_kernel and rmsnorm_kernel, so equal tokens keep bit-equal values beside those of prompts. For models without experts, without a
-// window in force, and of bounded size (decodes).
+// matmul_kernel, and layer 0's first norm in that of rmsnorm_kernel, so equal tokens have bit-equal values there beside those of prompts;
+// the scale of every other norm is multiplied with the sums, where nobody waits for it. For models without experts, without a window in
+// force, and of bounded size (decodes).
 #pragma once
 #include "decode_attention.cuh"
+#include "decode_merge.cuh"
 #include "embed.cuh"
 #include "rmsnorm.cuh"
 #include "rows.cuh"
@@ -118,6 +120,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       x[each][side] = element(of.embedding, static_cast<size_t>(id), column);
       scales[each][side] = weight[column];
     });
+    if (attends) __threadfence();  // what was kept before the last draw is seen; the embedding is waited for anyway
     float squares = 0.0f;
     columns([&](int each, int side, int) { squares = __fmaf_rn(x[each][side], x[each][side], squares); });
     squares = warp_sum(squares);
@@ -184,7 +187,6 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       multiply_normed(Turn<type, QKV>{}, depth == 0 ? nullptr : shared.squares[which], known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride),
                       heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
 
-      if (attends && depth == 0) __threadfence();  // what was kept before the last draw is seen
       if (attends) attend(of, heads, layer.rope, page, block / of.slices, block % of.slices, position, epoch, shared);
       if (keeps && own_warp() < group) keep(of, heads, layer.rope, page, keeper * group + own_warp(), position, epoch, shared);
 
