@@ -145,6 +145,8 @@ await step("adapter", 20, async () => {
 
 /** Probe, known answer and pipelines of a model: what a caller waits for, without the weights. */
 async function opening(): Promise<object> {
+  const config: Config = { ...configOf(values.shapes!.split(",")[0]!, false)!, layers: 1, vocabSize: 256 };
+  const checkpoint = randomCheckpoint(config);
   let mark = performance.now();
   const since = () => {
     const now = performance.now();
@@ -177,8 +179,7 @@ async function opening(): Promise<object> {
   const opened = performance.now();
   const backend = await own.open();
   const openMs = since();
-  const config: Config = { ...configOf(values.shapes!.split(",")[0]!, false)!, layers: 1, vocabSize: 256 };
-  const model = await backend.load(randomCheckpoint(config), { dtype: "q8", context: 64 });
+  const model = await backend.load(checkpoint, { dtype: "q8", context: 64 });
   const pipelinesMs = since();
   model.close();
   const { device, warnings } = backend.can;

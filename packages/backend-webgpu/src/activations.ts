@@ -2,6 +2,7 @@
 import { type Config, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu } from "./device.ts";
 import { PAGE } from "./kernels/page.ts";
+import { slices, sliceVectors } from "./kernels/slices.ts";
 import { strideOf } from "./weights.ts";
 
 /** The cache of one layer. */
@@ -28,6 +29,8 @@ export interface Activations {
   readonly stream: GPUBuffer;
   readonly qkv: GPUBuffer;
   readonly mixed: GPUBuffer;
+  /** One token's attention in slices; null where steps do not go through them. */
+  readonly slices: GPUBuffer | null;
   readonly gated: GPUBuffer;
   readonly router: GPUBuffer | null;
   readonly chosen: GPUBuffer | null;
@@ -59,6 +62,7 @@ export function makeActivations(
     stream: make("stream", strideOf(hiddenSize)),
     qkv: make("queries, keys and values", qkvStride(config)),
     mixed: make("attention", strideOf(queryWidth(config))),
+    slices: slices(gpu.variant, config) ? own(gpu.storage("slices of attention", sliceVectors(config) * 16)) : null,
     gated: make("feed-forward", strideOf(intermediateSize)),
     router: experts === null ? null : make("router", 2 * experts.side),
     chosen: experts === null ? null : make("chosen experts", 2 * experts.perToken),

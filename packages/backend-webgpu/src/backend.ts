@@ -3,6 +3,7 @@ import {
   type Backend,
   type Capabilities,
   type Checkpoint,
+  type Config,
   DogeError,
   type LoadOptions,
   type Model,
@@ -24,6 +25,10 @@ interface BackendOptions {
   readonly tokensPerSubmit?: number | undefined;
 }
 
+/** A window as long as the context never drops a key: the kernels need not look for what was dropped. */
+const withoutIdleWindow = (config: Config, context: number): Config =>
+  config.window !== null && config.window >= context ? { ...config, window: null } : config;
+
 export class WebgpuBackend implements Backend {
   readonly name = "webgpu";
   readonly can: Capabilities;
@@ -41,8 +46,8 @@ export class WebgpuBackend implements Backend {
 
   /** A model has buffers of its own; pipelines are shared, and compiled while the weights arrive. */
   async load(checkpoint: Checkpoint, options: LoadOptions = {}): Promise<Model> {
-    const { config } = checkpoint;
-    const { dtype, routing, context, room } = planLoad("webgpu", config, options);
+    const { dtype, routing, context, room } = planLoad("webgpu", checkpoint.config, options);
+    const config = withoutIdleWindow(checkpoint.config, context);
     if (config.headDim > WIDEST_HEAD) {
       throw new DogeError(
         "unsupported",
@@ -90,7 +95,14 @@ export class WebgpuBackend implements Backend {
       await compiling;
       const machine = new Machine({ gpu, config, dtype, pipelines, buffers, ...made });
       const { tokensPerSubmit } = this.#options;
-      return new GpuModel(machine, pages, { dtype, routing, context, room, tokensPerSubmit });
+      return new GpuModel(machine, pages, {
+        config: checkpoint.config,
+        dtype,
+        routing,
+        context,
+        room,
+        tokensPerSubmit,
+      });
     } catch (error) {
       for (const buffer of buffers) buffer.destroy();
       throw error;

@@ -37,14 +37,14 @@ export class Gpu {
   readonly variant: Variant;
   /** Bytes of a buffer that a kernel may see at once. */
   readonly bindingLimit: number;
-  readonly lazy: boolean;
+  /** Compile what not every text needs when it is first asked for, and not behind the rest. */
+  lazy: boolean;
   /** Those who wait for the device, to be told of its loss. */
   readonly #waiting = new Set<(loss: DogeError) => void>();
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #loss: DogeError | undefined;
 
-  /** `lazy`: compile what not every text needs when it is first asked for. */
   constructor(
     device: GPUDevice,
     variant: Variant,
@@ -109,20 +109,18 @@ export class Gpu {
 
   async #compile({ name, code, bindings, call }: Kernel): Promise<Pipeline> {
     const layouts = [this.#layout(bindings), this.callLayout(call)] as const;
-    // A refusal is this kernel's, and no fault of the device.
+    // A refusal is this kernel's, and no fault of the device: the pipeline tells of it. Nothing is waited for in between, so that the
+    // driver compiles one kernel while the next is still being read.
     this.device.pushErrorScope("validation");
     const module = this.device.createShaderModule({ label: name, code });
-    const refused = this.device.popErrorScope();
-    refused.catch(() => {});
+    const made = this.device.createComputePipelineAsync({
+      label: name,
+      layout: this.device.createPipelineLayout({ bindGroupLayouts: [...layouts] }),
+      compute: { module, entryPoint: "main" },
+    });
+    this.device.popErrorScope().catch(() => {});
     try {
-      const error = await this.alive(refused);
-      if (error !== null) throw error;
-      const pipeline = await this.device.createComputePipelineAsync({
-        label: name,
-        layout: this.device.createPipelineLayout({ bindGroupLayouts: [...layouts] }),
-        compute: { module, entryPoint: "main" },
-      });
-      return { name, pipeline, layouts };
+      return { name, pipeline: await this.alive(made), layouts };
     } catch (cause) {
       this.assertAlive();
       const told = (await module.getCompilationInfo()).messages.map(

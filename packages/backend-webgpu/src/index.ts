@@ -73,12 +73,14 @@ async function trustworthy(found: Found, device: GPUDevice, options: WebgpuOptio
   const warnings: string[] = [];
   const forms = fallbacks(variantOf(found, options));
   for (const [index, variant] of forms.entries()) {
-    const gpu = new Gpu(device, variant, { bindingLimit: options.bindingLimit, lazy: found.software });
+    // Nobody draws with filters before the answer: compiling for that would only delay it.
+    const gpu = new Gpu(device, variant, { bindingLimit: options.bindingLimit, lazy: true });
     const can = { ...capabilitiesOf(found, variant), ...(warnings.length === 0 ? {} : { warnings }) };
     const backend = new WebgpuBackend(gpu, can, options, found.release);
     try {
       // What rounds is judged in q8 too, which f32 does not reach.
       await assertKnownAnswer(backend, "This GPU", variant.packed || variant.f16 ? ["f32", "q8"] : ["f32"]);
+      gpu.lazy = found.software;
       return backend;
     } catch (error) {
       const next = forms[index + 1];

@@ -6,11 +6,13 @@ import { qkvStride } from "./activations.ts";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
 import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
 import type { Encoder, Unit } from "./encoder.ts";
-import { headsTogether } from "./kernels/attention.ts";
+import { headsTogether } from "./kernels/attend.ts";
 import { DRAWN } from "./kernels/draw.ts";
+import { PAGE } from "./kernels/page.ts";
+import { sliceTeams } from "./kernels/slices.ts";
 import type { Machine } from "./machine.ts";
 import type { Pass } from "./pass.ts";
-import { type Range, readOf, type Tile, tiles } from "./tiles.ts";
+import { type Range, readOf, stepOf, type Table, type Tile, tiles } from "./tiles.ts";
 import { strideOf } from "./weights.ts";
 
 /** What inspect copies from inside: where the numbers of each of a row's own tokens go, in numbers. */
@@ -34,6 +36,7 @@ export class Job {
   readonly #machine: Machine;
   readonly #verb: Verb;
   readonly #tasks: readonly Task[];
+  readonly #tables: Table[] = [];
   readonly #layers: boolean;
   readonly #units: Unit[] = [];
   readonly #step: Unit[][] = [];
@@ -129,7 +132,9 @@ export class Job {
     const { memory } = this;
     const { vocabSize } = this.#machine.config;
     const row = this.#rowOf(index);
-    memory.set(row + ROW.pages, memory.list(sequence.cache.pages));
+    const table = { at: memory.list(sequence.cache.pages), slots: sequence.cache.pages.length * PAGE };
+    this.#tables.push(table);
+    memory.set(row + ROW.pages, table.at);
     memory.set(row + ROW.reach, sequence.cache.reach);
     memory.set(row + ROW.left, count);
     memory.set(row + ROW.position, sequence.length);
@@ -197,7 +202,7 @@ export class Job {
     const common = { count, first, base: 0, span: span ? count : 0 };
     const all: Range = { dispatch: this.memory.dispatch(common), count };
     const tokens = this.tokens.slice(from, from + count);
-    const cut = tiles(this.memory, this.#tasks, common, tokens, unread);
+    const cut = tiles(this.memory, this.#tasks, this.#tables, common, tokens, unread);
     const read = readOf(this.memory, common, all, 0, unread);
     const cost = layerCost(
       this.#machine.config,
@@ -234,7 +239,13 @@ export class Job {
     const layer = program.layers[number]!;
     const { dispatch, count } = read;
     pass.matmul(layer.qkv, call, all.dispatch, all.count);
+    const alone = cut[0]!.part === "step" && cut[0]!.count === 1;
+    const sliced = alone ? layer.sliced : null;
     for (const tile of cut) {
+      if (sliced !== null) {
+        pass.units(sliced.attention, call, tile.dispatch, sliceTeams(config));
+        continue;
+      }
       if (tile.part === "step") {
         pass.units(layer.attention.step, call, tile.dispatch, tile.count * config.kvHeads);
         continue;
@@ -243,7 +254,7 @@ export class Job {
       const seeing = read === all ? tile : tile.read;
       pass.units(layer.attention.attend, call, seeing.dispatch, (seeing.count * config.heads) / headsTogether(config));
     }
-    pass.matmul(layer.output, call, dispatch, count);
+    pass.matmul(sliced?.output ?? layer.output, call, dispatch, count);
     pass.matmul(layer.gated, call, dispatch, count);
     if (layer.experts !== null) {
       pass.matmul(layer.experts.router, call, dispatch, count);
@@ -347,8 +358,9 @@ export class Job {
       const drawers = this.#drawers.slice(from, from + most);
       const count = drawers.length;
       const first = decodeAt + from * TOKEN_WORDS;
-      const all: Range = { dispatch: memory.dispatch({ count, first }), count };
-      const cut: Tile[] = [{ part: "step", ...all, stretches: 0, read: all }];
+      const tables = drawers.map((task) => this.#tables[task]!);
+      const all = stepOf(memory, tables, { count, first });
+      const cut = [all];
       const heads: { dispatch: number; rows: number }[] = [];
       for (let at = 0; at < count; at += headRows) {
         const rows = Math.min(headRows, count - at);

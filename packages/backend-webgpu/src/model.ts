@@ -41,6 +41,8 @@ const SLICE_MS = 16;
 const FIRST_RATE = 4e6;
 
 export interface ModelOptions {
+  /** As the checkpoint has it. */
+  readonly config: Config;
   readonly dtype: DType;
   readonly routing: Routing;
   readonly context: number;
@@ -73,7 +75,7 @@ export class GpuModel implements Model {
   #machine: Machine | null;
 
   constructor(machine: Machine, pages: PageQueue, options: ModelOptions) {
-    this.config = machine.config;
+    this.config = options.config;
     this.context = options.context;
     this.dtype = options.dtype;
     this.routing = options.routing;

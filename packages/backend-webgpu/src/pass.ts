@@ -49,6 +49,7 @@ export class Pass {
   }
 
   matmul(parts: readonly BoundMatmul[], call: GPUBindGroup, dispatch: number, tokens: number): void {
+    if (tokens === 0) return;
     const span = spanOf(tokens);
     for (const part of parts) {
       const bound = part[span]!;

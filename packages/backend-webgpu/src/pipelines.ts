@@ -1,7 +1,8 @@
 // The pipelines of a model: every kernel it needs, compiled at once or when it is first asked for.
 import type { Config, DType } from "@doge-lm/core";
 import type { Gpu, Pipeline } from "./device.ts";
-import { attention, headsTogether } from "./kernels/attention.ts";
+import { headsTogether } from "./kernels/attend.ts";
+import { attention } from "./kernels/attention.ts";
 import { draw, score } from "./kernels/draw.ts";
 import { embed } from "./kernels/embed.ts";
 import { choose, down, up } from "./kernels/experts.ts";
@@ -10,6 +11,7 @@ import type { Kernel } from "./kernels/kernel.ts";
 import { matmul, SPANS } from "./kernels/matmul.ts";
 import { copy, reset } from "./kernels/page.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
+import { slices } from "./kernels/slices.ts";
 import { cachesHalf } from "./variant.ts";
 
 /** Every kernel of a model, by what the program calls it. */
@@ -40,6 +42,10 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
     if (config.experts !== null) {
       kernels[`router ${span}`] = matmul(variant, { format: formats.f32, ending: "store", norm: true, span });
     }
+  }
+  if (slices(variant, config)) {
+    kernels.slices = attention(variant, { part: "slices", widest, half, together });
+    kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: true });
   }
   if (config.window !== null) kernels.reset = reset;
   if (config.experts !== null) {

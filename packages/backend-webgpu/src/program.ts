@@ -4,7 +4,7 @@ import { type Config, type DType, queryWidth } from "@doge-lm/core";
 import { type Activations, type LayerCache, pageBytes, qkvStride } from "./activations.ts";
 import type { Gpu } from "./device.ts";
 import type { AttentionPart } from "./kernels/attention.ts";
-import { outputsOf, SPANS, tileOf } from "./kernels/matmul.ts";
+import { type MatmulKind, outputsOf, SPANS, tileOf } from "./kernels/matmul.ts";
 import type { Matrix } from "./matrix.ts";
 import type { Bound, BoundMatmul } from "./pass.ts";
 import type { Pipelines } from "./pipelines.ts";
@@ -13,7 +13,9 @@ import { strideOf, type Weights } from "./weights.ts";
 
 interface BoundLayer {
   readonly qkv: readonly BoundMatmul[];
-  readonly attention: Readonly<Record<AttentionPart, Bound>>;
+  readonly attention: Readonly<Record<Exclude<AttentionPart, "slices">, Bound>>;
+  /** A single token's attention, and its output; null where it goes as those of many. */
+  readonly sliced: { readonly attention: Bound; readonly output: readonly BoundMatmul[] } | null;
   readonly reset: Bound | null;
   readonly copy: Bound;
   readonly output: readonly BoundMatmul[];
@@ -41,7 +43,14 @@ export interface ProgramParts {
 }
 
 /** What the model does with a matmul's result, by what the program calls it. */
-const ENDINGS = { qkv: "store", router: "store", residual: "residual", gated: "gated", head: "head" } as const;
+const ENDINGS = {
+  qkv: "store",
+  router: "store",
+  residual: "residual",
+  merged: "residual",
+  gated: "gated",
+  head: "head",
+} as const satisfies { readonly [name: string]: MatmulKind["ending"] };
 
 const bits = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!;
 
@@ -101,7 +110,7 @@ export class Program {
   #layer(layer: number): BoundLayer {
     const { config, weights, activations, caches, angles, pipelines, gpu, dtype } = this.#parts;
     const { hiddenSize, intermediateSize, heads, kvHeads, headDim, biasHeads, normEpsilon, experts } = config;
-    const { stream, qkv, mixed, gated } = activations;
+    const { stream, qkv, mixed, slices, gated } = activations;
     const own = weights.layers[layer]!;
     const { vectors } = own;
     const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
@@ -115,6 +124,10 @@ export class Program {
       strideOf(queryWidth(config)),
     ]);
     const keys = [qkv, cache.keys, cache.values, cache.meta, vectors, angles, shape];
+    const output = {
+      ...{ result: stream, resultStride: hiddenSize, vectors },
+      ...{ gateAt: at("input_residual"), biasAt: at("self_attn.o_proj.bias"), biased: config.attentionBias },
+    };
     return {
       qkv: this.#matmul("qkv", own.qkv, own.qkv, {
         ...{ x: stream, xStride: hiddenSize, result: qkv, resultStride: qkvStride(config), padded: true },
@@ -136,9 +149,16 @@ export class Program {
         this.#uniform([page.keys / 16, page.values / 4, page.meta / 4]),
       ]),
       output: this.#matmul("residual", own.output, own.output, {
-        ...{ x: mixed, xStride: queryWidth(config), result: stream, resultStride: hiddenSize },
-        ...{ vectors, gateAt: at("input_residual"), biasAt: at("self_attn.o_proj.bias"), biased: config.attentionBias },
+        ...output,
+        ...{ x: mixed, xStride: queryWidth(config) },
       }),
+      sliced:
+        slices === null
+          ? null
+          : {
+              attention: this.#bind("slices", [...keys, slices]),
+              output: this.#matmul("merged", own.output, own.output, { ...output, x: slices, xStride: headDim }),
+            },
       gated: this.#matmul("gated", own.gate, own.up, {
         ...{ x: stream, xStride: hiddenSize, result: gated, resultStride: intermediateSize },
         ...{ vectors, normAt: at("post_attention_layernorm.weight"), biased: config.mlpBias },
@@ -191,10 +211,11 @@ export class Program {
     second: Matrix,
     options: {
       readonly x: GPUBuffer;
+      /** How wide x is; of slices, how wide a head is. */
       readonly xStride: number;
       readonly result: GPUBuffer;
       readonly resultStride: number;
-      /** The strides are given as they are, not as widths. */
+      /** Its stride is given as it is, not as a width. */
       readonly padded?: boolean;
       readonly vectors: GPUBuffer;
       readonly normAt?: number;
@@ -204,11 +225,17 @@ export class Program {
       readonly biased?: boolean;
     },
   ): BoundMatmul[] {
-    const { config, gpu } = this.#parts;
+    const { config, gpu, pipelines } = this.#parts;
     const exact = options.padded === true || name === "head";
     return matrix.parts.map((part, index) => {
       const uniform = this.#uniform([
-        ...[matrix.inner, matrix.quads, strideOf(options.xStride), part.first, part.rows],
+        ...[
+          matrix.inner,
+          matrix.quads,
+          name === "merged" ? options.xStride : strideOf(options.xStride),
+          part.first,
+          part.rows,
+        ],
         exact ? options.resultStride : strideOf(options.resultStride),
         ...[options.normAt ?? 0, options.biasAt ?? 0, options.bias2At ?? 0, options.gateAt ?? 0],
         ...[options.biased === true ? 1 : 0, bits(config.normEpsilon)],
@@ -221,7 +248,7 @@ export class Program {
         if (other.scales !== null) buffers.push(other.scales);
       }
       const { variant } = gpu;
-      const bound = SPANS.map((span) => {
+      const bound = SPANS.filter((span) => pipelines.has(`${name} ${span}`)).map((span) => {
         const tile = tileOf(variant, matrix.format, span, ENDINGS[name]);
         const groups = Math.ceil(part.rows / outputsOf(variant, tile));
         return [span, { ...this.#bind(`${name} ${span}`, buffers), groups, tokens: tile.tokens }] as const;

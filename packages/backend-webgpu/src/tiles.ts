@@ -12,6 +12,12 @@ export interface Range {
   readonly count: number;
 }
 
+/** A sequence's page table in the call's memory. */
+export interface Table {
+  readonly at: number;
+  readonly slots: number;
+}
+
 /** Tokens whose keys are kept before any of them attends. */
 export interface Tile extends Range {
   readonly part: "step" | "tile";
@@ -35,18 +41,31 @@ export function readOf(
   return { dispatch: memory.dispatch({ ...common, count, first: common.first! + base * TOKEN_WORDS, base }), count };
 }
 
-/** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend". */
+/** Tokens of different sequences. A single one's dispatch has its page table, and how many slots that has. */
+export function stepOf(memory: CallMemory, tables: readonly Table[], common: Partial<Dispatch>): Tile {
+  const table = tables.length === 1 ? { list: tables[0]!.at, listed: tables[0]!.slots } : {};
+  const whole: Range = { dispatch: memory.dispatch({ ...common, ...table }), count: tables.length };
+  return { part: "step", ...whole, stretches: 0, read: whole };
+}
+
+/** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend". `tables`: by task. */
 export function tiles(
   memory: CallMemory,
   tasks: readonly Task[],
+  tables: readonly Table[],
   common: Partial<Dispatch>,
   tokens: readonly PendingToken[],
   unread: number,
 ): readonly Tile[] {
   const rows = new Set(tokens.map(({ task }) => task));
   if (rows.size === tokens.length) {
-    const whole: Range = { dispatch: memory.dispatch(common), count: tokens.length };
-    return [{ part: "step", ...whole, stretches: 0, read: whole }];
+    return [
+      stepOf(
+        memory,
+        tokens.map(({ task }) => tables[task]!),
+        common,
+      ),
+    ];
   }
   const plain = (task: number) => {
     const { sequence, count } = tasks[task]!;

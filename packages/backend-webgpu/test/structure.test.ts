@@ -3,11 +3,12 @@
 //
 //   dispatches of a token, L layers        dense   5L + 3    embed, L x (qkv, attention, output, gated, down), head, draw
 //                                          experts 9L + 3    router, choose, their down, their up
-//   more of them for filters, seeds, alternatives, or a full window: none
+//   more of them for filters, seeds, alternatives, a full window or a long context: none
 //   more of them for each further part of a split vocabulary: 2 (embed, head); of another split matrix: 1
 import { type DType, defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { everyKernel } from "../src/kernels/index.ts";
+import { sliceTeams } from "../src/kernels/slices.ts";
 import { Counter } from "./software.ts";
 import { featuresFor, nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
 
@@ -28,11 +29,35 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
   const counter = new Counter();
   let load: (over?: object, options?: object, dtype?: DType) => Promise<Model>;
   const closers: (() => Promise<void>)[] = [];
+  /** Workgroups of each dispatch, in the grid's first direction. */
+  const widths: number[] = [];
+  const grids = (device: GPUDevice): GPUDevice => {
+    const encoder = device.createCommandEncoder.bind(device);
+    device.createCommandEncoder = (descriptor) => {
+      const made = encoder(descriptor);
+      const begin = made.beginComputePass.bind(made);
+      made.beginComputePass = (options) => {
+        const pass = begin(options);
+        const dispatch = pass.dispatchWorkgroups.bind(pass);
+        pass.dispatchWorkgroups = (x, y, z) => {
+          widths.push(x);
+          dispatch(x, y, z);
+        };
+        return pass;
+      };
+      return made;
+    };
+    return device;
+  };
 
   beforeAll(() => {
     // Forms that differ in q8 alone are driven in q8.
     load = async (over = {}, options = {}, dtype = variant.packed || variant.f16 ? "q8" : "f32") => {
-      const backend = await nullBackend(gpu!, variant, { tokensPerSubmit: K, onDevice: counter.onDevice, ...options });
+      const backend = await nullBackend(gpu!, variant, {
+        tokensPerSubmit: K,
+        onDevice: (device) => counter.onDevice(grids(device)),
+        ...options,
+      });
       closers.push(() => backend.close());
       return backend.load(seeded({ ...small, ...over }), { room: 2000, dtype });
     };
@@ -97,6 +122,24 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     const model = await load();
     const tokens = Int32Array.from({ length: 60 }, (_, index) => index);
     expect(await perToken(model, { tokens })).toBe(5 * small.layers + 3);
+  });
+
+  test("without a window it takes no more, its keys dealt to several teams", async () => {
+    for (const window of [null, small.maxPositions]) {
+      const model = await load({ window });
+      expect(await perToken(model)).toBe(5 * small.layers + 3);
+      widths.length = 0;
+      await model.sample([row(model, 2)]);
+      const dealt = widths.filter((groups) => groups === sliceTeams(small)).length;
+      expect(dealt).toBe(variant.serial ? 0 : small.layers);
+    }
+  });
+
+  test("a single token whose logits nobody reads", async () => {
+    const model = await load({ window: null });
+    await model.sample([row(model, 0, { tokens: Int32Array.of(1) })]);
+    const [logits] = await model.forward([row(model, 0, { tokens: Int32Array.of(1) })]);
+    expect(logits).toHaveLength(small.vocabSize);
   });
 
   test("a mixture of experts takes 9L + 3, whatever its ids", async () => {

@@ -2,6 +2,7 @@
 
 import { checks, runCheck, Stage } from "@doge-lm/conformance/checks";
 import {
+  type Backend,
   type Config,
   type DType,
   type Floats,
@@ -37,10 +38,11 @@ async function text(model: Model): Promise<{ logits: Floats[]; drawn: number[] }
   return { logits: [first!, second!], drawn: [...drawn!.ids] };
 }
 
-/** What a backend makes of each of these models. */
+/** What a backend makes of each of these models; `more` is asked of it before it is closed. */
 async function on(
   options: WebgpuOptions,
   models: readonly (readonly [Config, DType])[],
+  more: (backend: Backend) => Promise<void> = async () => {},
 ): Promise<Awaited<ReturnType<typeof text>>[]> {
   const backend = await software(options).open();
   expect(backend.can.warnings).toBeUndefined(); // no other form took its place
@@ -50,6 +52,7 @@ async function on(
     results.push(await text(model));
     model.close();
   }
+  await more(backend);
   await backend.close();
   return results;
 }
@@ -67,6 +70,25 @@ function near(found: Awaited<ReturnType<typeof text>>, wanted: Awaited<ReturnTyp
   expect(found.drawn).toEqual(wanted.drawn);
 }
 
+/** A step of a single text without a window, whose keys are dealt to eight teams in chunks of 64 slots, behind so many tokens:
+ *  none, about a chunk, more chunks than teams. */
+async function dealt(backend: Backend, config: Config, dtype: DType): Promise<void> {
+  const judge = await (await reference().open()).load(seeded(config), { dtype });
+  const model = await backend.load(seeded(config), { dtype });
+  for (const before of [0, 1, 63, 64, 65, 600]) {
+    const tokens = Int32Array.from({ length: before + 1 }, (_, index) => (index * index * 7 + 3) % 64);
+    const last = async (model: Model) => {
+      const sequence = model.sequence();
+      if (before > 0) await model.forward([{ sequence, tokens: tokens.subarray(0, before) }]);
+      return (await model.forward([{ sequence, tokens: tokens.subarray(before) }]))[0]!;
+    };
+    const [found, wanted] = [await last(model), await last(judge)];
+    const apart = Math.max(...found.map((logit, id) => Math.abs(logit - wanted[id]!)));
+    expect({ dtype, before, near: apart < tolerance }).toEqual({ dtype, before, near: true });
+  }
+  model.close();
+}
+
 /** A software adapter compiles kernels with barriers for seconds. */
 const timeout = 300_000;
 
@@ -74,13 +96,17 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
   const experts = { count: 16, perToken: 3, side: 4, normalize: true, indexing: "grid" } as const;
   const one: Config = { ...small, layers: 1 };
 
-  test.each(["base", "subgroups"])("%s: dense, experts, and q8", { timeout }, async (name) => {
+  test.each(["base", "subgroups"])("%s: dense, experts, q8, and steps dealt to teams", { timeout }, async (name) => {
     const models = [
       [one, "f32"],
       [{ ...one, experts }, "f32"],
       [one, "q8"],
     ] as const;
-    const found = await on({ variant: variants[name]! }, models);
+    const free: Config = { ...one, window: null, maxPositions: 1024 };
+    const found = await on({ variant: variants[name]! }, models, async (backend) => {
+      await dealt(backend, free, "f32");
+      if (name === "base") await dealt(backend, { ...free, heads: 2, headDim: 132 }, "q8");
+    });
     for (const [index, [config, dtype]] of models.entries()) near(found[index]!, await expected(config, dtype));
   });
 

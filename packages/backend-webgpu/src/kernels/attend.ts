@@ -7,8 +7,41 @@ import type { Variant } from "../variant.ts";
 import { shared } from "./kernel.ts";
 import { PAGE, SIZE } from "./page.ts";
 
+/** Query heads that a team takes together, of those that share their keys. */
+export const headsTogether = ({ heads, kvHeads }: { readonly heads: number; readonly kvHeads: number }): 1 | 2 =>
+  (heads / kvHeads) % 2 === 0 ? 2 : 1;
+
 /** Turns of a loop that are written out. */
 const AT_ONCE = 8;
+
+/** Queries of the heads that a team takes together, from `head` on: normalised, turned and over the root of their length; numbers that a
+ *  head does not have are 0. To be gathered for. */
+export function QUERIES(variant: Variant, widest: number, together: number): string {
+  const heads = Array.from({ length: together }, (_, head) => head);
+  return /* wgsl */ `const COLUMNS: u32 = ${widest / 4}u;
+var<${shared(variant)}> query: array<vec4f, ${(together * widest) / 4}>;
+fn readQueries(row: u32, head: u32, position: u32, lane: u32) {
+  let D = shape.headDim;
+  let quads = (D + 3u) >> 2u;
+  ${heads
+    .map(
+      (which) => `let queryAt${which} = row * shape.stride + (head + ${which}u) * D;
+  var scale${which} = 1.0;
+  if (shape.normed != 0u) {
+    var squares = 0.0;
+    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt${which} + i], qkv[queryAt${which} + i], squares); }
+    scale${which} = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
+  }`,
+    )
+    .join("\n  ")}
+  for (var one = lane; one < TOGETHER * quads; one += TEAM) {
+    let which = one / quads;
+    let scale = ${together === 1 ? "scale0" : "select(scale0, scale1, which == 1u)"};
+    query[which * COLUMNS + one % quads] =
+      turned(row * shape.stride + (head + which) * D, one % quads, shape.queryNormAt, scale, position) * inverseSqrt(f32(D));
+  }
+}`;
+}
 
 /** What one token reads from the keys it sees, for query heads that share them: a running softmax over chunks of slots. What is weighed
  *  is how values differ from the token's own: equal values give that value to the bit, whatever their weights round to. So tokens that
@@ -78,8 +111,7 @@ export function ATTEND(variant: Variant, widest: number, together: number): stri
   workgroupBarrier();`;
   return /* wgsl */ `
 const CHUNK: u32 = ${chunk}u;
-const COLUMNS: u32 = ${columns}u;
-var<${space}> query: array<vec4f, ${together * columns}>;
+${QUERIES(variant, widest, together)}
 var<${space}> weights: array<f32, ${together * chunk}>;
 var<${space}> pages: array<u32, ${chunk / PAGE}>;
 ${
@@ -99,24 +131,12 @@ fn attend(record: u32, row: u32, head: u32, lane: u32) {
   let kv = head / (shape.heads / shape.kvHeads);
   ${each(
     (which) => `
-  let queryAt${which} = row * shape.stride + (head + ${which}u) * D;
-  var scale${which} = 1.0;
-  if (shape.normed != 0u) {
-    var squares = 0.0;
-    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt${which} + i], qkv[queryAt${which} + i], squares); }
-    scale${which} = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
-  }
   let bias${which} = (head + ${which}u) / (shape.heads / shape.biasHeads);
   var highest${which} = -3.4e38;
   var total${which} = 0.0;
   ${variant.serial ? `var sums${which} = array<vec4f, COLUMNS>();` : `var sum${which} = vec4f();`}`,
   )}
-  for (var one = lane; one < TOGETHER * quads; one += TEAM) {
-    let which = one / quads;
-    let scale = ${together === 1 ? "scale0" : "select(scale0, scale1, which == 1u)"};
-    query[which * COLUMNS + one % quads] =
-      turned(row * shape.stride + (head + which) * D, one % quads, shape.queryNormAt, scale, position) * inverseSqrt(f32(D));
-  }
+  readQueries(row, head, position, lane);
   gather();
   let masked = shape.window > 0u && position >= shape.window;
   let moved = shape.window > 0u && max(reach, position + 1u) > shape.window;

@@ -13,6 +13,7 @@
 //   keep    one team for each stretch of a sequence and key/value head, token after token
 //   attend  one team for each token and each pair of query heads that share their keys
 //   step    both, one team for each token and key/value head: for tokens of different sequences, which is how texts go on
+//   slices  the same for a single token, its keys dealt to several teams (slices.ts)
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import type { Variant } from "../variant.ts";
@@ -21,14 +22,11 @@ import { KEEP } from "./keep.ts";
 import { entry, header, type Kernel, PRELUDE, team } from "./kernel.ts";
 import { JOURNAL, PAGE, SIZE } from "./page.ts";
 import { ROPE } from "./rope.ts";
+import { SLICED } from "./slices.ts";
 
-export type AttentionPart = "keep" | "attend" | "step";
+export type AttentionPart = "keep" | "attend" | "step" | "slices";
 /** Heads are at most this wide. */
 export const WIDEST_HEAD = 256;
-
-/** Query heads that a team takes together, of those that share their keys. */
-export const headsTogether = ({ heads, kvHeads }: { readonly heads: number; readonly kvHeads: number }): 1 | 2 =>
-  (heads / kvHeads) % 2 === 0 ? 2 : 1;
 
 export interface AttentionKind {
   readonly part: AttentionPart;
@@ -67,7 +65,7 @@ struct Shape {
 @group(0) @binding(4) var<storage, read> vectors: array<f32>;
 @group(0) @binding(5) var<storage, read> angles: array<f32>;
 @group(0) @binding(6) var<uniform> shape: Shape;
-${part === "keep" ? "" : "@group(0) @binding(7) var<storage, read_write> mixed: array<f32>;"}
+${RESULT[part]}
 @group(1) @binding(1) var<storage, read> call: array<u32>;
 const PAGE: u32 = ${PAGE}u;
 const JOURNAL: u32 = ${JOURNAL}u;
@@ -112,13 +110,20 @@ fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() +
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
 fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
 ${writes ? KEEP(variant, half) : ""}
-${part === "keep" ? "" : ATTEND(variant, widest, together)}
+${part === "keep" ? "" : part === "slices" ? SLICED(variant, widest, together) : ATTEND(variant, widest, together)}
 ${entry(variant, SIZE)}
 ${BODY[part]}
 }
 `,
   };
 }
+
+const RESULT: { readonly [part in AttentionPart]: string } = {
+  keep: "",
+  attend: "@group(0) @binding(7) var<storage, read_write> mixed: array<f32>;",
+  step: "@group(0) @binding(7) var<storage, read_write> mixed: array<f32>;",
+  slices: "@group(0) @binding(7) var<storage, read_write> found: array<vec4f>;",
+};
 
 const BODY: { readonly [part in AttentionPart]: string } = {
   keep: /* wgsl */ `
@@ -146,4 +151,17 @@ const BODY: { readonly [part in AttentionPart]: string } = {
     attend(record, grid.base + token, head, lane);
     gather();
   }`,
+  slices: /* wgsl */ `
+  // Teams of slices first, then one for each key/value head.
+  let slicing = shape.heads / TOGETHER * SLICES;
+  if (unit >= slicing + shape.kvHeads) { return; }
+  if (call[grid.first] == IDLE) { return; }
+  if (unit < slicing) {
+    slice(grid.first, grid.base, unit / SLICES * TOGETHER, unit % SLICES, lane);
+    return;
+  }
+  let kv = unit - slicing;
+  keep(grid.first, grid.base, kv, lane);
+  let shares = shape.heads / shape.kvHeads;
+  for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) { ownKey(grid.first, grid.base, head, lane); }`,
 };

@@ -12,7 +12,7 @@ import { rmsnorm } from "./rmsnorm.ts";
 
 export function everyKernel(variant: Variant): Kernel[] {
   const kernels: Kernel[] = [copy, reset, rmsnorm, choose(variant, 128, 64), score(variant)];
-  for (const part of ["keep", "attend", "step"] as const) {
+  for (const part of ["keep", "attend", "step", ...(variant.serial ? [] : (["slices"] as const))] as const) {
     for (const widest of [128, 256]) {
       for (const half of variant.f16 ? [false, true] : [false]) {
         for (const together of part === "keep" ? ([1] as const) : ([1, 2] as const))
@@ -23,6 +23,9 @@ export function everyKernel(variant: Variant): Kernel[] {
   for (const filtered of [false, true]) for (const told of [false, true]) kernels.push(draw(variant, filtered, told));
   for (const format of Object.values(formats)) {
     kernels.push(embed(format), down(variant, format), up(format));
+    if (!variant.serial) {
+      kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: true }));
+    }
     for (const span of SPANS) {
       kernels.push(
         matmul(variant, { format, ending: "store", norm: true, span }),

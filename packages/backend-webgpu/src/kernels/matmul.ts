@@ -18,6 +18,7 @@
 import type { Variant } from "../variant.ts";
 import { BLOCK, BLOCK_QUADS, decode, decodeBlock, type Format } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
+import { MERGE } from "./slices.ts";
 import { SWIGLU } from "./swiglu.ts";
 
 type Ending = "store" | "residual" | "gated" | "head";
@@ -29,6 +30,8 @@ export interface MatmulKind {
   /** RMSNorm of x first. */
   readonly norm: boolean;
   readonly span: Span;
+  /** x is one token's attention in slices (slices.ts), which become one first. */
+  readonly merge?: boolean;
 }
 
 const THREADS = 64;
@@ -68,8 +71,13 @@ export const outputsOf = (variant: Variant, { rows }: Tile): number => (variant.
 /** Fewest outputs of a workgroup. */
 export const outputsPerGroup = (variant: Variant): number => (variant.serial ? THREADS : GROUPS);
 
-export function matmul(variant: Variant, { format, ending, norm, span }: MatmulKind): Kernel {
+export function matmul(variant: Variant, { format, ending, norm, span, merge = false }: MatmulKind): Kernel {
   const two = ending === "gated";
+  /** A step waits for what it reads, one thing after the other, longer than for all of it at once: so what is updated, and whether there
+   *  is a token at all, is asked for first and looked at last. */
+  const early = span === "one" && !variant.serial;
+  const updates = early && ending === "residual";
+  const source = merge ? "merged" : "x";
   const packed = isPacked(variant, format);
   const tile = tileOf(variant, format, span, ending);
   const { tokens, rows } = tile;
@@ -106,7 +114,7 @@ export function matmul(variant: Variant, { format, ending, norm, span }: MatmulK
   for (var quad = lane; quad < shape.quads; quad += LANES) {
     ${norm ? "let n = vectors[(shape.normAt >> 2u) + quad];" : ""}
     ${eachToken(
-      (token) => `let x${token} = x[from${token} + quad];
+      (token) => `let x${token} = ${source}[from${token} + quad];
   ${norm ? `q${token} = squared(x${token}, q${token}); let h${token} = x${token} * n;` : `let h${token} = x${token};`}`,
     )}
     ${matrices
@@ -171,8 +179,8 @@ fn rounded(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> Rounded 
     BLOCK_QUADS,
     (i) => `${
       norm
-        ? `let x${i} = x[at + ${i}u]; squares = squared(x${i}, squares); let h${i} = x${i} * vectors[(shape.normAt >> 2u) + column + ${i}u];`
-        : `let h${i} = x[at + ${i}u];`
+        ? `let x${i} = ${source}[at + ${i}u]; squares = squared(x${i}, squares); let h${i} = x${i} * vectors[(shape.normAt >> 2u) + column + ${i}u];`
+        : `let h${i} = ${source}[at + ${i}u];`
     }
   most = max(most, abs(h${i}));`,
   )}
@@ -195,13 +203,13 @@ fn multiplied(w: Block, p: ${shelved ? "Shelved" : "Rounded"}) -> f32 {
   const write = {
     store: "result[at] = first;",
     head: "result[at] = first;",
-    residual: "result[at] = fma(vector(shape.gateAt + output), result[at], first);",
+    residual: `result[at] = fma(vector(shape.gateAt + output), ${updates ? "before" : "result[at]"}, first);`,
     gated:
       "result[at] = swiglu(first, fma(b, scale, select(0.0, vector(shape.bias2At + output), shape.biased != 0u)));",
   }[ending];
   const perGroup = tokens * outputs;
   return {
-    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""} ${span}`,
+    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge ? " merge" : ""} ${span}`,
     bindings,
     call: ["read"],
     code: /* wgsl */ `${packed ? "requires packed_4x8_integer_dot_product;\n" : ""}${PRELUDE}${SWIGLU}
@@ -237,9 +245,9 @@ ${
     : "fn squared(x: vec4f, sum: f32) -> f32 { return fma(x.w, x.w, fma(x.z, x.z, fma(x.y, x.y, fma(x.x, x.x, sum)))); }"
 }
 ${packed ? integers : ""}
-fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }
-/** One result: the sum, that of the second matrix, the sum of squares. */
-fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32) {
+${merge ? MERGE : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
+/** One result: the sum, that of the second matrix, the sum of squares${updates ? ", what stood there before" : ""}. */
+fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32${updates ? ", before: f32" : ""}) {
   if (token >= ${ending === "head" ? "grid.outs" : "grid.count"} || row >= shape.rows) { return; }
   let output = shape.firstRow + row;
   let at = (${ending === "head" ? "" : "grid.base + "}token) * shape.resultStride + output;
@@ -261,7 +269,7 @@ fn lanesOf(sum: u32) -> f32 {
 }
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  if (grid.count == 1u && call[grid.first] == IDLE) { return; }
+  ${early ? "let idle = grid.count == 1u && call[grid.first] == IDLE;" : "if (grid.count == 1u && call[grid.first] == IDLE) { return; }"}
   let count = ${ending === "head" ? "grid.outs" : "grid.count"};
   let lane = thread % LANES;
   let mine = thread / LANES;
@@ -271,6 +279,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${eachToken((token) => `let from${token} = xFrom(min(firstToken + ${token}u, count - 1u));`)}
   ${eachSum((matrix, row, token) => `var ${matrix}${row}_${token} = ${sum}();`)}
   ${!norm ? "" : shelved ? `var q = ${square}();` : eachToken((token) => `var q${token} = ${square}();`)}
+  ${updates ? `let before = result[grid.base * shape.resultStride + shape.firstRow + min(firstRow + thread % ${outputs}u, shape.rows - 1u)];` : ""}
+  ${merge ? "mergeAll(thread);" : ""}
   ${packed ? blocks : quads}
   ${variant.serial ? alone() : together()}
 }
@@ -295,10 +305,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${eachSum((matrix, row, token) => put((matrix === "b" ? rows * tokens : 0) + token * rows + row, `${matrix}${row}_${token}`))}
   ${!norm ? "" : shelved ? `meeting[(${squaresAt}u + mine) * 17u + lane] = q;` : eachToken((token) => put(matrices.length * rows * tokens + token, `q${token}`))}
   workgroupBarrier();
+  ${early ? "if (idle) { return; }" : ""}
   for (var one = thread; one < ${perGroup}u; one += ${THREADS}u) {
     let token = one / ${outputs}u;
     let row = one % ${outputs}u;
-    finish(firstToken + token, firstRow + row, lanesOf(one), ${two ? `lanesOf(${perGroup}u + one)` : "0.0"}, ${!norm ? "0.0" : shelved ? `lanesOf(${squaresAt}u + token)` : `lanesOf(${squaresAt}u + token * ${GROUPS}u + row % ${GROUPS}u)`});
+    finish(firstToken + token, firstRow + row, lanesOf(one), ${two ? `lanesOf(${perGroup}u + one)` : "0.0"}, ${!norm ? "0.0" : shelved ? `lanesOf(${squaresAt}u + token)` : `lanesOf(${squaresAt}u + token * ${GROUPS}u + row % ${GROUPS}u)`}${updates ? ", before" : ""});
   }`;
   }
 }
