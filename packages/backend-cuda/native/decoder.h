@@ -1,5 +1,6 @@
 // The model as decode.cuh takes it: which models it takes, its table of layers, the arrays of its exchanges, and its launch.
 #pragma once
+#include <cstdlib>
 #include <memory>
 #include "buffers.h"
 #include "kernels/decode.cuh"
@@ -96,11 +97,12 @@ class Decoder {
     kernel_ = config.dtype == Type::F32 ? decode_kernel<Type::F32, 0> : config.dtype == Type::BF16 ? decode_kernel<Type::BF16, 0> : decode_kernel<Type::Q8, 0>;
   }
 
-  /** Units of each warp's ring for which there is room in so many bytes of shared memory; where lanes copy for themselves, a number that the
-   *  kernel knows. */
+  /** Units of each warp's ring for which there is room in so many bytes of shared memory, or DOGE_RING of them, to compare; where lanes copy
+   *  for themselves, a number that the kernel knows. */
   static int units(int bytes, const Device& device, Type dtype) {
     const int room = std::min(bytes / (DECODE_WARPS * UNIT_BYTES), MOST_UNITS);
-    if (device.bulk_copies() && dtype != Type::Q8) return room;
+    const char* const wish = std::getenv("DOGE_RING");
+    if (device.bulk_copies() && dtype != Type::Q8) return wish == nullptr ? room : std::max(1, std::min(std::atoi(wish), room));
     return !device.tensor_cores() ? std::min(room, 1) : room >= LANE_UNITS ? LANE_UNITS : room >= FEW_LANE_UNITS ? FEW_LANE_UNITS : std::min(room, 1);
   }
 

@@ -1,6 +1,6 @@
 // Decoding one row: the launch that makes all of its steps draws what the kernels for rows draw, on a device that brings weights to shared
 // memory by itself and on one whose lanes copy them, at widths that fill neither a unit of the ring nor the last turn of a matrix.
-import { type Config, checked, type Dtype, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { type Config, checked, type DType, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { shimBinding, withoutShim } from "./shim.ts";
@@ -44,7 +44,7 @@ const text = Int32Array.from({ length: 200 }, (_, index) => (index * 37) % 70);
 
 describe.skipIf(withoutShim !== undefined)(`decoding one row${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
   const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
-  test.each(dtypes)("%s: alone on either device as beside another row", async (dtype: Dtype) => {
+  test.each(dtypes)("%s: alone on either device as beside another row", async (dtype: DType) => {
     const drawn: number[][] = [];
     for (const device of [0, 1]) {
       const raw = new CudaBackend("cuda-on-host-shim", binding, device, { device: "host shim", dtypes, trains: false });
