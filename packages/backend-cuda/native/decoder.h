@@ -1,5 +1,6 @@
 // The model as decode.cuh takes it: which models it takes, its table of layers, the arrays of its exchanges, and its launch.
 #pragma once
+#include <cstdlib>
 #include <memory>
 #include "buffers.h"
 #include "kernels/decode.cuh"
@@ -22,14 +23,18 @@ class Decoder {
   Decoder(Device& device, const Weights& weights, const Heads& heads, const float* cosine, const float* sine) : device_(device) {
     const Config& config = weights.config;
     choose(config, device.warpgroups());
-    const int room = device.together(kernel_, DECODE_THREADS);
+    plan_.bulk = device.bulk_copies();
+    constexpr int OWN = (static_cast<int>(sizeof(DecodeShared)) + 1023) / 1024 * 1024;  // the ring begins at such a multiple
+    plan_.units = units(device.shared_memory() - OWN, device, config.dtype);
+    shared_ = plan_.units * DECODE_WARPS * UNIT_BYTES;
+    const int room = plan_.units < 1 ? 0 : device.together(shared_, kernel_, DECODE_THREADS);
     // Each block takes part in every exchange, so that nobody falls behind by more than one.
     blocks_ = std::min({room, config.hidden, DECODE_THREADS});
     plan_.slices = std::min(DECODE_SLICES, blocks_ / config.kv_heads - 1);
     if (plan_.slices < 1) return;
     std::vector<DecodeLayer> layers;
     for (const Layer& layer : weights.layers)
-      layers.push_back({layer.qkv, layer.output, layer.gate_up, layer.down,
+      layers.push_back({{layer.qkv, layer.output, layer.gate_up, layer.down},
                         {layer.query_norm, layer.key_norm, layer.A, cosine, sine, layer.delta, config.epsilon},
                         layer.input_norm, layer.input_gate, layer.post_norm, layer.post_gate});
     plan_.layer_count = config.layers;
@@ -72,7 +77,7 @@ class Decoder {
     of.call_pages = call_pages;
     of.steps = steps;
     of.logits = logits;
-    device_.launch_together(kernel_, blocks_, DECODE_THREADS, of);
+    device_.launch_together(shared_, kernel_, blocks_, DECODE_THREADS, of);
   }
 
  private:
@@ -90,10 +95,19 @@ class Decoder {
     kernel_ = config.dtype == Type::F32 ? decode_kernel<Type::F32, 0> : config.dtype == Type::BF16 ? decode_kernel<Type::BF16, 0> : decode_kernel<Type::Q8, 0>;
   }
 
+  /** Units of each warp's ring for which there is room in so many bytes of shared memory, or DOGE_RING of them, to compare; where lanes copy
+   *  for themselves, a number that the kernel knows. */
+  static int units(int bytes, const Device& device, Type dtype) {
+    const int room = std::min(bytes / (DECODE_WARPS * UNIT_BYTES), MOST_UNITS);
+    const char* const wish = std::getenv("DOGE_RING");
+    if (device.bulk_copies() && dtype != Type::Q8) return wish == nullptr ? room : std::max(1, std::min(std::atoi(wish), room));
+    return !device.tensor_cores() ? std::min(room, 1) : room >= LANE_UNITS ? LANE_UNITS : room >= FEW_LANE_UNITS ? FEW_LANE_UNITS : std::min(room, 1);
+  }
+
   Device& device_;
   Kernel kernel_ = nullptr;
   Decoding plan_{};
-  int blocks_ = 0;
+  int blocks_ = 0, shared_ = 0;
   char* memory_ = nullptr;
 };
 

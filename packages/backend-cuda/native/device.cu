@@ -45,6 +45,7 @@ Context::Context(int device) : index(device) {
   cudaSetDevice(index);
   cudaError_t status = cudaFree(nullptr);
   if (status == cudaSuccess) status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     throw_out_of_memory(0, 0);

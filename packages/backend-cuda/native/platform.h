@@ -61,8 +61,8 @@ struct Context {
 
   const int index;
   std::string name;
-  /** Of the device: compute capability (90 for 9.0) and multiprocessors. */
-  int capability = 0, processors = 1;
+  /** Of the device: compute capability (90 for 9.0), multiprocessors, and the shared memory that a block may have, in bytes. */
+  int capability = 0, processors = 1, shared_memory = 0;
   std::atomic<bool> lost{false};
   std::atomic<int64_t> allocated{0}, allocations{0}, launches{0}, submissions{0}, bytes_in{0}, bytes_out{0};
   /** Throws "device-lost" once the device is gone. Every call begins with it. */
@@ -82,7 +82,10 @@ class Device {
   bool tensor_cores() const { return context_.capability >= 80; }
   /** Whether it multiplies by warpgroups, which compute capability 9.0 alone does. */
   bool warpgroups() const { return context_.capability == 90; }
+  /** Whether it brings stretches of memory to shared memory by itself (bulk.cuh). */
+  bool bulk_copies() const { return context_.capability >= 90; }
   int processors() const { return context_.processors; }
+  int shared_memory() const { return context_.shared_memory; }
   void* allocate(size_t bytes);
   void release(void* pointer) noexcept;
   /** Memory that host and device both see. */
@@ -111,23 +114,22 @@ class Device {
 #if defined(DOGE_SHIM)
     shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, static_cast<size_t>(shared)); });
 #else
-    const void* const its = reinterpret_cast<const void*>(kernel);
-    if (shared > 0 && large_.insert(its).second)
-      check(cudaFuncSetAttribute(its, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "Shared memory could not be taken");
+    grant(reinterpret_cast<const void*>(kernel), shared);
     kernel<<<grid, static_cast<unsigned>(threads), static_cast<size_t>(shared), stream_>>>(static_cast<Parameters>(arguments)...);
 #endif
     check(cudaGetLastError(), "A kernel could not be launched");
   }
-  /** How many blocks of a kernel are on the device at once. */
+  /** How many blocks of a kernel that take `shared` bytes beyond its own are on the device at once. */
   template <class... Parameters>
-  int together(void (*kernel)(Parameters...), int threads) {
+  int together(int shared, void (*kernel)(Parameters...), int threads) {
     int each = 0;
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, 0), "A kernel's blocks could not be counted");
+    grant(reinterpret_cast<const void*>(kernel), shared);
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<size_t>(shared)), "A kernel's blocks could not be counted");
     return std::min(each, 1) * processors();
   }
   /** A launch whose blocks wait for each other. */
   template <class Parameter>
-  void launch_together(void (*kernel)(Parameter), int blocks, int threads, Parameter argument) {
+  void launch_together(int shared, void (*kernel)(Parameter), int blocks, int threads, Parameter argument) {
     if (capturing_ != nullptr) {
       capturing_->launches_++;
     } else {
@@ -135,11 +137,12 @@ class Device {
       context_.submissions++;
     }
 #if defined(DOGE_SHIM)
-    shim::submit(stream_, [=] { shim::launch_together(blocks, threads, [=] { kernel(argument); }); });
+    shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
 #else
     void* arguments[] = {&argument};
-    check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments, 0,
-                                      stream_),
+    grant(reinterpret_cast<const void*>(kernel), shared);
+    check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
+                                      static_cast<size_t>(shared), stream_),
           "A kernel could not be launched");
 #endif
     check(cudaGetLastError(), "A kernel could not be launched");
@@ -170,6 +173,13 @@ class Device {
   std::set<const void*> large_;  // kernels that have been granted more shared memory than all have
   Graph* capturing_ = nullptr;
   void check(cudaError_t status, const char* what);
+  /** More shared memory than all kernels have must be asked for. */
+  void grant([[maybe_unused]] const void* kernel, [[maybe_unused]] int shared) {
+#if !defined(DOGE_SHIM)
+    if (shared > 0 && large_.insert(kernel).second)
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "Shared memory could not be taken");
+#endif
+  }
   cudaStream_t stream_ = nullptr;
 };
 

@@ -91,6 +91,14 @@ inline unsigned char* dynamic_shared() {
   return memory;
 }
 
+/** Bytes that the device brings by itself, for a barrier in shared memory. */
+struct Bulk {
+  void* to;
+  const void* from;
+  size_t bytes;
+  const void* barrier;
+};
+
 /** The block that this OS thread is running. */
 struct Block {
   void (*entry)(void*) = nullptr;
@@ -115,6 +123,7 @@ struct Block {
   /** Places of 16 bytes of shared memory that a copy wrote and its thread has not shown to products since; those of each thread. */
   bool hidden[MOST_SHARED / 16];
   std::vector<size_t> copied[MOST_THREADS];
+  std::vector<Bulk> bulks;
   void* home = nullptr;
   char* stacks = nullptr;
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -174,6 +183,7 @@ inline void body() {
   if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
   if (!b.products[self].empty()) broken("a thread returned with products of its warpgroup under way.");
   b.done[self] = true;
+  if (b.running == 1 && !b.bulks.empty()) broken("a block ended with bulk copies under way.");
   if (--b.running > 0) {
     if (b.barrier_waiting > 0) broken("a thread returned while others wait at __syncthreads.");
     for (int step = 1; step < b.threads; step++) {
@@ -247,10 +257,10 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
 
 /** All blocks at once, each on an OS thread of its own: they may wait for each other. */
 template <class Kernel>
-void launch_together(int blocks, int threads, Kernel kernel) {
+void launch_together(int blocks, int threads, size_t shared, Kernel kernel) {
   std::vector<std::thread> all;
   for (int index = 0; index < blocks; index++)
-    all.emplace_back([=] { launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, 0, index); });
+    all.emplace_back([=] { launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, shared, index); });
   for (std::thread& each : all) each.join();
 }
 
@@ -328,6 +338,29 @@ inline void copy_wait(int pending) {
     if (const size_t place = place_of(copies[done].to); place < MOST_SHARED / 16) b.copied[b.current].push_back(place);
   }
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
+/** A bulk copy that is under way: made when its barrier is waited for. */
+inline void bulk_copy(void* to, const void* from, size_t bytes, const void* barrier) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0 || bytes == 0)
+    broken("cp.async.bulk: addresses and bytes are multiples of 16.");
+  std::memset(to, 0xff, bytes);
+  block().bulks.push_back({to, from, bytes, barrier});
+}
+/** The bytes that have come for a barrier. */
+inline size_t bulk_arrive(const void* barrier) {
+  std::vector<Bulk>& bulks = block().bulks;
+  size_t bytes = 0, kept = 0;
+  for (const Bulk& bulk : bulks) {
+    if (bulk.barrier != barrier) {
+      bulks[kept++] = bulk;
+      continue;
+    }
+    std::memcpy(bulk.to, bulk.from, bulk.bytes);
+    bytes += bulk.bytes;
+  }
+  bulks.resize(kept);
+  return bytes;
 }
 
 /** Every lane gives a value; all get the one that `reduce` makes of the 32, computed once. */

@@ -21,7 +21,12 @@ enum cudaError_t {
   cudaErrorStreamCaptureUnsupported = 900,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
 enum { cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 
@@ -37,6 +42,8 @@ struct Stream {
 constexpr int DEVICES = 2;
 constexpr int CAPABILITIES[DEVICES] = {90, 75};
 constexpr int PROCESSORS = 8;
+/** Shared memory that a block may have, in bytes. */
+constexpr int SHARED_MEMORY[DEVICES] = {227 * 1024, 64 * 1024};
 
 /** Of the process, as CUDA's is. */
 struct Runtime {
@@ -125,9 +132,10 @@ inline cudaError_t cudaSetDevice(int device) {
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   if (device < 0 || device >= shim::DEVICES) return shim::told(cudaErrorInvalidDevice);
   const int capability = shim::CAPABILITIES[device];
-  *value = attribute == cudaDevAttrMultiProcessorCount         ? shim::PROCESSORS
-           : attribute == cudaDevAttrComputeCapabilityMajor ? capability / 10
-                                                            : capability % 10;
+  *value = attribute == cudaDevAttrMultiProcessorCount            ? shim::PROCESSORS
+           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? shim::SHARED_MEMORY[device]
+           : attribute == cudaDevAttrComputeCapabilityMajor       ? capability / 10
+                                                                  : capability % 10;
   return cudaSuccess;
 }
 template <class Kernel>

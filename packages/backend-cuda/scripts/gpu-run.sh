@@ -95,6 +95,10 @@ for size in $sizes; do
     step "times $size $dtype" bash -c "set -o pipefail; build/doge_runner time $size $dtype ${TIMES:-5} | tee -a '$out/times.jsonl'"
   done
 done
+# Above, a row's weights come through as long a ring as shared memory has room for (11 units of 2 KB for each warp); here through a short one.
+for size in $sizes; do
+  step "ring of 3 units $size" bash -c "DOGE_RING=3 build/doge_runner time $size bf16 ${TIMES:-5} | grep -m 1 '1 row'"
+done
 say "table"
 python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" "$out/rates.json" | tee "$out/table.md"
 echo "$failed failed"

@@ -2,14 +2,16 @@
 //
 // Every block keeps the residual stream and computes norms for itself. Five exchanges a layer (exchange.cuh) stand where launches would:
 // projections, slices of attention, its output, the gated unit, and what goes back into the stream; one more for the draw. While a block
-// waits for numbers, the weights that it multiplies them with are on their way, and those of the next layer come into the shared cache.
+// waits for numbers, the weights that it multiplies them with come through its ring (ring.cuh), and those of the next layer behind them.
 //
 // A matrix's rows belong to the warps of all blocks in turn. The keys before a step's token are attended to by a few blocks for each
 // key/value head, its slices, 64 slots to one in turn; the token's own key by another, which also keeps it. Sums run in the order of
-// matmul_kernel and rmsnorm_kernel, so equal tokens keep bit-equal values beside those of prompts. For models without experts, without a
-// window in force, and of bounded size (decodes).
+// matmul_kernel, and layer 0's first norm in that of rmsnorm_kernel, so equal tokens have bit-equal values there beside those of prompts;
+// the scale of every other norm is multiplied with the sums, where nobody waits for it. For models without experts, without a window in
+// force, and of bounded size (decodes).
 #pragma once
 #include "decode_attention.cuh"
+#include "decode_merge.cuh"
 #include "embed.cuh"
 #include "rmsnorm.cuh"
 #include "rows.cuh"
@@ -60,11 +62,10 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   if constexpr (HIDDEN > 0) return;
 #endif
   __shared__ DecodeShared shared;
+  DOGE_SHARED(units);
   const int thread = static_cast<int>(threadIdx.x);
   const int block = static_cast<int>(blockIdx.x);
   const int blocks = static_cast<int>(gridDim.x);
-  const int warp = block + blocks * own_warp();  // of all blocks: those of one block follow each other last
-  const int warps = blocks * DECODE_WARPS;
   constexpr int PAIRS = PAIRS_OF<HIDDEN>, INNER_PAIRS = PAIRS_OF<2 * HIDDEN>;
   const Sizes sizes = known<HIDDEN>(of.sizes);
   const Heads heads = known<HIDDEN>(of.heads);
@@ -85,7 +86,14 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   int left = state.left, position = state.position - 1, id = state.last, drawn = state.drawn;
   bool stopped = false, failed = false;
   unsigned epoch = *between.epoch;
+  if (thread == 0) {
+    const int counts[] = {heads.qkv_stride, sizes.hidden, sizes.intermediate, sizes.hidden, of.draw.vocabulary};
+    for (int which = 0; which < MATRICES; which++) shared.counts[which] = counts[which];
+    shared.head = of.head;
+  }
   __syncthreads();
+  // Turns go to the warps of all blocks: those of one block follow each other last.
+  Ring<type> ring(of, shared, units + own_warp() * of.units * UNIT_BYTES, block + blocks * own_warp(), blocks * DECODE_WARPS);
 
   const bool attends = block < heads.kv_heads * of.slices;
   const int keeper = block - heads.kv_heads * of.slices;  // of which key/value head
@@ -93,72 +101,75 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   int which = 0;  // of the two arrays in shared memory that phases use in turn
   float x[PAIRS][2];
 
-  // x <- gate x + update, as soon as that comes; then its norm to shared memory, for all warps.
-  const auto normed = [&](const float* gate, const float* weight, const Pair* update) {
+  const auto columns = [&](auto what) {
+    const int thread = own_thread();
+#pragma unroll
+    for (int each = 0; each < PAIRS; each++)
+#pragma unroll
+      for (int side = 0; side < 2; side++) {
+        const int column = 2 * (thread + each * DECODE_THREADS) + side;
+        if (column < sizes.hidden) what(each, side, column);
+      }
+  };
+  // x <- the embedding of `id`, and its norm to shared memory, for all warps: as rmsnorm_kernel computes it, to the bit.
+  const auto embedded = [&](const float* weight) {
     which ^= 1;
     const int thread = own_thread();
-    float gates[PAIRS][2], scales[PAIRS][2];
-    const Pair* from[PAIRS];
-    unsigned wanted = 0, single = 0;
-#pragma unroll
-    for (int each = 0; each < PAIRS; each++) {
-      const int column = 2 * (thread + each * DECODE_THREADS);
-      from[each] = (update == nullptr ? between.update : update) + (column < sizes.hidden ? column : 0);
-      if (update != nullptr && column < sizes.hidden) wanted |= 1u << each;
-      if (column + 1 == sizes.hidden) single |= 1u << each;
-#pragma unroll
-      for (int side = 0; side < 2; side++) {
-        const int safe = min(column + side, sizes.hidden - 1);
-        gates[each][side] = update == nullptr ? 0.0f : gate[safe];
-        scales[each][side] = weight[safe];
-      }
-    }
-    uint2 numbers[PAIRS];
-    await(numbers, from, epoch, wanted, single);
+    float scales[PAIRS][2] = {};
+    columns([&](int each, int side, int column) {
+      x[each][side] = element(of.embedding, static_cast<size_t>(id), column);
+      scales[each][side] = weight[column];
+    });
+    if (attends) __threadfence();  // what was kept before the last draw is seen; the embedding is waited for anyway
     float squares = 0.0f;
-#pragma unroll
-    for (int each = 0; each < PAIRS; each++) {
-      const int column = 2 * (thread + each * DECODE_THREADS);
-#pragma unroll
-      for (int side = 0; side < 2; side++) {
-        if (column + side >= sizes.hidden) continue;
-        if (update != nullptr) x[each][side] = __fmaf_rn(gates[each][side], x[each][side], number(side == 0 ? numbers[each].x : numbers[each].y));
-        squares = __fmaf_rn(x[each][side], x[each][side], squares);
-      }
-    }
+    columns([&](int each, int side, int) { squares = __fmaf_rn(x[each][side], x[each][side], squares); });
     squares = warp_sum(squares);
     if (thread % WARP == 0) shared.squares[which][thread / WARP] = squares;
     __syncthreads();
     squares = shared.squares[which][0];
     for (int each = 1; each < DECODE_WARPS; each++) squares += shared.squares[which][each];
     const float scale = 1.0f / sqrtf(squares / static_cast<float>(sizes.hidden) + of.epsilon);
+    columns([&](int each, int side, int column) { shared.x[which][spread<type>(column)] = scales[each][side] * (x[each][side] * scale); });
+    __syncthreads();
+  };
+  // x <- gate x + update, as soon as that comes, and with the norm's weights to shared memory. The norm's scale is the products' (Turn).
+  const auto normed = [&](const float* gate, const float* weight, const Pair* update) {
+    which ^= 1;
+    const int thread = own_thread();
+    float gates[PAIRS][2] = {}, scales[PAIRS][2] = {};
+    const Pair* from[PAIRS];
+    unsigned wanted = 0, single = 0;
 #pragma unroll
     for (int each = 0; each < PAIRS; each++) {
       const int column = 2 * (thread + each * DECODE_THREADS);
-#pragma unroll
-      for (int side = 0; side < 2; side++)
-        if (column + side < sizes.hidden) shared.x[which][spread<type>(column + side)] = scales[each][side] * (x[each][side] * scale);
+      from[each] = update + (column < sizes.hidden ? column : 0);
+      if (column < sizes.hidden) wanted |= 1u << each;
+      if (column + 1 == sizes.hidden) single |= 1u << each;
     }
+    columns([&](int each, int side, int column) {
+      gates[each][side] = gate[column];
+      scales[each][side] = weight[column];
+    });
+    uint2 numbers[PAIRS];
+    await(numbers, from, epoch, wanted, single);
+    float squares = 0.0f;
+    columns([&](int each, int side, int column) {
+      x[each][side] = __fmaf_rn(gates[each][side], x[each][side], number(side == 0 ? numbers[each].x : numbers[each].y));
+      squares = __fmaf_rn(x[each][side], x[each][side], squares);
+      shared.x[which][spread<type>(column)] = scales[each][side] * x[each][side];
+    });
+    shared.squares[which][thread] = squares;
     __syncthreads();
   };
-  const auto ahead = [&](auto turn, Stretches<type>& held, const Matrix& weight, int count) { decltype(turn)::ahead(held, weight, count, warp); };
-  const auto multiply = [&](auto turn, Stretches<type>& held, const Matrix& weight, int count, auto emit) {
-    decltype(turn)::multiply(held, weight, shared.x[which], count, warp, warps, emit);
+  const auto multiply = [&](auto turn, const Matrix& weight, int count, auto emit) {
+    decltype(turn)::template multiply<false>(ring, weight, shared.x[which], nullptr, 0.0f, count, emit);
   };
-  using One = Turn<type, 1>;
-  using Two = Turn<type, 2>;
-  using Four = Turn<type, 4>;
-  using TwoGated = Turn<type, 4, true>;
+  const auto multiply_normed = [&](auto turn, const float* squares, const Matrix& weight, int count, auto emit) {
+    decltype(turn)::template multiply<true>(ring, weight, shared.x[which], squares, of.epsilon, count, emit);
+  };
 
   for (int step = 0; step < of.steps && left > 0 && !stopped; step++) {
     const int abort = block == 0 && thread == 0 ? of.draw.control->abort : 0;  // far away: asked for early
-#pragma unroll
-    for (int each = 0; each < PAIRS; each++)
-#pragma unroll
-      for (int side = 0; side < 2; side++) {
-        const int column = 2 * (thread + each * DECODE_THREADS) + side;
-        x[each][side] = column < sizes.hidden ? element(of.embedding, static_cast<size_t>(id), column) : 0.0f;
-      }
     if (thread < dim / 2) {
       shared.cosine[thread] = shared.layers[0].rope.cosine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
       shared.sine[thread] = shared.layers[0].rope.sine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
@@ -168,67 +179,30 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       const DecodeLayer& layer = shared.layers[depth];
       PageShape page = of.page;
       page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
-      const Matrix qkv = known<HIDDEN>(layer.qkv, sizes.hidden, heads.qkv_stride), output = known<HIDDEN>(layer.output, queries, sizes.hidden),
-                   gate_up = known<HIDDEN>(layer.gate_up, sizes.hidden, 2 * sizes.intermediate), down = known<HIDDEN>(layer.down, sizes.intermediate, sizes.hidden);
-      Stretches<type> of_qkv, of_output, of_gated, of_down;
-      ahead(Two{}, of_qkv, qkv, qkv.outer);
-      normed(depth == 0 ? nullptr : shared.layers[depth - 1].post_gate, layer.input_norm, depth == 0 ? nullptr : between.update);
+      if (depth == 0)
+        embedded(layer.input_norm);
+      else
+        normed(shared.layers[depth - 1].post_gate, layer.input_norm, between.update);
       epoch++;
-      multiply(Two{}, of_qkv, qkv, qkv.outer, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
+      multiply_normed(Turn<type, QKV>{}, depth == 0 ? nullptr : shared.squares[which], known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride),
+                      heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, epoch); });
 
       if (attends) attend(of, heads, layer.rope, page, block / of.slices, block % of.slices, position, epoch, shared);
       if (keeps && own_warp() < group) keep(of, heads, layer.rope, page, keeper * group + own_warp(), position, epoch, shared);
-      ahead(One{}, of_output, output, sizes.hidden);
 
       // The slices of each head become one.
       which ^= 1;
+      constexpr int AT_ONCE = HIDDEN == 0 ? 1 : PAIRS;
 #pragma unroll 1
-      for (int column = 2 * own_thread(); column < queries; column += 2 * DECODE_THREADS) {
-        const int head = column / dim;
-        const int at = column % dim;
-        const Pair* from[2 * DECODE_SLICES + 2];
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++) {
-          const Pair* const part = between.parts + ((head / group * of.slices + min(slice, of.slices - 1)) * group + head % group) * (dim + 2);
-          from[2 * slice] = part + at;
-          from[2 * slice + 1] = part + dim;
-        }
-        from[2 * DECODE_SLICES] = between.qkv + heads.value_at + head / group * dim + at;
-        from[2 * DECODE_SLICES + 1] = between.scores + 2 * head;
-        // Until the slowest slice has come, only its few sums are asked for: all of them would be megabytes for each question.
-        const Pair* sums_of[DECODE_SLICES];
-        uint2 come[DECODE_SLICES];
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++) sums_of[slice] = from[2 * slice + 1];
-        await(come, sums_of, epoch, (1u << DECODE_SLICES) - 1);
-        uint2 numbers[2 * DECODE_SLICES + 2];
-        await(numbers, from, epoch, (4u << 2 * DECODE_SLICES) - 1, 2u << 2 * DECODE_SLICES);
-        const float own = number(numbers[2 * DECODE_SLICES + 1].x);
-        float top = own;
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++)
-          if (slice < of.slices) top = max(top, number(numbers[2 * slice + 1].x));
-        float sums[2] = {}, total = expf(own - top);  // its value less itself is nothing
-#pragma unroll
-        for (int slice = 0; slice < DECODE_SLICES; slice++) {
-          if (slice >= of.slices) continue;
-          const float best = number(numbers[2 * slice + 1].x);
-          const float weight = best == -INFINITY ? 0.0f : expf(best - top);
-          total += number(numbers[2 * slice + 1].y) * weight;
-          sums[0] += number(numbers[2 * slice].x) * weight;
-          sums[1] += number(numbers[2 * slice].y) * weight;
-        }
-        shared.x[which][spread<type>(column)] = number(numbers[2 * DECODE_SLICES].x) + sums[0] / total;
-        shared.x[which][spread<type>(column + 1)] = number(numbers[2 * DECODE_SLICES].y) + sums[1] / total;
-      }
+      for (int start = 0; start < queries; start += 2 * DECODE_THREADS * AT_ONCE)
+        merge<AT_ONCE>(of, heads, start, position, epoch, [&](int column, float value) { shared.x[which][spread<type>(column)] = value; });
       __syncthreads();
-      multiply(One{}, of_output, output, sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
+      multiply(Turn<type, OUTPUT>{}, known<HIDDEN>(layer.matrices[OUTPUT], queries, sizes.hidden), sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, epoch); });
 
-      ahead(TwoGated{}, of_gated, gate_up, sizes.intermediate);
       normed(layer.input_gate, layer.post_norm, between.mixed);
-      multiply(TwoGated{}, of_gated, gate_up, sizes.intermediate, [&](int place, float value) { publish(between.gated + place, value, epoch); });
+      multiply_normed(Turn<type, GATE_UP>{}, shared.squares[which], known<HIDDEN>(layer.matrices[GATE_UP], sizes.hidden, 2 * sizes.intermediate), sizes.intermediate,
+               [&](int place, float value) { publish(between.gated + place, value, epoch); });
 
-      ahead(One{}, of_down, down, sizes.hidden);
       which ^= 1;
       {
         const int thread = own_thread();
@@ -251,32 +225,24 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
         }
       }
       __syncthreads();
-      multiply(One{}, of_down, down, sizes.hidden, [&](int place, float value) { publish(between.update + place, value, epoch); });
-      if (depth + 1 < of.layer_count) {
-        const DecodeLayer& next = shared.layers[depth + 1];
-        prefetch<type, 2, false>(known<HIDDEN>(next.qkv, sizes.hidden, heads.qkv_stride), heads.qkv_stride, warp);
-        prefetch<type, 1, false>(known<HIDDEN>(next.output, queries, sizes.hidden), sizes.hidden, warp);
-        prefetch<type, 4, true>(known<HIDDEN>(next.gate_up, sizes.hidden, 2 * sizes.intermediate), sizes.intermediate, warp);
-        prefetch<type, 1, false>(known<HIDDEN>(next.down, sizes.intermediate, sizes.hidden), sizes.hidden, warp);
-      }
+      multiply(Turn<type, DOWN>{}, known<HIDDEN>(layer.matrices[DOWN], sizes.intermediate, sizes.hidden), sizes.hidden,
+               [&](int place, float value) { publish(between.update + place, value, epoch); });
     }
 
     const Matrix head = known<HIDDEN>(of.head, sizes.hidden, of.head.outer);
-    Stretches<type> of_head;
-    ahead(Four{}, of_head, head, of.draw.vocabulary);
+    if (keeps) __threadfence();  // what it has kept is there for whoever sees its draw
     normed(shared.layers[of.layer_count - 1].post_gate, of.norm, between.update);
     if (of.logits != nullptr) {
-      multiply(Four{}, of_head, head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
+      multiply_normed(Turn<type, HEAD>{}, shared.squares[which], head, of.draw.vocabulary, [&](int output, float value) { of.logits[output] = value; });
       break;
     }
     Best best{0, NOBODY, abort != 0 ? DRAW_ABORTED : 0};
-    multiply(Four{}, of_head, head, of.draw.vocabulary, [&](int output, float logit) {
+    multiply_normed(Turn<type, HEAD>{}, shared.squares[which], head, of.draw.vocabulary, [&](int output, float logit) {
       best.told |= is_finite(logit) ? DRAW_FINITE : 0;
       if (logit != logit) best.score = ~0ull;
       const float score = score_of(of.draw, state, output, logit);
       if (score != -INFINITY) best = better(best, Best{ordered(with_noise(state, output, score, position + 1)), output, 0});
     });
-    if (keeps) __threadfence();  // what it has kept is there for whoever sees its draw
     best = block_best(best, shared, 0);
     if (thread == 0) {
       Pair* const own = between.draws + 4 * block;
@@ -289,7 +255,6 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     const Pair* const from[2] = {own_draw, own_draw + 2};
     uint2 numbers[2];
     await(numbers, from, epoch, thread < blocks ? 3 : 0);
-    if (attends) __threadfence();
     best = Best{0, NOBODY, 0};
     if (thread < blocks) best = Best{static_cast<unsigned long long>(numbers[0].y) << 32 | numbers[0].x, static_cast<int>(numbers[1].x), numbers[1].y};
     best = block_best(best, shared, 1);
@@ -302,13 +267,14 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     id = best.id;
     position++;
     left--;
-    if (thread == 0 && block == id / Four::OWN % warps % blocks && state.seen >= 0) atomicOr(of.draw.words + state.seen + (id >> 5), 1u << (id & 31));
+    if (thread == 0 && block == id / own_of(HEAD) % ring.warps % blocks && state.seen >= 0) atomicOr(of.draw.words + state.seen + (id >> 5), 1u << (id & 31));
     if (thread == 0 && block == 0) of.draw.ids[state.out + drawn] = id;
     drawn++;
     for (int stop = 0; stop < state.stop_count; stop++) stopped = stopped || of.draw.words[state.stops + stop] == static_cast<unsigned>(id);
     if ((best.told & DRAW_ABORTED) != 0) break;
   }
 
+  ring.drain();
   // Everybody has read what the first block now writes: it got here by their numbers.
   if (block != 0 || thread != 0) return;
   *between.epoch = epoch;

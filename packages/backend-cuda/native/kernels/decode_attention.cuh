@@ -1,5 +1,5 @@
 // decode_attention: the attention of a decoding step inside the one launch of decode_kernel (decode.cuh): slices of the keys before the step's
-// token, each by a block, and the token's own key by a warp. The slices become one where the output is multiplied.
+// token, each by a block, and the token's own key by a warp. decode_merge.cuh makes one of them.
 //
 // Source: as attention.cuh; splitting keys over blocks as flash-decoding does (Dao et al., 2023).
 #pragma once
@@ -7,26 +7,29 @@
 
 namespace doge {
 
-/** Keys and values of a chunk of slots, as the threads of a block share them. */
+/** Keys and values of a chunk of slots, as the threads of a block share them. Each part is asked for as soon as its registers are free. */
 struct Chunk {
   float keys[CHUNK_PAGES][DIM_SHARE];   // of slot thread % 16 of each page: numbers from thread / 16 * DIM_SHARE on
   float values[CHUNK_PAGES][PAGE / 2];  // number thread % 128 of half of each page's slots
   float biases[CHUNK_SLOTS / WARP];     // of head `warp`, of slots lane, lane + 32
 
-  /** Whatever stands in slots from `position` on. Head `bias_head` of the biases. */
-  __device__ __forceinline__ void load(const Heads& heads, const PageShape& page, const int* pages, int head, int bias_head, int chunk, int position) {
+  /** Whatever stands in slots from `position` on. */
+  __device__ __forceinline__ void load_keys(const Heads& heads, const PageShape& page, const int* pages, int head, int chunk, int position) {
+    const int thread = own_thread();
+    const int dim = heads.head_dim;
+    const int row = thread / PAGE * DIM_SHARE;
+#pragma unroll
+    for (int each = 0; each < CHUNK_PAGES; each++) {
+      const float* const layer = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, position / PAGE)]);
+#pragma unroll
+      for (int share = 0; share < DIM_SHARE; share++) keys[each][share] = layer[(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE];
+    }
+  }
+  /** And the biases of head `bias_head` of them. */
+  __device__ __forceinline__ void load_values(const Heads& heads, const PageShape& page, const int* pages, int head, int bias_head, int chunk, int position) {
     const int thread = own_thread();
     const int dim = heads.head_dim;
     const int last = position / PAGE;
-    const float* layers[CHUNK_PAGES];
-#pragma unroll
-    for (int each = 0; each < CHUNK_PAGES; each++) layers[each] = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, last)]);
-    const int row = thread / PAGE * DIM_SHARE;
-#pragma unroll
-    for (int each = 0; each < CHUNK_PAGES; each++)
-#pragma unroll
-      for (int share = 0; share < DIM_SHARE; share++)
-        keys[each][share] = layers[each][(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE];
 #pragma unroll
     for (int each = 0; each < CHUNK_SLOTS / WARP; each++) {
       const int slot = each * WARP + thread % WARP;
@@ -34,12 +37,42 @@ struct Chunk {
     }
     const int column = min(thread % DECODE_DIM, dim - 1);
 #pragma unroll
-    for (int each = 0; each < CHUNK_PAGES; each++)
+    for (int each = 0; each < CHUNK_PAGES; each++) {
+      const float* const layer = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, last)]);
 #pragma unroll
-      for (int slot = 0; slot < PAGE / 2; slot++)
-        values[each][slot] = layers[each][page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column];
+      for (int slot = 0; slot < PAGE / 2; slot++) values[each][slot] = layer[page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column];
+    }
   }
 };
+
+/** Where a lane finds numbers 2 lane, 2 lane + 1 and the two half a head behind of a head whose pairs begin at `head`. */
+__device__ __forceinline__ void four_of(const Pair* (&from)[2], const Pair* head, int half) {
+  const int index = 2 * (own_thread() % WARP);
+  from[0] = head + (index < half ? index : 0);
+  from[1] = from[0] + half;
+}
+/** Those four numbers of a query or key under its norm, where there is one, and turned by the step's angles. By a warp. */
+__device__ __forceinline__ void turn(float (&x)[4], const float* weight, float epsilon, int dim, const DecodeShared& shared) {
+  const int half = dim / 2;
+  const int index = 2 * (own_thread() % WARP);
+  if (weight != nullptr) {
+    float squares = 0.0f;
+#pragma unroll
+    for (int each = 0; each < 4; each++) squares = __fmaf_rn(x[each], x[each], squares);
+    const float scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + epsilon);
+    if (index < half)
+#pragma unroll
+      for (int each = 0; each < 4; each++) x[each] = weight[index + each % 2 + each / 2 * half] * (x[each] * scale);
+  }
+  if (index >= half) return;
+#pragma unroll
+  for (int each = 0; each < 2; each++) {
+    const float first = x[each], second = x[each + 2];
+    const float cosine = shared.cosine[index + each], sine = shared.sine[index + each];
+    x[each] = first * cosine - second * sine;
+    x[each + 2] = second * cosine + first * sine;
+  }
+}
 
 /** One block's slice of the attention to the keys before a step's token, for the heads of one key/value head: scores, softmax and
  *  weighted values, published. The sums are of value[j] - own, as in attention_kernel. */
@@ -52,33 +85,22 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
   const int group = heads.heads / heads.kv_heads;
   const int bias_head = (kv_head * group + min(warp, group - 1)) / (heads.heads / heads.bias_heads);
   Chunk held;
-  held.load(heads, page, shared.pages, kv_head, bias_head, slice, position);
-  {
-    // Its heads' queries and the token's own value, one pair a thread.
-    const int queries = group * dim;
-    const int index = 2 * thread;
-    const bool is_query = index < queries;
-    const bool wanted = index < queries + dim;
-    const Pair* const from[1] = {of.between.qkv + (is_query ? kv_head * queries + index : wanted ? heads.value_at + kv_head * dim + index - queries : 0)};
-    uint2 numbers[1];
-    await(numbers, from, epoch, wanted ? 1 : 0);
-    if (wanted) {
-      float* const to = is_query ? &shared.query[index / dim][index % dim] : &shared.value[index - queries];
-      to[0] = number(numbers[0].x);
-      to[1] = number(numbers[0].y);
-    }
-  }
-  __syncthreads();
-  if (warp < group) {
-    float* const x = shared.query[warp];
+  held.load_keys(heads, page, shared.pages, kv_head, slice, position);
+  held.load_values(heads, page, shared.pages, kv_head, bias_head, slice, position);
+  // Each query is waited for and turned by one warp, the token's own value is brought by the next.
+  if (warp <= group) {
     const int half = dim / 2;
-    float scale = 1.0f;
-    if (rope.query_norm != nullptr) {
-      float squares = 0.0f;
-      for (int index = lane; index < dim; index += WARP) squares = __fmaf_rn(x[index], x[index], squares);
-      scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + rope.epsilon);
-    }
-    for (int index = lane; index < half; index += WARP) rotate(x, index, half, rope.query_norm, scale, shared.cosine[index], shared.sine[index]);
+    const int index = 2 * lane;
+    const Pair* from[2];
+    four_of(from, of.between.qkv + (warp < group ? (kv_head * group + warp) * dim : heads.value_at + kv_head * dim), half);
+    uint2 numbers[2];
+    await(numbers, from, epoch, index < half ? 3 : 0);
+    float four[4] = {number(numbers[0].x), number(numbers[0].y), number(numbers[1].x), number(numbers[1].y)};
+    if (warp < group) turn(four, rope.query_norm, rope.epsilon, dim, shared);
+    float* const to = warp < group ? shared.query[warp] : shared.value;
+    if (index < half)
+#pragma unroll
+      for (int each = 0; each < 4; each++) to[index + each % 2 + each / 2 * half] = four[each];
   }
   __syncthreads();
 
@@ -87,10 +109,13 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
   const int side = thread / DECODE_DIM;
   const float own_value = shared.value[column < dim ? column : 0];
   float best = -INFINITY, total = 0.0f;  // of head `warp`
+  // These two are told as soon as they are known: whoever has seen them asks for the rest.
+  Pair* const parts = of.between.parts + (kv_head * of.slices + slice) * group * (dim + 2);
+  if (slice * CHUNK_SLOTS >= position && warp < group && lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
   float sums[DECODE_GROUP] = {};
 #pragma unroll 1
   for (int chunk = slice; chunk * CHUNK_SLOTS < position; chunk += of.slices) {
-    if (chunk != slice) held.load(heads, page, shared.pages, kv_head, bias_head, chunk, position);
+    const bool last = (chunk + of.slices) * CHUNK_SLOTS >= position;
 #pragma unroll
     for (int head = 0; head < DECODE_GROUP; head++) {
       float dots[CHUNK_PAGES] = {};
@@ -107,6 +132,7 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
         if (lane < PAGE) shared.dots[warp][head][each * PAGE + lane] = dots[each];
       }
     }
+    if (!last) held.load_keys(heads, page, shared.pages, kv_head, chunk + of.slices, position);
     __syncthreads();
     if (warp < group) {
       float scores[CHUNK_SLOTS / WARP];
@@ -131,6 +157,7 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
       total = total * fade + warp_sum(weight);
       best = top;
       if (lane == 0) shared.fade[warp] = fade;
+      if (last && lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
     }
     __syncthreads();
     float fades[DECODE_GROUP];
@@ -156,17 +183,16 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
           sums[head] = __fmaf_rn(four.w, values[3], sums[head]);
         }
       }
+    if (!last) held.load_values(heads, page, shared.pages, kv_head, bias_head, chunk + of.slices, position);
   }
   if (side == 1) {
 #pragma unroll
     for (int head = 0; head < DECODE_GROUP; head++) shared.half[head][column] = sums[head];
   }
   __syncthreads();
-  Pair* const parts = of.between.parts + (kv_head * of.slices + slice) * group * (dim + 2);
 #pragma unroll
   for (int head = 0; head < DECODE_GROUP; head++)
     if (head < group && side == 0 && column < dim) publish(parts + head * (dim + 2) + column, sums[head] + shared.half[head][column], epoch);
-  if (warp < group && lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
 }
 
 /** One head's score of the token's own key, published, by one warp, which waits for what it needs by itself. The first head of a
@@ -204,45 +230,28 @@ __device__ __forceinline__ void keep(const Decoding& of, const Heads& heads, con
   }
   const float bias = bias_of(warp_sum(dot), rope, bias_head);
 
-  // Numbers 2 lane, 2 lane + 1 and those half a head behind: of the query, the key and the value.
+  // A lane's four numbers of the query, the key and the value.
   const int index = 2 * lane;
-  const Pair* from[6];
-#pragma unroll
-  for (int part = 0; part < 3; part++) {
-    from[2 * part] = of.between.qkv + (part == 0 ? head * dim : (part == 1 ? heads.key_at : heads.value_at) + kv_head * dim) + (index < half ? index : 0);
-    from[2 * part + 1] = from[2 * part] + half;
-  }
-  uint2 numbers[6];
-  await(numbers, from, epoch, index < half ? 63 : 0);
-  float score = 0.0f;
   float parts[3][4] = {};
-  if (index < half)
+  {
+    const Pair* from[6];
+#pragma unroll
+    for (int part = 0; part < 3; part++) {
+      const Pair* its[2];
+      four_of(its, of.between.qkv + (part == 0 ? head * dim : (part == 1 ? heads.key_at : heads.value_at) + kv_head * dim), half);
+      from[2 * part] = its[0];
+      from[2 * part + 1] = its[1];
+    }
+    uint2 numbers[6];
+    await(numbers, from, epoch, index < half ? 63 : 0);
 #pragma unroll
     for (int part = 0; part < 3; part++)
 #pragma unroll
       for (int each = 0; each < 4; each++) parts[part][each] = number(each % 2 == 0 ? numbers[2 * part + each / 2].x : numbers[2 * part + each / 2].y);
-#pragma unroll
-  for (int part = 0; part < 2; part++) {
-    const float* const weight = part == 0 ? rope.query_norm : rope.key_norm;
-    float(&x)[4] = parts[part];
-    if (weight != nullptr) {
-      float squares = 0.0f;
-#pragma unroll
-      for (int each = 0; each < 4; each++) squares = __fmaf_rn(x[each], x[each], squares);
-      const float scale = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(dim) + rope.epsilon);
-      if (index < half)
-#pragma unroll
-        for (int each = 0; each < 4; each++) x[each] = weight[index + each % 2 + each / 2 * half] * (x[each] * scale);
-    }
-    if (index >= half) continue;
-#pragma unroll
-    for (int each = 0; each < 2; each++) {
-      const float first = x[each], second = x[each + 2];
-      const float cosine = shared.cosine[index + each], sine = shared.sine[index + each];
-      x[each] = first * cosine - second * sine;
-      x[each + 2] = second * cosine + first * sine;
-    }
   }
+  turn(parts[0], rope.query_norm, rope.epsilon, dim, shared);
+  turn(parts[1], rope.key_norm, rope.epsilon, dim, shared);
+  float score = 0.0f;
 #pragma unroll
   for (int each = 0; each < 4; each++) score = __fmaf_rn(parts[0][each], parts[1][each], score);
   score = warp_sum(score) / sqrtf(static_cast<float>(dim)) + bias;

@@ -1,5 +1,6 @@
 // decode_plan: what decode_kernel (decode.cuh) takes: bounds, sizes, the table of layers, the arrays of its exchanges, its shared memory.
 #pragma once
+#include "bulk.cuh"
 #include "draw.cuh"
 #include "exchange.cuh"
 #include "rope.cuh"
@@ -18,6 +19,12 @@ constexpr int CHUNK_PAGES = 4, CHUNK_SLOTS = CHUNK_PAGES * PAGE;
 constexpr int DECODE_SLICES = 6;
 /** Keys of a page stand across this many lanes' shares of a head's numbers; and those are so long. */
 constexpr int DIM_GROUPS = DECODE_THREADS / PAGE, DIM_SHARE = DECODE_DIM / DIM_GROUPS;
+
+/** The ring of a warp (ring.cuh): units of four slots, 16 bytes for each lane; at most so many, and as many where lanes copy for themselves. */
+constexpr int UNIT_SLOTS = 4, SLOT_BYTES = 16 * WARP, UNIT_BYTES = UNIT_SLOTS * SLOT_BYTES;
+constexpr int MOST_UNITS = 12, LANE_UNITS = 8, FEW_LANE_UNITS = 3;
+/** The matrices of a step in their order: those of each layer, then the head. */
+enum Matrices : int { QKV, OUTPUT, GATE_UP, DOWN, HEAD, MATRICES };
 
 /** Sizes that the kernel's loops go by. Those of the published models, which follow from the hidden size, are known when it is compiled:
  *  all that is not theirs is then not there. HIDDEN 0: any. */
@@ -46,7 +53,7 @@ __device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer)
 }
 
 struct DecodeLayer {
-  Matrix qkv, output, gate_up, down;
+  Matrix matrices[HEAD];
   RopeWeights rope;
   const float *input_norm, *input_gate, *post_norm, *post_gate;
 };
@@ -80,12 +87,14 @@ struct Decoding {
   const int* call_pages;
   float* logits;  // not null: one step, which ends with them and draws nothing
   int steps;
+  int units;  // of a warp's ring
+  bool bulk;  // whether the device brings them by itself; code for a device knows
 };
 
 struct DecodeShared {
   alignas(16) float x[2][DECODE_WIDTH];
   DecodeLayer layers[DECODE_LAYERS];
-  float squares[2][DECODE_WARPS];
+  alignas(16) float squares[2][DECODE_THREADS];  // of each thread's numbers of the stream
   float cosine[DECODE_DIM / 2], sine[DECODE_DIM / 2];
   int pages[DECODE_CONTEXT / PAGE];
   float query[DECODE_GROUP][DECODE_DIM], value[DECODE_DIM];
@@ -96,6 +105,9 @@ struct DecodeShared {
   unsigned long long best[2][DECODE_WARPS];
   int ids[2][DECODE_WARPS];
   unsigned told[2][DECODE_WARPS];
+  Matrix head;
+  int counts[MATRICES];  // outputs of each matrix
+  Arrival arrivals[DECODE_WARPS][MOST_UNITS];
 };
 
 }  // namespace doge

@@ -36,7 +36,8 @@ __device__ __forceinline__ int own_warp() { return __shfl_sync(ALL, static_cast<
 inline void publish(Pair* to, unsigned bits, unsigned epoch) {
   __atomic_store_n(reinterpret_cast<uint64_t*>(to), static_cast<uint64_t>(epoch) << 32 | bits, __ATOMIC_RELAXED);
 }
-inline uint4 two_pairs(const Pair* from) {
+inline uint4 two_pairs(const Pair* from, bool wanted) {
+  if (!wanted) return {};
   const uint64_t first = __atomic_load_n(reinterpret_cast<const uint64_t*>(from), __ATOMIC_RELAXED);
   const uint64_t second = __atomic_load_n(reinterpret_cast<const uint64_t*>(from) + 1, __ATOMIC_RELAXED);
   return {static_cast<unsigned>(first), static_cast<unsigned>(first >> 32), static_cast<unsigned>(second), static_cast<unsigned>(second >> 32)};
@@ -52,9 +53,16 @@ inline void ask_again(int asked) {
 __device__ __forceinline__ void publish(Pair* to, unsigned bits, unsigned epoch) {
   asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(bits), "r"(epoch) : "memory");
 }
-__device__ __forceinline__ uint4 two_pairs(const Pair* from) {
-  uint4 four;
-  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(four.x), "=r"(four.y), "=r"(four.z), "=r"(four.w) : "l"(from) : "memory");
+/** Zeros where they are not `wanted`: what is written sometimes keeps its registers for ever. */
+__device__ __forceinline__ uint4 two_pairs(const Pair* from, bool wanted) {
+  uint4 four = {0, 0, 0, 0};
+  asm volatile(
+      "{\n.reg .pred wanted;\n"
+      "setp.ne.u32 wanted, %5, 0;\n"
+      "@wanted ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+      : "+r"(four.x), "+r"(four.y), "+r"(four.z), "+r"(four.w)
+      : "l"(from), "r"(static_cast<unsigned>(wanted))
+      : "memory");
   return four;
 }
 __device__ __forceinline__ void ask_again(int asked) {
@@ -64,8 +72,8 @@ __device__ __forceinline__ void ask_again(int asked) {
 
 __device__ __forceinline__ void publish(Pair* to, float value, unsigned epoch) { publish(to, __float_as_uint(value), epoch); }
 
-/** The two numbers at each of the addresses whose bit of `waiting` is set, once they are of this epoch; all are asked for at once. Addresses
- *  are even places of an array, all of them, wanted or not. Of those in `single` only the first number is waited for. */
+/** The two numbers at each of the addresses whose bit of `waiting` is set, once they are of this epoch; all that have not come are asked for
+ *  at once. Addresses are even places of an array. Of those in `single` only the first number is waited for. */
 template <int N>
 __device__ __forceinline__ void await(uint2 (&to)[N], const Pair* const (&from)[N], unsigned epoch, unsigned waiting, unsigned single = 0) {
 #pragma unroll
@@ -73,7 +81,7 @@ __device__ __forceinline__ void await(uint2 (&to)[N], const Pair* const (&from)[
   for (int asked = 0; waiting != 0; asked++) {
     uint4 found[N];
 #pragma unroll
-    for (int each = 0; each < N; each++) found[each] = two_pairs(from[each]);
+    for (int each = 0; each < N; each++) found[each] = two_pairs(from[each], (waiting >> each & 1) != 0);
 #pragma unroll
     for (int each = 0; each < N; each++) {
       const unsigned bit = 1u << each;

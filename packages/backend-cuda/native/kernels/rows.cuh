@@ -1,18 +1,9 @@
-// rows: matmul of one row inside a launch that does more. What a warp reads first of a matrix is fetched before its input is there, so
-// that memory works while blocks wait for each other. Sums run in the order of matmul_kernel.
+// rows: matmul of one row inside a launch that does more, of weights that come through a ring (ring.cuh). Sums run in the order of
+// matmul_kernel.
 #pragma once
-#include "exchange.cuh"
-#include "matmul.cuh"
+#include "ring.cuh"
 
 namespace doge {
-
-/** Stretches of weights that a lane holds before the input comes. */
-constexpr int HELD_STRETCHES = 16;
-
-template <Type type>
-struct Stretches {
-  typename Format<type>::Raw of[HELD_STRETCHES];
-};
 
 /** Where number `column` of the input stands in shared memory: so that lanes which read 8 numbers each read 16 bytes beside each
  *  other. Arrays are whole blocks of 256 numbers. */
@@ -22,53 +13,56 @@ __device__ __forceinline__ int spread(int column) {
   return (column & ~255) + ((column >> 2) & 1) * 128 + ((column >> 3) & 31) * 4 + (column & 3);
 }
 
-/** The outputs of a warp's turn: ROWS of them; GATED: half of them gates, the others what they gate. */
-template <Type type, int ROWS, bool GATED = false>
+/** Sums over a warp, each in the order of warp_sum; of number k in the lanes from k * WARP / N on. Lanes that have no use for a number hand
+ *  it over: less than half of the exchanges of warp_sums. */
+template <int N>
+__device__ __forceinline__ float warp_shares(const float (&values)[N]) {
+  static_assert(N == 1 || N == 2 || N == 4, "of so many rows a turn has");
+  const int lane = own_thread() % WARP;
+  float its = values[0];
+  if constexpr (N == 4) {
+    const bool upper = (lane & 16) != 0;
+    const float first = (upper ? values[2] : values[0]) + __shfl_xor_sync(ALL, upper ? values[0] : values[2], 16);
+    const float second = (upper ? values[3] : values[1]) + __shfl_xor_sync(ALL, upper ? values[1] : values[3], 16);
+    its = ((lane & 8) != 0 ? second : first) + __shfl_xor_sync(ALL, (lane & 8) != 0 ? first : second, 8);
+  } else if constexpr (N == 2) {
+    its = ((lane & 16) != 0 ? values[1] : values[0]) + __shfl_xor_sync(ALL, (lane & 16) != 0 ? values[0] : values[1], 16);
+  }
+#pragma unroll
+  for (int mask = WARP / 2 / N; mask > 0; mask /= 2) its += __shfl_xor_sync(ALL, its, mask);
+  return its;
+}
+
+/** A warp's turns at a matrix of MATRICES. */
+template <Type type, int WHICH>
 struct Turn {
-  static constexpr int OWN = GATED ? ROWS / 2 : ROWS;
-  /** Stretches of each row at a time. */
-  static constexpr int DEPTH = HELD_STRETCHES / ROWS < 8 ? HELD_STRETCHES / ROWS : 8;
+  static constexpr int ROWS = rows_of(WHICH), OWN = own_of(WHICH);
+  static constexpr bool GATED = OWN < ROWS;
+  static constexpr int DEPTH = depth_of(WHICH);
+  static_assert(ROWS * DEPTH == UNIT_SLOTS, "a unit is full");
   static constexpr int CHUNK = Format<type>::CHUNK;
 
-  __device__ static __forceinline__ int output(const Matrix& weight, int first, int each) {
-    const int its = each < OWN ? first + each : weight.outer / 2 + first + each - OWN;
-    return its < weight.outer ? its : first;
-  }
-
-  __device__ static __forceinline__ void fetch(Stretches<type>& held, const Matrix& weight, int first, int deep) {
+  /** emit(o, sum_i x[i] weight[o, i] + bias[o]) for this warp's part of `count` outputs, in the lane that holds it. NORMED: x comes without
+   *  its norm's scale, which each warp finds beside its sums: of `epsilon` and the threads' `squares`; null: x is whole after all. */
+  template <bool NORMED, class Emit>
+  __device__ static __forceinline__ void multiply(Ring<type>& ring, const Matrix& weight, const float* x, const float* squares, float epsilon, int count, Emit emit) {
     const int lane = own_thread() % WARP;
+    float its_squares = 0.0f;
+    if (NORMED && squares != nullptr)
 #pragma unroll
-    for (int each = 0; each < ROWS; each++) {
-      const int row = output(weight, first, each);
-      const int column = (deep * WARP + lane) * CHUNK;
-#pragma unroll
-      for (int step = 0; step < DEPTH; step++) {
-        // Written in any case: what is written sometimes keeps its register for ever.
-        held.of[each * DEPTH + step] = typename Format<type>::Raw{};
-        const int ahead = step * WARP * CHUNK;
-        if (column + ahead < weight.stride) held.of[each * DEPTH + step] = Format<type>::fetch(weight, static_cast<size_t>(row), column, ahead);
+      for (int quad = 0; quad < DECODE_WARPS / 4; quad++) {
+        const float4 four = *reinterpret_cast<const float4*>(squares + (quad * WARP + lane) * 4);
+        its_squares += four.x + four.y + (four.z + four.w);
       }
-    }
-  }
-
-  /** Fetch what `multiply` begins with. */
-  __device__ static __forceinline__ void ahead(Stretches<type>& held, const Matrix& weight, int count, int warp) {
-    fetch(held, weight, warp * OWN < count ? warp * OWN : 0, 0);
-  }
-
-  /** emit(o, sum_i x[i] weight[o, i] + bias[o]) for this warp's part of `count` outputs, in the lane that holds it. */
-  template <class Emit>
-  __device__ static __forceinline__ void multiply(Stretches<type>& held, const Matrix& weight, const float* x, int count, int warp, int warps,
-                                                  Emit emit) {
-    const int lane = own_thread() % WARP;
-    int first = warp * OWN;
+    int first = ring.warp * OWN;
     int deep = 0;
     float sums[ROWS] = {};
 #pragma unroll 1
     while (first < count) {
+      const unsigned char* const unit = ring.next();
 #pragma unroll
       for (int step = 0; step < DEPTH; step++) {
-        // Behind the row there are zeros, in the registers.
+        const int column = ((deep + step) * WARP + lane) * CHUNK;
         if ((deep + step) * WARP * CHUNK >= weight.stride) break;
         float part[CHUNK];
 #pragma unroll
@@ -82,57 +76,42 @@ struct Turn {
 #pragma unroll
         for (int each = 0; each < ROWS; each++) {
           float w[CHUNK];
-          Format<type>::expand(w, held.of[each * DEPTH + step]);
+          const uint4 held = *reinterpret_cast<const uint4*>(unit + (each * DEPTH + step) * SLOT_BYTES);
+          // Behind the row there is something else.
+          Format<type>::expand(w, raw_of<type>(column < weight.stride ? held : uint4{0, 0, 0, 0}));
 #pragma unroll
           for (int number = 0; number < CHUNK; number++) sums[each] = __fmaf_rn(part[number], w[number], sums[each]);
         }
       }
       deep += DEPTH;
-      const int done = first;
+      ring.read();
       const bool whole = deep * WARP * CHUNK >= weight.stride;
       if (whole) {
+        float result = warp_shares(sums);
+        [[maybe_unused]] float other = 0.0f;
+        if constexpr (GATED) other = __shfl_xor_sync(ALL, result, WARP / 2);
+        if constexpr (NORMED) {
+          const float squares_of_all = warp_sum(its_squares);
+          const float scale = squares == nullptr ? 1.0f : 1.0f / sqrtf(squares_of_all / static_cast<float>(weight.inner) + epsilon);
+          result *= scale;
+          other *= scale;
+        }
+        const int each = lane / (WARP / ROWS);
+        const int its_output = first + each;
+        if (lane % (WARP / ROWS) == 0 && each < OWN && its_output < count) {
+          if (weight.bias != nullptr) result += weight.bias[its_output];
+          if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + its_output]));
+          emit(its_output, result);
+        }
+#pragma unroll
+        for (int each = 0; each < ROWS; each++) sums[each] = 0.0f;
         deep = 0;
-        first += warps * OWN;
+        first += ring.warps * OWN;
       }
-      if (first < count) fetch(held, weight, first, deep);
-      if (!whole) continue;
-      warp_sums(sums);
-      // Each lane has its own output: registers cannot be indexed by the lane, so each is offered in turn.
-      float result = sums[0], other = sums[OWN % ROWS];
-#pragma unroll
-      for (int each = 1; each < OWN; each++) {
-        result = lane == each ? sums[each] : result;
-        if constexpr (GATED) other = lane == each ? sums[each + OWN] : other;
-      }
-#pragma unroll
-      for (int each = 0; each < ROWS; each++) sums[each] = 0.0f;
-      if (lane >= OWN || done + lane >= count) continue;
-      if (weight.bias != nullptr) result += weight.bias[done + lane];
-      if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + done + lane]));
-      emit(done + lane, result);
+      // Others wait for what was emitted, nobody for this.
+      if (whole || ring.hungry()) ring.refill();
     }
   }
 };
-
-/** The 128 bytes at an address, from memory into the cache that all processors share. */
-__device__ __forceinline__ void to_shared_cache(const char* at) {
-#if defined(DOGE_SHIM)
-  [[maybe_unused]] const volatile char read = *at;
-#else
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
-#endif
-}
-
-/** Bring a warp's first rows of a matrix there. */
-template <Type type, int ROWS, bool GATED>
-__device__ __forceinline__ void prefetch(const Matrix& weight, int count, int warp) {
-  using Its = Turn<type, ROWS, GATED>;
-  if (warp * Its::OWN >= count) return;
-  const size_t bytes = static_cast<size_t>(weight.stride) * (type == Type::F32 ? 4 : type == Type::BF16 ? 2 : 1);
-  for (int each = 0; each < ROWS; each++) {
-    const char* const row = static_cast<const char*>(weight.data) + static_cast<size_t>(Its::output(weight, warp * Its::OWN, each)) * bytes;
-    for (size_t at = static_cast<size_t>(own_thread() % WARP * 128); at < bytes; at += WARP * 128) to_shared_cache(row + at);
-  }
-}
 
 }  // namespace doge
