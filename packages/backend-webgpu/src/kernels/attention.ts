@@ -18,7 +18,7 @@
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import type { Variant } from "../variant.ts";
 import { ATTEND } from "./attend.ts";
-import { KEEP } from "./keep.ts";
+import { BIAS, KEEP } from "./keep.ts";
 import { entry, header, type Kernel, PRELUDE, team } from "./kernel.ts";
 import { JOURNAL, PAGE, SIZE } from "./page.ts";
 import { ROPE } from "./rope.ts";
@@ -109,8 +109,8 @@ fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
 fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
 fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
-${writes ? KEEP(variant, half) : ""}
-${part === "keep" ? "" : part === "slices" ? SLICED(variant, widest, together) : ATTEND(variant, widest, together)}
+${part === "keep" || part === "step" ? BIAS + KEEP(variant, half) : ""}
+${part === "keep" ? "" : part === "slices" ? SLICED(variant, widest, half, together) : ATTEND(variant, widest, together)}
 ${entry(variant, SIZE)}
 ${BODY[part]}
 }
@@ -152,16 +152,13 @@ const BODY: { readonly [part in AttentionPart]: string } = {
     gather();
   }`,
   slices: /* wgsl */ `
-  // Teams of slices first, then one for each key/value head.
+  // Teams of slices first, then one for each key/value head. Slices of a token that is none are computed in vain: asking first would
+  // make each token wait for the answer.
   let slicing = shape.heads / TOGETHER * SLICES;
   if (unit >= slicing + shape.kvHeads) { return; }
-  if (call[grid.first] == IDLE) { return; }
   if (unit < slicing) {
     slice(grid.first, grid.base, unit / SLICES * TOGETHER, unit % SLICES, lane);
-    return;
-  }
-  let kv = unit - slicing;
-  keep(grid.first, grid.base, kv, lane);
-  let shares = shape.heads / shape.kvHeads;
-  for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) { ownKey(grid.first, grid.base, head, lane); }`,
+  } else {
+    keepOwn(grid.first, grid.base, unit - slicing, lane);
+  }`,
 };

@@ -3,14 +3,27 @@ import type { Variant } from "../variant.ts";
 import { shared } from "./kernel.ts";
 import { SIZE } from "./page.ts";
 
-/** Keep one token's key for one key/value head: normalised, turned, with its biases, in a slot of its own; and drop the least. */
-export const KEEP = (variant: Variant, half: boolean) => /* wgsl */ `
-var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
+/** The biases of a token: exp(A softplus(delta)), delta over its values of all key/value heads. */
+export const BIAS = /* wgsl */ `
 /** ln(1 + e^z), with torch's linear branch above 20; where 1 + e^z would round, the series. */
 fn softplus(z: f32) -> f32 {
   let e = exp(min(z, 20.0));
   return select(select(log(1.0 + e), e * fma(-0.5, e, 1.0), e < 1e-3), z, z > 20.0);
 }
+/** Its bias for one of the bias heads, of the sum that delta has. */
+fn biasOf(which: u32, sum: f32) -> f32 {
+  let delta = sum + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
+  return exp(vectors[shape.aAt + which] * softplus(delta));
+}
+fn keepBias(row: u32, which: u32, bias: f32, at: u32) {
+  meta_[at] = bitcast<u32>(bias);
+  qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * shape.headDim + which] = bias;
+}
+`;
+
+/** Keep one token's key for one key/value head: normalised, turned, with its biases, in a slot of its own; and drop the least. */
+export const KEEP = (variant: Variant, half: boolean) => /* wgsl */ `
+var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
 fn pageOf(pagesAt: u32, slot: u32) -> u32 { return call[pagesAt + slot / PAGE]; }
 /** The first of all lanes' values. */
 fn firstOf(value: u32, lane: u32) -> u32 {
@@ -67,12 +80,6 @@ fn evictLeast(pagesAt: u32, reach: u32, position: u32, kv: u32, lane: u32) {
   let first = firstOf(select(NOBODY, its, at != IDLE && bias == lowest), lane);
   if (at != IDLE && its == first) { meta_[evictedAt(at, pageOf(pagesAt, at), kv)] = position; }
 }
-fn keepBias(row: u32, which: u32, sum: f32, at: u32) {
-  let delta = sum + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
-  let bias = exp(vectors[shape.aAt + which] * softplus(delta));
-  meta_[at] = bitcast<u32>(bias);
-  qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * shape.headDim + which] = bias;
-}
 fn keep(record: u32, row: u32, kv: u32, lane: u32) {
   let position = call[record + 1u];
   let rowAt = call[record + 2u];
@@ -114,8 +121,8 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
     sum = sumOf(sum, lane);
     otherSum = sumOf(otherSum, lane);
     if (lane == 0u) {
-      keepBias(row, which, sum, biasAt(slot, page, which));
-      keepBias(row, other, otherSum, biasAt(slot, page, other));
+      keepBias(row, which, biasOf(which, sum), biasAt(slot, page, which));
+      keepBias(row, other, biasOf(other, otherSum), biasAt(slot, page, other));
     }
   }
   if (shape.window != 0u) {

@@ -126,18 +126,19 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = f
       )
       .join("\n    ")}
   }`;
-  const multiplyBlock = matrices
+  /** Weights are asked for before a token's block is rounded, which takes long enough for them to come. */
+  const loadBlock = matrices
     .map((matrix) =>
       eachRow(
         (row) => `let ${matrix}w${row} = ${weightsOf(matrix)}At(row${row}, block, shape.quads);
-  let ${matrix}s${row} = ${scalesOf(matrix)}[row${row} * (shape.quads / ${BLOCK_QUADS}u) + block];
-  ${eachToken(
-    (token) =>
-      `${matrix}${row}_${token} = fma(multiplied(${matrix}w${row}, p${token}), ${matrix}s${row} * p${token}.scale, ${matrix}${row}_${token});`,
-  )}`,
+  let ${matrix}s${row} = ${scalesOf(matrix)}[row${row} * (shape.quads / ${BLOCK_QUADS}u) + block];`,
       ),
     )
     .join("\n    ");
+  const multiplyBlock = eachSum(
+    (matrix, row, token) =>
+      `${matrix}${row}_${token} = fma(multiplied(${matrix}w${row}, p${token}), ${matrix}s${row} * p${token}.scale, ${matrix}${row}_${token});`,
+  );
   const round = (token: string, squares: string) =>
     `rounded(from${token} + block * ${BLOCK_QUADS}u, block * ${BLOCK_QUADS}u${norm ? `, ${squares}` : ""})`;
   const blocks = shelved
@@ -154,12 +155,14 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = f
     workgroupBarrier();
     if (block < blocks) {
       ${eachToken((token) => `let p${token} = shelf[${token}u * LANES + lane];`)}
+      ${loadBlock}
       ${multiplyBlock}
     }
     workgroupBarrier();
   }`
     : /* wgsl */ `
   for (var block = lane; block < shape.quads / ${BLOCK_QUADS}u; block += LANES) {
+    ${loadBlock}
     ${eachToken((token) => `let p${token} = ${round(`${token}`, `q${token}`)};\n  ${norm ? `q${token} = p${token}.squares;` : ""}`)}
     ${multiplyBlock}
   }`;

@@ -9,6 +9,7 @@
 import { type Config, queryWidth } from "@doge-lm/core";
 import type { Variant } from "../variant.ts";
 import { headsTogether, QUERIES } from "./attend.ts";
+import { BIAS } from "./keep.ts";
 import { SIZE } from "./page.ts";
 
 /** Teams that share the keys of a pair of heads. */
@@ -33,7 +34,7 @@ export const sliceTeams = (config: Pick<Config, "heads" | "kvHeads">): number =>
 
 /** For attention.ts: one slice of the keys before a token, and its own key, for TOGETHER heads from `head` on. The dispatch's list is
  *  the text's page table, of grid.listed slots. */
-export function SLICED(variant: Variant, widest: number, together: number): string {
+export function SLICED(variant: Variant, widest: number, half: boolean, together: number): string {
   const columns = widest / 4;
   const lanesPerSlot = SIZE / SLOTS;
   const quadsEach = columns / lanesPerSlot;
@@ -55,7 +56,7 @@ export function SLICED(variant: Variant, widest: number, together: number): stri
   return /* wgsl */ `
 const SLICES: u32 = ${SLICES}u;
 const SLOTS: u32 = ${SLOTS}u;
-${QUERIES(variant, widest, together)}
+${BIAS}${QUERIES(variant, widest, together)}
 var<workgroup> dots: array<f32, ${lanesPerSlot * together * SLOTS}>;
 var<workgroup> weights: array<f32, ${together * SLOTS}>;
 var<workgroup> sums: array<vec4f, TEAM>;
@@ -132,22 +133,55 @@ fn slice(record: u32, row: u32, head: u32, slice: u32, lane: u32) {
   gather();`,
   )}
 }
-/** The token's own key, which was kept before. */
-fn ownKey(record: u32, row: u32, head: u32, lane: u32) {
+/** A text's own token for one key/value head: its key, its value and its biases are kept, and its key is scored, from registers. */
+fn keepOwn(record: u32, row: u32, kv: u32, lane: u32) {
   let position = call[record + 1u];
-  let quads = shape.headDim >> 2u;
-  let kv = head / (shape.heads / shape.kvHeads);
+  if (call[record] == IDLE) { return; }
   let page = call[grid.list + position / PAGE];
-  readQueries(row, head, position, lane);
-  gather();
-  ${each(
-    (which) => `var dot${which} = 0.0;
-  if (lane < quads) { dot${which} = dot(query[${which * columns}u + lane], vec4f(keys[((page * shape.kvHeads + kv) * quads + lane) * PAGE + position % PAGE])); }
-  let score${which} = sumOf(dot${which}, lane) + bitcast<f32>(meta_[biasAt(position, page, (head + ${which}u) / (shape.heads / shape.biasHeads))]);
-  if (lane < quads) { found[sliceAt(head + ${which}u, SLICES) + lane] = ownValues(row, kv, lane); }
-  if (lane == 0u) { found[sliceAt(head + ${which}u, SLICES) + quads] = vec4f(score${which}, 1.0, 0.0, 0.0); }`,
-  )}
-  gather();
+  let slot = position % PAGE;
+  let D = shape.headDim;
+  let quads = D >> 2u;
+  let keyAt = row * shape.stride + (shape.heads + kv) * D;
+  let valuesAt = row * shape.stride + (shape.heads + shape.kvHeads) * D;
+  let width = shape.kvHeads * D;
+  let shares = shape.heads / shape.kvHeads;
+  var scale = 1.0;
+  if (shape.normed != 0u) {
+    var squares = 0.0;
+    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[keyAt + i], qkv[keyAt + i], squares); }
+    scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
+  }
+  let quad = min(lane, quads - 1u);
+  let key = ${half ? "vec4h(clamp(turned(keyAt, quad, shape.keyNormAt, scale, position), vec4f(-65504.0), vec4f(65504.0)))" : "turned(keyAt, quad, shape.keyNormAt, scale, position)"};
+  let value = ownValues(row, kv, quad);
+  if (lane < quads) {
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot] = key;
+    values[((page * shape.kvHeads + kv) * PAGE + slot) * quads + quad] = ${half ? "vec4h(value)" : "value"};
+  }
+  for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) {
+    ${each(
+      (which) => `let bias${which} = (head + ${which}u) / (shape.heads / shape.biasHeads);
+    var delta${which} = 0.0;`,
+    )}
+    for (var i = lane; i < width; i += TEAM) {
+      let value = qkv[valuesAt + i];
+      ${each((which) => `delta${which} = fma(vectors[shape.deltaAt + bias${which} * width + i], value, delta${which});`)}
+    }
+    readQueries(row, head, position, lane);
+    gather();
+    ${each(
+      (
+        which,
+      ) => `let dot${which} = sumOf(select(0.0, dot(query[${which * columns}u + quad], ${half ? "vec4f(key)" : "key"}), lane < quads), lane);
+    let its${which} = biasOf(bias${which}, sumOf(delta${which}, lane));
+    if (lane < quads) { found[sliceAt(head + ${which}u, SLICES) + lane] = value; }
+    if (lane == 0u) {
+      keepBias(row, bias${which}, its${which}, biasAt(slot, page, bias${which}));
+      found[sliceAt(head + ${which}u, SLICES) + quads] = vec4f(dot${which} + its${which}, 1.0, 0.0, 0.0);
+    }`,
+    )}
+    gather();
+  }
 }
 `;
 }
