@@ -49,27 +49,33 @@ __global__ void __launch_bounds__(NORM_WARPS* WARP)
   if (positions != nullptr && positions[token] < 0) return;
   float* const stream = x + static_cast<size_t>(token) * static_cast<size_t>(stride);
   const float* const added = update + static_cast<size_t>(token) * static_cast<size_t>(stride);
-  const auto four = [](const float* at) { return *reinterpret_cast<const float4*>(at); };
   float squares[NORM_PARTS][2] = {};
   float4 held[NORM_HELD];
-  for (int start = 4 * lane; start < width; start += NORM_HELD * NORM_COLUMNS) {
-    const auto read = [&](const float* from, int each) {
+  const auto write = [&](int column, const float4& value, const float4& weights, float scale) {
+    const float4 result{weights.x * (value.x * scale), weights.y * (value.y * scale), weights.z * (value.z * scale), weights.w * (value.w * scale)};
+    const size_t to = static_cast<size_t>(row) * static_cast<size_t>(stride) + static_cast<size_t>(column);
+    if (out != nullptr) *reinterpret_cast<float4*>(out + to) = result;
+    if (halves != nullptr) *reinterpret_cast<uint2*>(halves + to) = uint2{half_pair(result.x, result.y), half_pair(result.z, result.w)};
+  };
+  // What is read is on its way before the first of it is used, and before the next is written: the compiler cannot know that they differ.
+  const auto read = [&](float4 (&to)[NORM_HELD], const float* from, int start) {
+#pragma unroll
+    for (int each = 0; each < NORM_HELD; each++) {
       const int column = start + each * NORM_COLUMNS;
-      return column < width ? *reinterpret_cast<const float4*>(from + column) : float4{0.0f, 0.0f, 0.0f, 0.0f};
-    };
-    // All are on their way before the first is used.
-#pragma unroll
-    for (int each = 0; each < NORM_HELD; each++) held[each] = read(stream, each);
+      to[each] = column < width ? *reinterpret_cast<const float4*>(from + column) : float4{0.0f, 0.0f, 0.0f, 0.0f};
+    }
+  };
+  for (int start = 4 * lane; start < width; start += NORM_HELD * NORM_COLUMNS) {
+    read(held, stream, start);
     if (gate != nullptr) {
-      float4 news[NORM_HELD];
-#pragma unroll
-      for (int each = 0; each < NORM_HELD; each++) news[each] = read(added, each);
+      float4 news[NORM_HELD], gates[NORM_HELD];
+      read(news, added, start);
+      read(gates, gate, start);
 #pragma unroll
       for (int each = 0; each < NORM_HELD; each++) {
-        const float4 gates = read(gate, each);
         float4& its = held[each];
-        its = float4{__fmaf_rn(gates.x, its.x, news[each].x), __fmaf_rn(gates.y, its.y, news[each].y), __fmaf_rn(gates.z, its.z, news[each].z),
-                     __fmaf_rn(gates.w, its.w, news[each].w)};
+        its = float4{__fmaf_rn(gates[each].x, its.x, news[each].x), __fmaf_rn(gates[each].y, its.y, news[each].y),
+                     __fmaf_rn(gates[each].z, its.z, news[each].z), __fmaf_rn(gates[each].w, its.w, news[each].w)};
         if (start + each * NORM_COLUMNS < width) *reinterpret_cast<float4*>(stream + start + each * NORM_COLUMNS) = its;
       }
     }
@@ -81,19 +87,18 @@ __global__ void __launch_bounds__(NORM_WARPS* WARP)
       sums[1] = __fmaf_rn(its.w, its.w, __fmaf_rn(its.z, its.z, sums[1]));
     }
   }
+  float4 weights[NORM_HELD];
+  read(weights, weight, 4 * lane);
   const float scale = 1.0f / sqrtf(norm_sum(squares, width) / static_cast<float>(width) + epsilon);
-  for (int start = 4 * lane; start < width; start += NORM_HELD * NORM_COLUMNS)
+  if (width <= NORM_HELD * NORM_COLUMNS) {
 #pragma unroll
-    for (int each = 0; each < NORM_HELD; each++) {
-      const int column = start + each * NORM_COLUMNS;
-      if (column >= width) continue;
-      const float4 its = width <= NORM_HELD * NORM_COLUMNS ? held[each] : four(stream + column);
-      const float4 weights = four(weight + column);
-      const float4 result{weights.x * (its.x * scale), weights.y * (its.y * scale), weights.z * (its.z * scale), weights.w * (its.w * scale)};
-      const size_t to = static_cast<size_t>(row) * static_cast<size_t>(stride) + static_cast<size_t>(column);
-      if (out != nullptr) *reinterpret_cast<float4*>(out + to) = result;
-      if (halves != nullptr) *reinterpret_cast<uint2*>(halves + to) = uint2{half_pair(result.x, result.y), half_pair(result.z, result.w)};
-    }
+    for (int each = 0; each < NORM_HELD; each++)
+      if (4 * lane + each * NORM_COLUMNS < width) write(4 * lane + each * NORM_COLUMNS, held[each], weights[each], scale);
+  } else {
+#pragma unroll 1
+    for (int column = 4 * lane; column < width; column += NORM_COLUMNS)
+      write(column, *reinterpret_cast<const float4*>(stream + column), *reinterpret_cast<const float4*>(weight + column), scale);
+  }
 }
 
 /** The launch for some rows: spread over all processors before a block takes more than one. */

@@ -114,18 +114,20 @@ __device__ __forceinline__ void rope_biases(float* delta, const float* qkv, size
 #pragma unroll
     for (int bias = 0; bias < ROPE_BIASES; bias++) {
       if (first + bias >= shape.bias_heads) break;
+      float4 row[FOURS];
 #pragma unroll
       for (int each = 0; each < FOURS; each++) {
         const int column = start + each * WARP * 4;
-        if (column >= weights.delta.stride) continue;
-        const float4 row = Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(first + bias), column);
+        row[each] = Format<Type::F32>::fetch(weights.delta, static_cast<size_t>(first + bias), column < weights.delta.stride ? column : start);
+      }
+#pragma unroll
+      for (int each = 0; each < FOURS; each++)
 #pragma unroll
         for (int turn = 0; turn < ROPE_TURNS; turn++) {
           const float4& its = values[turn][each];
           float& sum = sums[turn * ROPE_BIASES + bias];
-          sum = plus_four(sum, {its.x, its.y, its.z, its.w}, row);
+          if (start + each * WARP * 4 < weights.delta.stride) sum = plus_four(sum, {its.x, its.y, its.z, its.w}, row[each]);
         }
-      }
     }
   }
   const float dot = own_sum(sums);
@@ -182,13 +184,16 @@ __global__ void __launch_bounds__(ROPE_THREADS)
 #pragma unroll 1
   for (int base = 0; base < half; base += ROPE_PASS) {
     // All are on their way before the first is turned.
-    float x[ROPE_TURNS][ROPE_PAIRS][2];
+    float x[ROPE_TURNS][ROPE_PAIRS][2], angles[ROPE_TURNS][ROPE_PAIRS][2];
 #pragma unroll
     for (int turn = 0; turn < ROPE_TURNS; turn++)
 #pragma unroll
       for (int pair = 0; pair < ROPE_PAIRS; pair++) {
         const int index = base + lane + pair * WARP;
         const bool there = its[turn].position >= 0 && index < half;
+        const size_t angle = there ? static_cast<size_t>(its[turn].position) * static_cast<size_t>(half) + static_cast<size_t>(index) : 0;
+        angles[turn][pair][0] = is_value ? 1.0f : weights.cosine[angle];
+        angles[turn][pair][1] = is_value ? 0.0f : weights.sine[angle];
         const float* const row = qkv + first_row + static_cast<size_t>(turn * ROPE_WARPS) * stride + index;
         x[turn][pair][0] = there ? row[0] : 0.0f;
         x[turn][pair][1] = there ? row[half] : 0.0f;
@@ -203,10 +208,7 @@ __global__ void __launch_bounds__(ROPE_THREADS)
         if (index >= half) continue;
         float first = x[turn][pair][0], second = x[turn][pair][1];
         const size_t at = first_row + static_cast<size_t>(turn * ROPE_WARPS) * stride + static_cast<size_t>(index);
-        if (!is_value) {
-          const size_t angle = static_cast<size_t>(token.position) * static_cast<size_t>(half) + static_cast<size_t>(index);
-          turn_pair(first, second, weight, index, half, scales[turn], weights.cosine[angle], weights.sine[angle]);
-        }
+        if (!is_value) turn_pair(first, second, weight, index, half, scales[turn], angles[turn][pair][0], angles[turn][pair][1]);
         if (halves != nullptr) {
           halves[at] = half_of(first);
           halves[at + static_cast<size_t>(half)] = half_of(second);
