@@ -11,24 +11,14 @@
 // Sources: Dao, FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning; Shah et al., FlashAttention-3: Fast
 // and Accurate Attention with Asynchrony and Low-precision.
 #pragma once
+#include "meeting.cuh"
 #include "past.cuh"
-#include "query_units.cuh"
 #include "warpgroup.cuh"
 
 namespace doge {
 
-constexpr int GROUP_THREADS = 128;
 /** Heads that are taken: of up to this many numbers, and a multiple of 8. */
 constexpr int HALF_HEAD = 128;
-
-/** Where blocks that share a tile meet: sums (meetings of MOST_SHARES, heads, part_words), and how many have come (meetings, columns),
- *  0 between launches. */
-struct Meeting {
-  float* sums;
-  int* come;
-};
-/** Numbers that a block leaves of a head: sums, best and total as its threads hold them. */
-__host__ __device__ constexpr int part_words(int dim) { return (dim / 2 + 4) * GROUP_THREADS; }
 
 /** Shared memory: places for the keys of a turn and the values of the turn before, both as operands of 64 rows. */
 template <int DIM, int GROUPS>
@@ -39,19 +29,6 @@ struct ChunkStages {
   static constexpr int COUNT = GROUPS == 1 ? 3 : 4;
   static constexpr int AHEAD = COUNT - 1;
 };
-
-/** Powers of two are cheaper than those of e. */
-constexpr float LOG2E = 1.4426950408889634f;
-/** 2^x for softmax: what is less than the least normal number is 0. */
-__device__ __forceinline__ float power_of_two(float x) {
-#if defined(DOGE_SHIM)
-  return exp2f(x);
-#else
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-#endif
-}
 
 /** Softmax attention as attention_kernel, into halves. Grid (heads / GROUPS, units); `halves` (tokens, qkv_stride): queries, keys and
  *  values as rope leaves them; `biases` (tokens, delta_stride); `past`: those of earlier calls; `scale`: what scores are
@@ -66,7 +43,6 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
   constexpr int STEPS = CHUNK / STEP;
   DOGE_SHARED(shared);
   __shared__ float its_biases[GROUPS][Stages::COUNT][CHUNK];
-  __shared__ bool is_last;
   const QueryUnit unit = units[blockIdx.y];
   const int group = static_cast<int>(threadIdx.x) / GROUP_THREADS;
   const int thread = static_cast<int>(threadIdx.x) % GROUP_THREADS;
@@ -250,52 +226,7 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
 #pragma unroll
     for (int mask = 1; mask <= 2; mask *= 2) total[part] += __shfl_xor_sync(ALL, total[part], mask);
 
-  if (unit.shares > 1) {
-    // Every block leaves what it has; the last one merges all in their order.
-    const auto part_of = [&](int share) {
-      return reinterpret_cast<float4*>(meeting.sums + static_cast<size_t>((unit.meeting + share) * shape.heads + head) * part_words(DIM)) + thread;
-    };
-    float4* const to = part_of(unit.share);
-#pragma unroll
-    for (int each = 0; each < DIM / 8; each++) to[each * GROUP_THREADS] = float4{sums[4 * each], sums[4 * each + 1], sums[4 * each + 2], sums[4 * each + 3]};
-    to[DIM / 8 * GROUP_THREADS] = float4{best[0], best[1], total[0], total[1]};
-    __threadfence();
-    __syncthreads();
-    int* const come = &meeting.come[unit.meeting / MOST_SHARES * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
-    if (threadIdx.x == 0) {
-      is_last = atomicAdd(come, 1) == unit.shares - 1;
-      if (is_last) *come = 0;
-    }
-    __syncthreads();
-    if (!is_last) return;
-    __threadfence();
-    best[0] = best[1] = -INFINITY;
-#pragma unroll 1
-    for (int share = 0; share < unit.shares; share++) {
-      const float4 found = part_of(share)[DIM / 8 * GROUP_THREADS];
-      best[0] = fmaxf(best[0], found.x);
-      best[1] = fmaxf(best[1], found.y);
-    }
-    total[0] = total[1] = 0.0f;
-#pragma unroll
-    for (int each = 0; each < DIM / 2; each++) sums[each] = 0.0f;
-#pragma unroll 1
-    for (int share = 0; share < unit.shares; share++) {
-      const float4* const from = part_of(share);
-      const float4 found = from[DIM / 8 * GROUP_THREADS];
-      const float own[2] = {power_of_two(found.x - best[0]), power_of_two(found.y - best[1])};
-      total[0] = __fmaf_rn(own[0], found.z, total[0]);
-      total[1] = __fmaf_rn(own[1], found.w, total[1]);
-#pragma unroll
-      for (int each = 0; each < DIM / 8; each++) {
-        const float4 four = from[each * GROUP_THREADS];
-        sums[4 * each] = __fmaf_rn(own[0], four.x, sums[4 * each]);
-        sums[4 * each + 1] = __fmaf_rn(own[0], four.y, sums[4 * each + 1]);
-        sums[4 * each + 2] = __fmaf_rn(own[1], four.z, sums[4 * each + 2]);
-        sums[4 * each + 3] = __fmaf_rn(own[1], four.w, sums[4 * each + 3]);
-      }
-    }
-  }
+  if (unit.shares > 1 && !meet<DIM>(meeting, unit, shape.heads, head, sums, best, total)) return;
 
 #pragma unroll
   for (int part = 0; part < 2; part++) {
