@@ -251,6 +251,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       publish(own + 2, static_cast<unsigned>(best.id), epoch);
       publish(own + 3, best.told, epoch);
     }
+    ring.refill();
     const Pair* const own_draw = between.draws + 4 * min(thread, blocks - 1);
     const Pair* const from[2] = {own_draw, own_draw + 2};
     uint2 numbers[2];

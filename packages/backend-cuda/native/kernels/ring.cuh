@@ -83,9 +83,9 @@ class Ring {
     get_ = 0;
     parity_ ^= 1;
   }
-  /** Whether so many units stand empty that they should be asked for before the turn's end. Only bulk copies can be left for later: the
-   *  others' groups are counted. */
-  __device__ __forceinline__ bool hungry() const { return owed >= (bulk() ? min(units_, 4) : 1); }
+  /** Whether so many units stand empty that they should be asked for before the turn's end, while others are still under way. Only bulk
+   *  copies can be left for later: the others' groups are counted. */
+  __device__ __forceinline__ bool hungry() const { return owed >= (bulk() ? max(1, min(8, units_ - 3)) : 1); }
   /** Ask for what goes where units have been read. */
   __device__ __forceinline__ void refill() {
 #pragma unroll 1

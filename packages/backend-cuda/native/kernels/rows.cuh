@@ -108,8 +108,8 @@ struct Turn {
         deep = 0;
         first += ring.warps * OWN;
       }
-      // Others wait for what was emitted, nobody for this.
-      if (whole || ring.hungry()) ring.refill();
+      // Others wait for what was emitted, nobody for this; behind the head's last turn the draw is waited for first.
+      if ((whole && WHICH != HEAD) || ring.hungry()) ring.refill();
     }
   }
 };
