@@ -406,12 +406,6 @@ inline void __syncthreads() {
   }
 }
 
-inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value)); }
-inline unsigned __brev(unsigned value) {
-  unsigned reversed = 0;
-  for (int bit = 0; bit < 32; bit++) reversed |= (value >> bit & 1u) << (31 - bit);
-  return reversed;
-}
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
 
@@ -475,4 +469,10 @@ inline unsigned __float_as_uint(float value) {
   unsigned result;
   std::memcpy(&result, &value, 4);
   return result;
+}
+inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value)); }
+inline unsigned __brev(unsigned value) {
+  unsigned reversed = 0;
+  for (int bit = 0; bit < 32; bit++) reversed |= (value >> bit & 1u) << (31 - bit);
+  return reversed;
 }
