@@ -5,12 +5,16 @@ import { assertKnownAnswer, planLoad } from "@doge-lm/core/backend-kit";
 import type { Binding, DeviceHandle, ModelHandle } from "./binding.ts";
 import { fault } from "./faults.ts";
 import { CudaModel } from "./model.ts";
+import { assertAgreesWithItself } from "./self-check.ts";
 import { sendWeights } from "./weights.ts";
 
 /** What every device does with this version. */
 export const dtypes: readonly DType[] = Object.freeze(["f32", "bf16", "q8"] as const);
 const formats: { readonly [Type in DType]?: number } = { f32: 0, bf16: 1, q8: 2 };
 const ropes = { default: 0, linear: 1, dynamic: 2 } as const;
+
+/** Devices that agreed with themselves, by the binding that they were asked through: once a process is enough. */
+const agreeing = new WeakMap<Binding, Set<number>>();
 
 export class CudaBackend implements Backend {
   readonly name: string;
@@ -30,12 +34,15 @@ export class CudaBackend implements Backend {
     }
   }
 
-  /** Open a device and have it compute the known answer, in f32 and over the 8-bit kernels. Errors: "known-answer" when it computes
-   *  something else, and then the device is closed; those of the driver. */
+  /** Open a device and have it compute the known answer, in f32 and over the 8-bit kernels, and a longer text in every way that it has.
+   *  Errors: "known-answer" when it computes something else, and then the device is closed; those of the driver. */
   static async open(name: string, binding: Binding, device: number, can: Capabilities): Promise<CudaBackend> {
     const backend = new CudaBackend(name, binding, device, can);
     try {
       await assertKnownAnswer(backend, "This GPU", ["f32", "q8"]);
+      const agreed = agreeing.get(binding) ?? new Set();
+      if (!agreed.has(device)) await assertAgreesWithItself(backend);
+      agreeing.set(binding, agreed.add(device));
       return backend;
     } catch (error) {
       await backend.close();

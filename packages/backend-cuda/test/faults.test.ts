@@ -101,6 +101,29 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     await (await cudaOnHostShim().open()).close();
   });
 
+  test("a device whose prompts or steps are not what its plain kernels compute is refused too", async () => {
+    const made = binding.made();
+    for (const [wanted, what] of [
+      [80, "a prompt of 80 tokens"],
+      [1, "a single step"],
+    ] as const) {
+      const off = async (...args: Parameters<ShimBinding["run"]>) => {
+        const results = await binding.run(...args);
+        const [, , vocabulary, rows] = args;
+        // A text of 80 tokens in one call, or the last of them alone; the known answer's vocabulary is another.
+        const hit = vocabulary === 96 && rows.length === 1 && rows[0]!.tokens.length === wanted;
+        for (const logits of results) if (hit && logits instanceof Float32Array) logits[3]! += 0.3;
+        return results;
+      };
+      const wrong = { ...binding, run: off as ShimBinding["run"] };
+      await expect(cudaOnHostShim(wrong).open()).rejects.toMatchObject({
+        code: "known-answer",
+        message: expect.stringContaining(what),
+      });
+      expect(binding.made()).toBe(made);
+    }
+  });
+
   test("C2: memory refused at any point is out-of-memory, leaks nothing, and the device goes on", async () => {
     const { raw, backend } = opened();
     const expected = await everything(backend);

@@ -1,5 +1,7 @@
 // What backends would otherwise each write for themselves (docs/adding-a-backend.md): sequences over pages of keys, pauses and
 // portions of work, the tables and proofs of a start. Nothing here touches a device, and nothing outside of backends needs it.
+
+export { uniform } from "../seeded.ts";
 export { writeRotaryAngles } from "./angles.ts";
 export { Breath } from "./breath.ts";
 export { type Group, type PendingToken, planGroups } from "./groups.ts";
