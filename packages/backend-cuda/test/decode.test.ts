@@ -1,43 +1,24 @@
 // Decoding one row: the launch that makes all of its steps draws what the kernels for rows draw, on a device that brings weights to shared
 // memory by itself and on one whose lanes copy them, at widths that fill neither a unit of the ring nor the last turn of a matrix.
-import { type Config, checked, type DType, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { type Config, checked, type DType } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
+import { sines, small } from "./models.ts";
 import { shimBinding, withoutShim } from "./shim.ts";
 
 const config: Config = {
-  generation: "native",
+  ...small,
   vocabSize: 70,
   hiddenSize: 288,
   intermediateSize: 520,
   layers: 2,
-  heads: 4,
-  kvHeads: 2,
   headDim: 16,
-  normEpsilon: 1e-6,
   maxPositions: 512,
-  rope: { type: "default", theta: 10000, factor: 1 },
-  qkNorm: true,
-  biasHeads: 2,
   window: 512,
   attentionBias: true,
   mlpBias: true,
-  tied: true,
-  experts: null,
-  bosId: null,
-  eosIds: [],
-  padId: null,
 };
-const checkpoint = memoryCheckpoint(
-  config,
-  new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => {
-      const count = shape.reduce((product, size) => product * size, 1);
-      const scale = shape.length > 1 ? 1 / Math.sqrt(shape.at(-1)!) : 1;
-      return [name, Float32Array.from({ length: count }, (_, at) => scale * Math.sin(at * 12.9898 + name.length))];
-    }),
-  ),
-);
+const checkpoint = sines(config, (columns) => 1 / Math.sqrt(columns));
 const sampling = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 3, stop: [] };
 // Keys for four chunks, which three slices share.
 const text = Int32Array.from({ length: 200 }, (_, index) => (index * 37) % 70);

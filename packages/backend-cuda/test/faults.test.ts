@@ -1,50 +1,24 @@
 // Rows C2 to C4 of the reliability table, on the host shim: memory that is refused, a device that is lost, handles used wrongly.
 import { Worker } from "node:worker_threads";
-import {
-  type Backend,
-  type Config,
-  checked,
-  isDogeError,
-  memoryCheckpoint,
-  nextTask,
-  tensorShapes,
-} from "@doge-lm/core";
+import { type Backend, type Config, checked, isDogeError, nextTask, tensorShapes } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
+import { sines, small } from "./models.ts";
 import { builder, cudaOnHostShim, type ShimBinding, shimBinding, withoutShim } from "./shim.ts";
 
 const config: Config = {
-  generation: "native",
-  vocabSize: 40,
+  ...small,
   hiddenSize: 16,
   intermediateSize: 24,
   layers: 2,
   heads: 2,
   kvHeads: 1,
-  headDim: 8,
-  normEpsilon: 1e-6,
-  maxPositions: 128,
-  rope: { type: "default", theta: 10000, factor: 1 },
-  qkNorm: true,
   biasHeads: 1,
+  maxPositions: 128,
   window: 12,
-  attentionBias: false,
-  mlpBias: false,
-  tied: true,
   experts: { count: 16, perToken: 3, side: 4, normalize: false, indexing: "expert" },
-  bosId: null,
-  eosIds: [],
-  padId: null,
 };
-const checkpoint = memoryCheckpoint(
-  config,
-  new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => {
-      const count = shape.reduce((product, size) => product * size, 1);
-      return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
-    }),
-  ),
-);
+const checkpoint = sines(config);
 const prompt = Int32Array.from({ length: 30 }, (_, index) => (index * 11) % 40);
 const sampling = { temperature: 0.9, topK: 10, topP: 0.9, minP: 0, repetitionPenalty: 1.1, seed: 3, stop: [] };
 

@@ -1,44 +1,14 @@
 // What driving the device takes, counted where launches and copies are made: the structure of a decoding step, which on a GPU is most of
 // its time.
-import { type Config, checked, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import { checked } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { type DeviceCounts, meterOf } from "../src/meter.ts";
+import { sines, small } from "./models.ts";
 import { shimBinding, withoutShim } from "./shim.ts";
 
-const LAYERS = 3;
-const config: Config = {
-  generation: "native",
-  vocabSize: 40,
-  hiddenSize: 32,
-  intermediateSize: 48,
-  layers: LAYERS,
-  heads: 4,
-  kvHeads: 2,
-  headDim: 8,
-  normEpsilon: 1e-6,
-  maxPositions: 256,
-  rope: { type: "default", theta: 10000, factor: 1 },
-  qkNorm: true,
-  biasHeads: 2,
-  window: 256,
-  attentionBias: false,
-  mlpBias: false,
-  tied: true,
-  experts: null,
-  bosId: null,
-  eosIds: [],
-  padId: null,
-};
-const checkpoint = memoryCheckpoint(
-  config,
-  new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => {
-      const count = shape.reduce((product, size) => product * size, 1);
-      return [name, Float32Array.from({ length: count }, (_, index) => Math.sin(index * 7 + name.length))];
-    }),
-  ),
-);
+const LAYERS = small.layers;
+const checkpoint = sines(small);
 const sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 3, stop: [] };
 
 describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {

@@ -23,17 +23,7 @@ var<${shared(variant)}> query: array<vec4f, ${(together * widest) / 4}>;
 fn readQueries(row: u32, head: u32, position: u32, lane: u32) {
   let D = shape.headDim;
   let quads = (D + 3u) >> 2u;
-  ${heads
-    .map(
-      (which) => `let queryAt${which} = row * shape.stride + (head + ${which}u) * D;
-  var scale${which} = 1.0;
-  if (shape.normed != 0u) {
-    var squares = 0.0;
-    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[queryAt${which} + i], qkv[queryAt${which} + i], squares); }
-    scale${which} = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
-  }`,
-    )
-    .join("\n  ")}
+  ${heads.map((which) => `let scale${which} = scaleOf(row * shape.stride + (head + ${which}u) * D, lane);`).join("\n  ")}
   for (var one = lane; one < TOGETHER * quads; one += TEAM) {
     let which = one / quads;
     let scale = ${together === 1 ? "scale0" : "select(scale0, scale1, which == 1u)"};

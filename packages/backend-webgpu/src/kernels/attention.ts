@@ -18,7 +18,7 @@
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import type { Variant } from "../variant.ts";
 import { ATTEND } from "./attend.ts";
-import { BIAS, KEEP } from "./keep.ts";
+import { KEEP, KEPT } from "./keep.ts";
 import { entry, header, type Kernel, PRELUDE, team } from "./kernel.ts";
 import { JOURNAL, PAGE, SIZE } from "./page.ts";
 import { ROPE } from "./rope.ts";
@@ -71,6 +71,13 @@ const PAGE: u32 = ${PAGE}u;
 const JOURNAL: u32 = ${JOURNAL}u;
 const TOGETHER: u32 = ${together}u;
 ${ROPE}
+/** What normalises a head; 1 where the model does not. */
+fn scaleOf(headAt: u32, lane: u32) -> f32 {
+  if (shape.normed == 0u) { return 1.0; }
+  var squares = 0.0;
+  for (var i = lane; i < shape.headDim; i += TEAM) { squares = fma(qkv[headAt + i], qkv[headAt + i], squares); }
+  return inverseSqrt(sumOf(squares, lane) / f32(shape.headDim) + shape.epsilon);
+}
 /** Four numbers of a head, normalised where the model does that, turned: straight on, so that all their loads are on their way at
  *  once. What stands behind a head is 0. */
 fn turned(headAt: u32, quad: u32, normAt: u32, scale: f32, position: u32) -> vec4f {
@@ -109,8 +116,8 @@ fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
 fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
 fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
 fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
-${part === "keep" || part === "step" ? BIAS + KEEP(variant, half) : ""}
-${part === "keep" ? "" : part === "slices" ? SLICED(variant, widest, half, together) : ATTEND(variant, widest, together)}
+${writes ? KEPT(half) : ""}${part === "keep" || part === "step" ? KEEP(variant) : ""}
+${part === "keep" ? "" : part === "slices" ? SLICED(variant, widest, together) : ATTEND(variant, widest, together)}
 ${entry(variant, SIZE)}
 ${BODY[part]}
 }

@@ -3,8 +3,10 @@ import type { Variant } from "../variant.ts";
 import { shared } from "./kernel.ts";
 import { SIZE } from "./page.ts";
 
-/** The biases of a token: exp(A softplus(delta)), delta over its values of all key/value heads. */
-export const BIAS = /* wgsl */ `
+/** What a token keeps beside its key and its value: its biases, exp(A softplus(delta)), delta over its values of all key/value heads; and
+ *  keys and values as the cache holds them. */
+export const KEPT = (half: boolean) => /* wgsl */ `
+fn cached(its: vec4f) -> ${half ? "vec4h { return vec4h(clamp(its, vec4f(-65504.0), vec4f(65504.0))); }" : "vec4f { return its; }"}
 /** ln(1 + e^z), with torch's linear branch above 20; where 1 + e^z would round, the series. */
 fn softplus(z: f32) -> f32 {
   let e = exp(min(z, 20.0));
@@ -22,7 +24,7 @@ fn keepBias(row: u32, which: u32, bias: f32, at: u32) {
 `;
 
 /** Keep one token's key for one key/value head: normalised, turned, with its biases, in a slot of its own; and drop the least. */
-export const KEEP = (variant: Variant, half: boolean) => /* wgsl */ `
+export const KEEP = (variant: Variant) => /* wgsl */ `
 var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
 fn pageOf(pagesAt: u32, slot: u32) -> u32 { return call[pagesAt + slot / PAGE]; }
 /** The first of all lanes' values. */
@@ -90,18 +92,12 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
   let valuesAt = row * shape.stride + (shape.heads + shape.kvHeads) * D;
   let slot = freeSlot(pagesAt, reach, position, kv, lane);
   let page = pageOf(pagesAt, slot);
-  var scale = 1.0;
-  if (shape.normed != 0u) {
-    var squares = 0.0;
-    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[keyAt + i], qkv[keyAt + i], squares); }
-    scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
-  }
+  let scale = scaleOf(keyAt, lane);
   let quads = (D + 3u) >> 2u;
   // Whole vectors are written: their parts are not to be written by several threads.
   for (var quad = lane; quad < quads; quad += TEAM) {
-    let key = turned(keyAt, quad, shape.keyNormAt, scale, position);
-    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = ${half ? "vec4h(clamp(key, vec4f(-65504.0), vec4f(65504.0)))" : "key"};
-    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = ${half ? "vec4h(ownValues(row, kv, quad))" : "ownValues(row, kv, quad)"};
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = cached(turned(keyAt, quad, shape.keyNormAt, scale, position));
+    values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = cached(ownValues(row, kv, quad));
   }
   let width = shape.kvHeads * D;
   let each = shape.biasHeads / shape.kvHeads;

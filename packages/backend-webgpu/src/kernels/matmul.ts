@@ -248,7 +248,7 @@ ${
     : "fn squared(x: vec4f, sum: f32) -> f32 { return fma(x.w, x.w, fma(x.z, x.z, fma(x.y, x.y, fma(x.x, x.x, sum)))); }"
 }
 ${packed ? integers : ""}
-${merge ? MERGE : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
+${merge ? MERGE(THREADS) : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
 /** One result: the sum, that of the second matrix, the sum of squares${updates ? ", what stood there before" : ""}. */
 fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32${updates ? ", before: f32" : ""}) {
   if (token >= ${ending === "head" ? "grid.outs" : "grid.count"} || row >= shape.rows) { return; }

@@ -9,7 +9,6 @@
 import { type Config, queryWidth } from "@doge-lm/core";
 import type { Variant } from "../variant.ts";
 import { headsTogether, QUERIES } from "./attend.ts";
-import { BIAS } from "./keep.ts";
 import { SIZE } from "./page.ts";
 
 /** Teams that share the keys of a pair of heads. */
@@ -34,7 +33,7 @@ export const sliceTeams = (config: Pick<Config, "heads" | "kvHeads">): number =>
 
 /** For attention.ts: one slice of the keys before a token, and its own key, for TOGETHER heads from `head` on. The dispatch's list is
  *  the text's page table, of grid.listed slots. */
-export function SLICED(variant: Variant, widest: number, half: boolean, together: number): string {
+export function SLICED(variant: Variant, widest: number, together: number): string {
   const columns = widest / 4;
   const lanesPerSlot = SIZE / SLOTS;
   const quadsEach = columns / lanesPerSlot;
@@ -56,7 +55,7 @@ export function SLICED(variant: Variant, widest: number, half: boolean, together
   return /* wgsl */ `
 const SLICES: u32 = ${SLICES}u;
 const SLOTS: u32 = ${SLOTS}u;
-${BIAS}${QUERIES(variant, widest, together)}
+${QUERIES(variant, widest, together)}
 var<workgroup> dots: array<f32, ${lanesPerSlot * together * SLOTS}>;
 var<workgroup> weights: array<f32, ${together * SLOTS}>;
 var<workgroup> sums: array<vec4f, TEAM>;
@@ -145,18 +144,13 @@ fn keepOwn(record: u32, row: u32, kv: u32, lane: u32) {
   let valuesAt = row * shape.stride + (shape.heads + shape.kvHeads) * D;
   let width = shape.kvHeads * D;
   let shares = shape.heads / shape.kvHeads;
-  var scale = 1.0;
-  if (shape.normed != 0u) {
-    var squares = 0.0;
-    for (var i = lane; i < D; i += TEAM) { squares = fma(qkv[keyAt + i], qkv[keyAt + i], squares); }
-    scale = inverseSqrt(sumOf(squares, lane) / f32(D) + shape.epsilon);
-  }
+  let scale = scaleOf(keyAt, lane);
   let quad = min(lane, quads - 1u);
-  let key = ${half ? "vec4h(clamp(turned(keyAt, quad, shape.keyNormAt, scale, position), vec4f(-65504.0), vec4f(65504.0)))" : "turned(keyAt, quad, shape.keyNormAt, scale, position)"};
+  let key = cached(turned(keyAt, quad, shape.keyNormAt, scale, position));
   let value = ownValues(row, kv, quad);
   if (lane < quads) {
     keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot] = key;
-    values[((page * shape.kvHeads + kv) * PAGE + slot) * quads + quad] = ${half ? "vec4h(value)" : "value"};
+    values[((page * shape.kvHeads + kv) * PAGE + slot) * quads + quad] = cached(value);
   }
   for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) {
     ${each(
@@ -172,7 +166,7 @@ fn keepOwn(record: u32, row: u32, kv: u32, lane: u32) {
     ${each(
       (
         which,
-      ) => `let dot${which} = sumOf(select(0.0, dot(query[${which * columns}u + quad], ${half ? "vec4f(key)" : "key"}), lane < quads), lane);
+      ) => `let dot${which} = sumOf(select(0.0, dot(query[${which * columns}u + quad], vec4f(key)), lane < quads), lane);
     let its${which} = biasOf(bias${which}, sumOf(delta${which}, lane));
     if (lane < quads) { found[sliceAt(head + ${which}u, SLICES) + lane] = value; }
     if (lane == 0u) {
@@ -186,8 +180,9 @@ fn keepOwn(record: u32, row: u32, kv: u32, lane: u32) {
 `;
 }
 
-/** For matmul.ts: a token's attention from its slices, all of it in each workgroup's memory; heads are shape.xStride wide. */
-export const MERGE = /* wgsl */ `
+/** For matmul.ts, in workgroups of so many threads: a token's attention from its slices, all of it in each workgroup's memory; heads are
+ *  shape.xStride wide. */
+export const MERGE = (threads: number) => /* wgsl */ `
 var<workgroup> merged: array<vec4f, ${WIDEST / 4}>;
 fn xFrom(token: u32) -> u32 { return 0u; }
 fn mergeOne(quad: u32) -> vec4f {
@@ -203,7 +198,7 @@ fn mergeOne(quad: u32) -> vec4f {
   return v${SLICES} + all / total;
 }
 fn mergeAll(thread: u32) {
-  for (var quad = thread; quad < shape.quads; quad += 64u) {
+  for (var quad = thread; quad < shape.quads; quad += ${threads}u) {
     merged[quad] = vec4f();
     if (quad * 4u < shape.inner) { merged[quad] = mergeOne(quad); }
   }
