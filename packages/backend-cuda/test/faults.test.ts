@@ -79,7 +79,7 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     const made = binding.made();
     for (const [wanted, what] of [
       [80, "a prompt of 80 tokens"],
-      [1, "a single step"],
+      [1, "the step of a single text"],
     ] as const) {
       const off = async (...args: Parameters<ShimBinding["run"]>) => {
         const results = await binding.run(...args);

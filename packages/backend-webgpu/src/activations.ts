@@ -2,7 +2,7 @@
 import { type Config, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu } from "./device.ts";
 import { PAGE } from "./kernels/page.ts";
-import { slices, sliceVectors } from "./kernels/slices.ts";
+import { sliceVectors } from "./kernels/slice-plan.ts";
 import { strideOf } from "./weights.ts";
 
 /** The cache of one layer. */
@@ -26,11 +26,11 @@ export function pageBytes(config: Config, half: boolean): { keys: number; values
 /** Buffers that hold a group of tokens on its way through the layers. */
 export interface Activations {
   readonly tokens: number;
+  /** Behind all tokens, in the same case, the first one's cosines and sines. */
   readonly stream: GPUBuffer;
+  /** Behind all tokens, where steps of a single text go through slices, what these find. */
   readonly qkv: GPUBuffer;
   readonly mixed: GPUBuffer;
-  /** One token's attention in slices; null where steps do not go through them. */
-  readonly slices: GPUBuffer | null;
   readonly gated: GPUBuffer;
   readonly router: GPUBuffer | null;
   readonly chosen: GPUBuffer | null;
@@ -54,15 +54,16 @@ export function makeActivations(
   own: (buffer: GPUBuffer) => GPUBuffer,
   config: Config,
   tokens: number,
+  slices: number,
 ): Activations {
-  const { hiddenSize, intermediateSize, experts } = config;
-  const make = (name: string, width: number) => own(gpu.storage(`${name} of ${tokens} tokens`, tokens * width * 4));
+  const { hiddenSize, intermediateSize, headDim, experts } = config;
+  const make = (name: string, width: number, behind = 0) =>
+    own(gpu.storage(`${name} of ${tokens} tokens`, (tokens * width + behind) * 4));
   return {
     tokens,
-    stream: make("stream", strideOf(hiddenSize)),
-    qkv: make("queries, keys and values", qkvStride(config)),
+    stream: make("stream", strideOf(hiddenSize), slices > 0 ? headDim : 0),
+    qkv: make("queries, keys and values", qkvStride(config), 4 * sliceVectors(config, slices)),
     mixed: make("attention", strideOf(queryWidth(config))),
-    slices: slices(gpu.variant, config) ? own(gpu.storage("slices of attention", sliceVectors(config) * 16)) : null,
     gated: make("feed-forward", strideOf(intermediateSize)),
     router: experts === null ? null : make("router", 2 * experts.side),
     chosen: experts === null ? null : make("chosen experts", 2 * experts.perToken),

@@ -200,13 +200,13 @@ export class Gpu {
     return this.device.createBuffer({ label, size, usage });
   }
 
-  /** A buffer that a kernel binds as a whole. */
-  storage(label: string, bytes: number): GPUBuffer {
+  /** A buffer of which a kernel binds so many bytes at once. */
+  storage(label: string, bytes: number, bound = bytes): GPUBuffer {
     const { bindingLimit: most } = this;
-    if (bytes > most) {
+    if (bound > most) {
       throw new DogeError(
         "out-of-memory",
-        `${label} takes ${mebibytes(bytes)} and this device binds at most ${mebibytes(most)}: load the model with a smaller \`room\` or \`context\`.`,
+        `${label} takes ${mebibytes(bound)} and this device binds at most ${mebibytes(most)}: load the model with a smaller \`room\` or \`context\`.`,
         { scope: "webgpu" },
       );
     }

@@ -11,7 +11,7 @@ import {
   recovering,
   type Source,
 } from "@doge-lm/core";
-import { assertKnownAnswer } from "@doge-lm/core/backend-kit";
+import { assertAgreesWithItself, assertKnownAnswer } from "@doge-lm/core/backend-kit";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
@@ -78,8 +78,14 @@ async function trustworthy(found: Found, device: GPUDevice, options: WebgpuOptio
     const can = { ...capabilitiesOf(found, variant), ...(warnings.length === 0 ? {} : { warnings }) };
     const backend = new WebgpuBackend(gpu, can, options, found.release);
     try {
-      // What rounds is judged in q8 too, which f32 does not reach.
-      await assertKnownAnswer(backend, "This GPU", variant.packed || variant.f16 ? ["f32", "q8"] : ["f32"]);
+      // What rounds is judged in q8 too, which f32 does not reach. All at once: most of it is compiling.
+      const dtypes = variant.packed || variant.f16 ? (["f32", "q8"] as const) : (["f32"] as const);
+      const judged = await Promise.allSettled([
+        assertKnownAnswer(backend, "This GPU", dtypes),
+        // Barrier-free kernels have no step of their own for a single text.
+        variant.serial ? undefined : assertAgreesWithItself(backend, { engine: "This GPU", dtypes, apart: 0.1 }),
+      ]);
+      for (const answer of judged) if (answer.status === "rejected") throw answer.reason;
       gpu.lazy = found.software;
       return backend;
     } catch (error) {

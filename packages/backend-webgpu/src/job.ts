@@ -9,9 +9,9 @@ import type { Encoder, Unit } from "./encoder.ts";
 import { headsTogether } from "./kernels/attend.ts";
 import { DRAWN } from "./kernels/draw.ts";
 import { PAGE } from "./kernels/page.ts";
-import { sliceTeams } from "./kernels/slices.ts";
 import type { Machine } from "./machine.ts";
 import type { Pass } from "./pass.ts";
+import type { BoundLayer } from "./program.ts";
 import { type Range, readOf, stepOf, type Table, type Tile, tiles } from "./tiles.ts";
 import { strideOf } from "./weights.ts";
 
@@ -238,23 +238,16 @@ export class Job {
     const call = groups.read;
     const layer = program.layers[number]!;
     const { dispatch, count } = read;
-    pass.matmul(layer.qkv, call, all.dispatch, all.count);
-    const alone = cut[0]!.part === "step" && cut[0]!.count === 1;
-    const sliced = alone ? layer.sliced : null;
-    for (const tile of cut) {
-      if (sliced !== null) {
-        pass.units(sliced.attention, call, tile.dispatch, sliceTeams(config));
-        continue;
-      }
-      if (tile.part === "step") {
-        pass.units(layer.attention.step, call, tile.dispatch, tile.count * config.kvHeads);
-        continue;
-      }
-      pass.units(layer.attention.keep, call, tile.dispatch, tile.stretches * config.kvHeads);
-      const seeing = read === all ? tile : tile.read;
-      pass.units(layer.attention.attend, call, seeing.dispatch, (seeing.count * config.heads) / headsTogether(config));
+    const [first] = cut;
+    if (layer.sliced !== null && first!.part === "step" && first!.count === 1) {
+      // With the output its bias is kept, whether anybody reads the rest or not.
+      pass.units(layer.sliced.slices, call, first!.dispatch, layer.sliced.teams);
+      pass.matmul(layer.sliced.output, call, first!.dispatch, 1);
+    } else {
+      pass.matmul(layer.qkv, call, all.dispatch, all.count);
+      for (const tile of cut) this.#attention(pass, layer.attention, tile, read === all ? tile : tile.read);
+      pass.matmul(layer.output, call, dispatch, count);
     }
-    pass.matmul(sliced?.output ?? layer.output, call, dispatch, count);
     pass.matmul(layer.gated, call, dispatch, count);
     if (layer.experts !== null) {
       pass.matmul(layer.experts.router, call, dispatch, count);
@@ -268,6 +261,18 @@ export class Job {
       }
     }
     if (this.#layers && from !== null) this.#copyInside(encoder, number, from, all.count);
+  }
+
+  /** Keep a tile's keys, and what of it is read attends. */
+  #attention(pass: Pass, attention: BoundLayer["attention"], tile: Tile, read: Range): void {
+    const { groups, config } = this.#machine;
+    const call = groups.read;
+    if (tile.part === "step") {
+      pass.units(attention.step, call, tile.dispatch, tile.count * config.kvHeads);
+      return;
+    }
+    pass.units(attention.keep, call, tile.dispatch, tile.stretches * config.kvHeads);
+    pass.units(attention.attend, call, read.dispatch, (read.count * config.heads) / headsTogether(config));
   }
 
   /** Values and biases of a group's own tokens, for inspect. */

@@ -3,6 +3,7 @@ import type { Config, DType } from "@doge-lm/core";
 import { type Activations, type LayerCache, makeActivations, pageBytes, widestActivation } from "./activations.ts";
 import type { Gpu } from "./device.ts";
 import { USAGE } from "./device.ts";
+import { slicesOf, sliceVectors } from "./kernels/slice-plan.ts";
 import type { Pipelines } from "./pipelines.ts";
 import { Program, type ProgramParts } from "./program.ts";
 import { cachesHalf } from "./variant.ts";
@@ -30,9 +31,12 @@ export interface MachineParts {
 export const headRows = (gpu: Gpu, config: Config): number =>
   Math.max(1, Math.min(HEAD_ROWS, Math.floor(gpu.bindingLimit / (config.vocabSize * 4))));
 
-/** Tokens of a group on this device. */
-const groupTokens = (gpu: Gpu, config: Config): number =>
-  Math.max(1, Math.min(GROUP, Math.floor(gpu.bindingLimit / widestActivation(config))));
+/** Tokens of a group on this device, when what so many slices find stands behind them. */
+const groupTokens = (gpu: Gpu, config: Config, slices: number): number =>
+  Math.max(
+    1,
+    Math.min(GROUP, Math.floor((gpu.bindingLimit - 16 * sliceVectors(config, slices)) / widestActivation(config))),
+  );
 
 /** The buffers of a call: what is written before it, and what comes back. */
 export class Machine {
@@ -47,6 +51,7 @@ export class Machine {
   /** Bytes of a page of one layer. */
   readonly page: ReturnType<typeof pageBytes>;
   readonly #parts: MachineParts;
+  readonly #slices: number;
   #activations: Activations | null = null;
   #activationBuffers: GPUBuffer[] = [];
   #program: Program | null = null;
@@ -63,7 +68,8 @@ export class Machine {
     this.caches = parts.caches;
     this.logits = parts.logits;
     this.headRows = headRows(parts.gpu, parts.config);
-    this.group = groupTokens(parts.gpu, parts.config);
+    this.#slices = slicesOf(parts.gpu, parts.config, parts.dtype);
+    this.group = groupTokens(parts.gpu, parts.config, this.#slices);
     const half = cachesHalf(parts.gpu.variant, parts.dtype);
     this.kvDtype = half ? "f16" : "f32";
     this.page = pageBytes(parts.config, half);
@@ -110,6 +116,7 @@ export class Machine {
           },
           config,
           need.tokens,
+          this.#slices,
         ),
       );
       for (const buffer of this.#activationBuffers) buffer.destroy();

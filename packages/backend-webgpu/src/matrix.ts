@@ -6,13 +6,34 @@ import { type Format, formats } from "./kernels/formats.ts";
 export interface Part {
   readonly first: number;
   readonly rows: number;
-  readonly weights: GPUBuffer;
-  /** q8 and q4: f32 (rows, blocks). */
-  readonly scales: GPUBuffer | null;
+  /** What a kernel binds: packed columns. */
+  readonly weights: GPUBufferBinding;
+  /** q8 and q4: f32 (rows, blocks), behind them in the same buffer. */
+  readonly scales: GPUBufferBinding | null;
+  /** Both. */
+  readonly buffer: GPUBuffer;
 }
 
 /** Most workgroups of one dispatch in one direction. */
 const MOST_GROUPS = 65_535;
+/** Where a binding may begin on every device. */
+const ALIGNMENT = 256;
+
+/** Vectors of four columns in a row, padding included. */
+const quadsOf = ({ block }: Format, inner: number): number => (Math.ceil(inner / block) * block) / 4;
+
+/** Bytes of rows of packed columns; where their scales begin; of both. */
+export function matrixBytes(
+  format: Format,
+  rows: number,
+  inner: number,
+): { readonly weights: number; readonly scalesAt: number; readonly all: number } {
+  const quads = quadsOf(format, inner);
+  const weights = Math.ceil((rows * quads * format.quadBytes) / 4) * 4;
+  if (!format.scaled) return { weights, scalesAt: weights, all: weights };
+  const scalesAt = Math.ceil(weights / ALIGNMENT) * ALIGNMENT;
+  return { weights, scalesAt, all: scalesAt + rows * ((quads * 4) / QUANTIZATION_BLOCK) * 4 };
+}
 
 export class Matrix {
   readonly format: Format;
@@ -34,18 +55,24 @@ export class Matrix {
     this.format = formats[dtype];
     this.rows = rows;
     this.inner = inner;
-    const { block, quadBytes, scaled } = this.format;
-    this.quads = (Math.ceil(inner / block) * block) / 4;
-    const most = Math.min(gpu.bindingLimit, gpu.device.limits.maxBufferSize);
-    const perPart = Math.max(1, Math.min(Math.floor(most / this.rowBytes), MOST_GROUPS * perGroup));
+    this.quads = quadsOf(this.format, inner);
+    const { maxBufferSize } = gpu.device.limits;
+    const fit = Math.min(
+      gpu.bindingLimit / this.rowBytes,
+      (maxBufferSize - ALIGNMENT) / (this.rowBytes + this.#scaleBytes),
+    );
+    const perPart = Math.max(1, Math.min(Math.floor(fit), MOST_GROUPS * perGroup));
     const parts: Part[] = [];
     for (let first = 0; first < rows; first += perPart) {
       const count = Math.min(perPart, rows - first);
+      const { weights, scalesAt, all } = matrixBytes(this.format, count, inner);
+      const buffer = own(gpu.storage(name, all, weights));
       parts.push({
         first,
         rows: count,
-        weights: own(gpu.storage(name, Math.ceil((count * this.quads * quadBytes) / 4) * 4)),
-        scales: scaled ? own(gpu.storage(`${name} scales`, count * this.#blocks * 4)) : null,
+        buffer,
+        weights: { buffer, size: weights },
+        scales: this.format.scaled ? { buffer, offset: scalesAt, size: all - scalesAt } : null,
       });
     }
     this.parts = parts;
@@ -59,6 +86,10 @@ export class Matrix {
     return (this.quads * 4) / QUANTIZATION_BLOCK;
   }
 
+  get #scaleBytes(): number {
+    return this.format.scaled ? this.#blocks * 4 : 0;
+  }
+
   /** Put whole rows from `row` on. */
   write(row: number, data: Float32Array): void {
     const { queue } = this.#gpu.device;
@@ -69,11 +100,11 @@ export class Matrix {
       const to = Math.min(row + count, part.first + part.rows);
       if (from >= to) continue;
       const slice = bytes.subarray((from - row) * this.rowBytes, (to - row) * this.rowBytes);
-      queue.writeBuffer(part.weights, (from - part.first) * this.rowBytes, slice);
+      queue.writeBuffer(part.buffer, (from - part.first) * this.rowBytes, slice);
       if (scales === null || part.scales === null) continue;
       queue.writeBuffer(
-        part.scales,
-        (from - part.first) * this.#blocks * 4,
+        part.buffer,
+        part.scales.offset! + (from - part.first) * this.#scaleBytes,
         scales.subarray((from - row) * this.#blocks, (to - row) * this.#blocks),
       );
     }

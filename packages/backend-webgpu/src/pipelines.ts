@@ -11,6 +11,7 @@ import type { Kernel } from "./kernels/kernel.ts";
 import { matmul, SPANS } from "./kernels/matmul.ts";
 import { copy, reset } from "./kernels/page.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
+import { slicesOf, widestOf } from "./kernels/slice-plan.ts";
 import { slices } from "./kernels/slices.ts";
 import { cachesHalf } from "./variant.ts";
 
@@ -43,9 +44,10 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
       kernels[`router ${span}`] = matmul(variant, { format: formats.f32, ending: "store", norm: true, span });
     }
   }
-  if (slices(variant, config)) {
-    kernels.slices = attention(variant, { part: "slices", widest, half, together });
-    kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: true });
+  const count = slicesOf(gpu, config, dtype);
+  if (count > 0) {
+    kernels.slices = slices(variant, { format, widest: widestOf(config.headDim), half, together, count });
+    kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: count });
   }
   if (config.window !== null) kernels.reset = reset;
   if (config.experts !== null) {

@@ -5,17 +5,19 @@ import { type Activations, type LayerCache, pageBytes, qkvStride } from "./activ
 import type { Gpu } from "./device.ts";
 import type { AttentionPart } from "./kernels/attention.ts";
 import { type MatmulKind, outputsOf, SPANS, tileOf } from "./kernels/matmul.ts";
-import type { Matrix } from "./matrix.ts";
+import { slicesOf, sliceTeams } from "./kernels/slice-plan.ts";
+import { type Matrix, matrixBytes } from "./matrix.ts";
 import type { Bound, BoundMatmul } from "./pass.ts";
 import type { Pipelines } from "./pipelines.ts";
 import { cachesHalf } from "./variant.ts";
 import { strideOf, type Weights } from "./weights.ts";
 
-interface BoundLayer {
+/** A layer's dispatches. */
+export interface BoundLayer {
   readonly qkv: readonly BoundMatmul[];
-  readonly attention: Readonly<Record<Exclude<AttentionPart, "slices">, Bound>>;
-  /** A single token's attention, and its output; null where it goes as those of many. */
-  readonly sliced: { readonly attention: Bound; readonly output: readonly BoundMatmul[] } | null;
+  readonly attention: Readonly<Record<AttentionPart, Bound>>;
+  /** A single token up to its attention's output; null where it goes as those of many. */
+  readonly sliced: { readonly slices: Bound; readonly teams: number; readonly output: readonly BoundMatmul[] } | null;
   readonly reset: Bound | null;
   readonly copy: Bound;
   readonly output: readonly BoundMatmul[];
@@ -42,6 +44,25 @@ export interface ProgramParts {
   readonly activations: Activations;
 }
 
+/** What a matmul reads beside its weights, and where its result goes. */
+interface MatmulOptions {
+  readonly x: GPUBuffer;
+  /** How wide x is. */
+  readonly xStride: number;
+  readonly result: GPUBuffer;
+  readonly resultStride: number;
+  /** Its stride is given as it is, not as a width. */
+  readonly padded?: boolean;
+  readonly vectors: GPUBuffer;
+  readonly normAt?: number;
+  readonly biasAt?: number;
+  readonly bias2At?: number;
+  readonly gateAt?: number;
+  readonly biased?: boolean;
+  /** What merge.ts needs: the biases of the cache, and what stands behind the shape. */
+  readonly merge?: { readonly meta: GPUBuffer; readonly shape: readonly number[] };
+}
+
 /** What the model does with a matmul's result, by what the program calls it. */
 const ENDINGS = {
   qkv: "store",
@@ -64,13 +85,16 @@ export class Program {
   readonly #uniforms: GPUBuffer[] = [];
 
   constructor(parts: ProgramParts) {
-    const { config, weights, activations, logits, gpu } = parts;
+    const { config, weights, activations, logits, gpu, angles, pipelines } = parts;
     this.#parts = parts;
     const { hiddenSize } = config;
     this.embed = weights.embedding.parts.map((part) => {
-      const shape = [weights.embedding.quads, strideOf(hiddenSize) / 4, part.first, part.rows];
+      const shape = this.#uniform([
+        ...[weights.embedding.quads, strideOf(hiddenSize) / 4, part.first, part.rows],
+        ...[this.#turnAt / 4, pipelines.has("slices") ? config.headDim / 4 : 0],
+      ]);
       const scales = part.scales === null ? [] : [part.scales];
-      return this.#bind("embed", [activations.stream, part.weights, ...scales, this.#uniform(shape)]);
+      return this.#bind("embed", [activations.stream, part.weights, angles, shape, ...scales]);
     });
     this.head = this.#matmul("head", weights.head, weights.head, {
       ...{ x: activations.stream, xStride: hiddenSize, result: logits, resultStride: config.vocabSize },
@@ -107,10 +131,16 @@ export class Program {
     for (const buffer of this.#uniforms) buffer.destroy();
   }
 
+  /** Where the angles of a single text's token stand, in numbers of the stream. */
+  get #turnAt(): number {
+    const { activations, config } = this.#parts;
+    return activations.tokens * strideOf(config.hiddenSize);
+  }
+
   #layer(layer: number): BoundLayer {
     const { config, weights, activations, caches, angles, pipelines, gpu, dtype } = this.#parts;
     const { hiddenSize, intermediateSize, heads, kvHeads, headDim, biasHeads, normEpsilon, experts } = config;
-    const { stream, qkv, mixed, slices, gated } = activations;
+    const { stream, qkv, mixed, gated } = activations;
     const own = weights.layers[layer]!;
     const { vectors } = own;
     const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
@@ -152,13 +182,7 @@ export class Program {
         ...output,
         ...{ x: mixed, xStride: queryWidth(config) },
       }),
-      sliced:
-        slices === null
-          ? null
-          : {
-              attention: this.#bind("slices", [...keys, slices]),
-              output: this.#matmul("merged", own.output, own.output, { ...output, x: slices, xStride: headDim }),
-            },
+      sliced: !pipelines.has("slices") ? null : this.#sliced(layer, output),
       gated: this.#matmul("gated", own.gate, own.up, {
         ...{ x: stream, xStride: hiddenSize, result: gated, resultStride: intermediateSize },
         ...{ vectors, normAt: at("post_attention_layernorm.weight"), biased: config.mlpBias },
@@ -169,6 +193,38 @@ export class Program {
         ...{ vectors, gateAt: at("post_attention_residual"), biasAt: at("mlp.down_proj.bias"), biased: config.mlpBias },
       }),
       experts: experts === null ? null : this.#experts(layer),
+    };
+  }
+
+  /** @see slices.ts */
+  #sliced(layer: number, output: Omit<MatmulOptions, "x" | "xStride">): BoundLayer["sliced"] {
+    const { gpu, config, dtype, weights, activations, caches } = this.#parts;
+    const { heads, kvHeads, headDim, biasHeads, hiddenSize, qkNorm, attentionBias, normEpsilon } = config;
+    const { vectors, qkv } = weights.layers[layer]!;
+    const { keys, values, meta } = caches[layer]!;
+    const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
+    const leftAt = (activations.tokens * qkvStride(config)) / 4;
+    const shape = this.#uniform([
+      ...[hiddenSize, qkv.quads, heads, kvHeads, headDim, biasHeads, qkNorm ? 1 : 0, attentionBias ? 1 : 0],
+      ...[at("input_layernorm.weight"), at("self_attn.q_proj.bias")],
+      ...[at("self_attn.q_norm.weight"), at("self_attn.k_norm.weight"), leftAt, bits(normEpsilon)],
+      ...[matrixBytes(qkv.format, qkv.rows, hiddenSize).scalesAt / 4, this.#turnAt],
+    ]);
+    const { buffer } = qkv.parts[0]!;
+    return {
+      slices: this.#bind("slices", [activations.stream, buffer, activations.qkv, shape, vectors, keys, values, meta]),
+      teams: sliceTeams(config, slicesOf(gpu, config, dtype)),
+      output: this.#matmul("merged", weights.layers[layer]!.output, weights.layers[layer]!.output, {
+        ...output,
+        ...{ x: activations.qkv, xStride: queryWidth(config) },
+        merge: {
+          meta,
+          shape: [
+            ...[heads, kvHeads, biasHeads, headDim / 4, leftAt],
+            ...[at("self_attn.dt_proj.weight"), at("self_attn.dt_proj.bias"), at("self_attn.A")],
+          ],
+        },
+      }),
     };
   }
 
@@ -205,48 +261,26 @@ export class Program {
     };
   }
 
-  #matmul(
-    name: keyof typeof ENDINGS,
-    matrix: Matrix,
-    second: Matrix,
-    options: {
-      readonly x: GPUBuffer;
-      /** How wide x is; of slices, how wide a head is. */
-      readonly xStride: number;
-      readonly result: GPUBuffer;
-      readonly resultStride: number;
-      /** Its stride is given as it is, not as a width. */
-      readonly padded?: boolean;
-      readonly vectors: GPUBuffer;
-      readonly normAt?: number;
-      readonly biasAt?: number;
-      readonly bias2At?: number;
-      readonly gateAt?: number;
-      readonly biased?: boolean;
-    },
-  ): BoundMatmul[] {
+  #matmul(name: keyof typeof ENDINGS, matrix: Matrix, second: Matrix, options: MatmulOptions): BoundMatmul[] {
     const { config, gpu, pipelines } = this.#parts;
     const exact = options.padded === true || name === "head";
     return matrix.parts.map((part, index) => {
       const uniform = this.#uniform([
-        ...[
-          matrix.inner,
-          matrix.quads,
-          name === "merged" ? options.xStride : strideOf(options.xStride),
-          part.first,
-          part.rows,
-        ],
+        ...[matrix.inner, matrix.quads, strideOf(options.xStride), part.first, part.rows],
         exact ? options.resultStride : strideOf(options.resultStride),
         ...[options.normAt ?? 0, options.biasAt ?? 0, options.bias2At ?? 0, options.gateAt ?? 0],
-        ...[options.biased === true ? 1 : 0, bits(config.normEpsilon)],
+        ...[options.biased === true ? 1 : 0, bits(config.normEpsilon), ...(options.merge?.shape ?? [])],
       ]);
-      const buffers = [options.x, part.weights, options.result, uniform, options.vectors];
+      const buffers: (GPUBuffer | GPUBufferBinding)[] = [
+        ...[options.x, part.weights, options.result, uniform, options.vectors],
+      ];
       if (part.scales !== null) buffers.push(part.scales);
       if (name === "gated") {
         const other = second.parts[index]!;
         buffers.push(other.weights);
         if (other.scales !== null) buffers.push(other.scales);
       }
+      if (options.merge !== undefined) buffers.push(options.merge.meta);
       const { variant } = gpu;
       const bound = SPANS.filter((span) => pipelines.has(`${name} ${span}`)).map((span) => {
         const tile = tileOf(variant, matrix.format, span, ENDINGS[name]);
@@ -257,7 +291,7 @@ export class Program {
     });
   }
 
-  #bind(name: string, buffers: readonly GPUBuffer[]): Bound {
+  #bind(name: string, buffers: readonly (GPUBuffer | GPUBufferBinding)[]): Bound {
     const { pipeline, layouts } = this.#parts.pipelines.get(name);
     return { pipeline, group: this.#parts.gpu.group(layouts[0], buffers) };
   }

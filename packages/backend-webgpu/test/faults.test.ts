@@ -262,10 +262,18 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
       device.createShaderModule = ({ code, ...rest }) => create({ ...rest, code: code.replaceAll(from, to) });
       return device;
     };
-    const variant = { serial: true, packed: true };
-    for (const [from, to, said] of [
-      ["dot4I8Packed(", "2 * dot4I8Packed(", /computes the logit .* where .* is right \(q8/],
-      ["requires packed_4x8_integer_dot_product", "requires no_such_feature", /refuses the kernel "matmul q8 packed/],
+    const packed = { name: "barrier-free + packed", serial: true, packed: true };
+    const base = { name: "base", serial: false, subgroups: false, packed: false };
+    for (const [{ name, ...variant }, from, to, said] of [
+      [packed, "dot4I8Packed(", "2 * dot4I8Packed(", /computes the logit .* where .* is right \(q8/],
+      [packed, "requires packed_4x8_integer_dot_product", "requires no_such_feature", /refuses the kernel "matmul q8/],
+      // What only the step of a single text without a window goes through.
+      [
+        base,
+        "weightsOfSlots[lane] = weight;",
+        "weightsOfSlots[lane] = 2.0 * weight;",
+        /for the step of a single text \(f32/,
+      ],
     ] as const) {
       const backend = await software({ variant, onDevice: spoilt(from, to) }).open();
       const { device, details, warnings = [] } = backend.can;
@@ -273,7 +281,7 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
       expect(details?.kernels).toBe("barrier-free");
       expect(warnings.length).toBe(1);
       expect(warnings[0]).toMatch(said);
-      expect(warnings[0]).toContain("The barrier-free kernels take the place of the barrier-free + packed ones");
+      expect(warnings[0]).toContain(`The barrier-free kernels take the place of the ${name} ones`);
       const model = await backend.load(checkpoint, { dtype: "q8" });
       expect((await model.forward([{ sequence: model.sequence(), tokens: prompt }]))[0]!.length).toBe(small.vocabSize);
       await backend.close();

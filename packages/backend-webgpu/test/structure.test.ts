@@ -1,14 +1,17 @@
 // How a text is driven through the device, counted by standing in the way of the device's own methods. Nothing here needs a GPU:
 // Dawn's null device compiles every kernel and checks every call, and computes nothing.
 //
-//   dispatches of a token, L layers        dense   5L + 3    embed, L x (qkv, attention, output, gated, down), head, draw
-//                                          experts 9L + 3    router, choose, their down, their up
+//   dispatches of a token, L layers        dense   4L + 3    embed, L x (slices, output, gated, down), head, draw
+//                                          under a window that drops keys, among other texts, and barrier-free
+//                                                  5L + 3    L x (qkv, attention, output, gated, down)
+//                                          experts + 4L      router, choose, their down, their up
 //   more of them for filters, seeds, alternatives, a full window or a long context: none
 //   more of them for each further part of a split vocabulary: 2 (embed, head); of another split matrix: 1
 import { type DType, defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Gpu } from "../src/device.ts";
 import { everyKernel } from "../src/kernels/index.ts";
-import { sliceTeams } from "../src/kernels/slices.ts";
+import { sliceTeams } from "../src/kernels/slice-plan.ts";
 import { Counter } from "./software.ts";
 import { featuresFor, nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
 
@@ -81,7 +84,9 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     const adapter = (await gpu!.requestAdapter())!;
     const device = await adapter.requestDevice({ requiredFeatures: featuresFor(variant) });
     const kernels = everyKernel(variant);
-    for (const { name, code, bindings, call } of kernels) {
+    const own = new Gpu(device, variant);
+    for (const kernel of kernels) {
+      const { name, code, bindings, call } = kernel;
       device.pushErrorScope("validation");
       const { messages } = await device.createShaderModule({ label: name, code }).getCompilationInfo();
       const error = await device.popErrorScope();
@@ -89,12 +94,24 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
       // What every device has: eight storage buffers for a kernel.
       const storage = [...bindings, ...call].filter((binding) => binding !== "uniform").length;
       expect(storage).toBeLessThanOrEqual(8);
+      // And the rest: 16 KiB of workgroup memory, 256 threads.
+      await own.pipeline(kernel);
     }
     expect(new Set(kernels.map(({ name }) => name)).size).toBe(kernels.length);
     device.destroy();
   });
 
-  test.each([1, 2, 5, 8])("a token of a dense model of %i layers takes 5L + 3 dispatches", async (layers) => {
+  /** Dispatches of a layer for a single text without a window. */
+  const each = variant.serial ? 5 : 4;
+
+  test.each([1, 2, 5, 8])(
+    "a token of a dense model of %i layers takes 4L + 3 dispatches, 5L + 3 barrier-free",
+    async (layers) => {
+      expect(await perToken(await load({ layers, window: null }))).toBe(each * layers + 3);
+    },
+  );
+
+  test.each([1, 2, 5, 8])("under a window it takes 5L + 3", async (layers) => {
     expect(await perToken(await load({ layers }))).toBe(5 * layers + 3);
   });
 
@@ -127,10 +144,10 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
   test("without a window it takes no more, its keys dealt to several teams", async () => {
     for (const window of [null, small.maxPositions]) {
       const model = await load({ window });
-      expect(await perToken(model)).toBe(5 * small.layers + 3);
+      expect(await perToken(model)).toBe(each * small.layers + 3);
       widths.length = 0;
       await model.sample([row(model, 2)]);
-      const dealt = widths.filter((groups) => groups === sliceTeams(small)).length;
+      const dealt = widths.filter((groups) => groups === sliceTeams(small, 8)).length;
       expect(dealt).toBe(variant.serial ? 0 : small.layers);
     }
   });
@@ -142,8 +159,10 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     expect(logits).toHaveLength(small.vocabSize);
   });
 
-  test("a mixture of experts takes 9L + 3, whatever its ids", async () => {
+  test("a mixture of experts takes 4L more, whatever its ids", async () => {
     const experts = { count: 16, perToken: 3, side: 4, normalize: false } as const;
+    const free = await load({ window: null, experts: { ...experts, indexing: "expert" } });
+    expect(await perToken(free)).toBe((each + 4) * small.layers + 3);
     expect(await perToken(await load({ experts: { ...experts, indexing: "expert" } }))).toBe(9 * small.layers + 3);
     expect(await perToken(await load({ experts: { ...experts, indexing: "grid" } }))).toBe(9 * small.layers + 3);
   });

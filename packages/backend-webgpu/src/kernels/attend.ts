@@ -16,7 +16,7 @@ const AT_ONCE = 8;
 
 /** Queries of the heads that a team takes together, from `head` on: normalised, turned and over the root of their length; numbers that a
  *  head does not have are 0. To be gathered for. */
-export function QUERIES(variant: Variant, widest: number, together: number): string {
+function QUERIES(variant: Variant, widest: number, together: number): string {
   const heads = Array.from({ length: together }, (_, head) => head);
   return /* wgsl */ `const COLUMNS: u32 = ${widest / 4}u;
 var<${shared(variant)}> query: array<vec4f, ${(together * widest) / 4}>;
@@ -28,7 +28,7 @@ fn readQueries(row: u32, head: u32, position: u32, lane: u32) {
     let which = one / quads;
     let scale = ${together === 1 ? "scale0" : "select(scale0, scale1, which == 1u)"};
     query[which * COLUMNS + one % quads] =
-      turned(row * shape.stride + (head + which) * D, one % quads, shape.queryNormAt, scale, position) * inverseSqrt(f32(D));
+      turned(row * shape.stride + (head + which) * D, one % quads, shape.queryNormAt, scale, anglesOf(position * D, one % quads)) * inverseSqrt(f32(D));
   }
 }`;
 }

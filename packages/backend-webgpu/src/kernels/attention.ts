@@ -13,18 +13,18 @@
 //   keep    one team for each stretch of a sequence and key/value head, token after token
 //   attend  one team for each token and each pair of query heads that share their keys
 //   step    both, one team for each token and key/value head: for tokens of different sequences, which is how texts go on
-//   slices  the same for a single token, its keys dealt to several teams (slices.ts)
+//
+// A single text's step without a window is a kernel of its own (slices.ts).
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 import type { Variant } from "../variant.ts";
 import { ATTEND } from "./attend.ts";
-import { KEEP, KEPT } from "./keep.ts";
+import { BIAS, CACHED, KEEP } from "./keep.ts";
 import { entry, header, type Kernel, PRELUDE, team } from "./kernel.ts";
-import { JOURNAL, PAGE, SIZE } from "./page.ts";
+import { JOURNAL, META, PAGE, SIZE } from "./page.ts";
 import { ROPE } from "./rope.ts";
-import { SLICED } from "./slices.ts";
 
-export type AttentionPart = "keep" | "attend" | "step" | "slices";
+export type AttentionPart = "keep" | "attend" | "step";
 /** Heads are at most this wide. */
 export const WIDEST_HEAD = 256;
 
@@ -70,37 +70,13 @@ ${RESULT[part]}
 const PAGE: u32 = ${PAGE}u;
 const JOURNAL: u32 = ${JOURNAL}u;
 const TOGETHER: u32 = ${together}u;
-${ROPE}
+${ROPE({ head: (at) => `qkv[${at}]`, angle: (at) => `angles[${at}]`, vector: (at) => `vectors[${at}]` })}
 /** What normalises a head; 1 where the model does not. */
 fn scaleOf(headAt: u32, lane: u32) -> f32 {
   if (shape.normed == 0u) { return 1.0; }
   var squares = 0.0;
   for (var i = lane; i < shape.headDim; i += TEAM) { squares = fma(qkv[headAt + i], qkv[headAt + i], squares); }
   return inverseSqrt(sumOf(squares, lane) / f32(shape.headDim) + shape.epsilon);
-}
-/** Four numbers of a head, normalised where the model does that, turned: straight on, so that all their loads are on their way at
- *  once. What stands behind a head is 0. */
-fn turned(headAt: u32, quad: u32, normAt: u32, scale: f32, position: u32) -> vec4f {
-  let D = shape.headDim;
-  let half = D >> 1u;
-  let first = quad * 4u;
-  ${[0, 1, 2, 3]
-    .map(
-      (c) => `let i${c} = min(first + ${c}u, D - 1u);
-  let j${c} = select(i${c} - half, i${c} + half, i${c} < half);
-  var a${c} = qkv[headAt + i${c}];
-  var b${c} = qkv[headAt + j${c}];`,
-    )
-    .join("\n  ")}
-  if (shape.normed != 0u) {
-    ${[0, 1, 2, 3]
-      .map(
-        (c) => `a${c} = vectors[normAt + i${c}] * (a${c} * scale);
-    b${c} = vectors[normAt + j${c}] * (b${c} * scale);`,
-      )
-      .join("\n    ")}
-  }
-  return vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, rope(a${c}, b${c}, i${c}, position, D), first + ${c}u < D)`).join(", ")});
 }
 /** A number of a token's value, as it is cached. */
 fn ownValue(row: u32, kv: u32, i: u32) -> f32 {
@@ -112,12 +88,8 @@ fn ownValues(row: u32, kv: u32, quad: u32) -> vec4f {
   let last = shape.headDim - 1u;
   return vec4f(${[0, 1, 2, 3].map((c) => `select(0.0, ownValue(row, kv, min(first + ${c}u, last)), first + ${c}u <= last)`).join(", ")});
 }
-fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
-fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
-fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
-fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
-${writes ? KEPT(half) : ""}${part === "keep" || part === "step" ? KEEP(variant) : ""}
-${part === "keep" ? "" : part === "slices" ? SLICED(variant, widest, together) : ATTEND(variant, widest, together)}
+${META}${writes ? `${CACHED(half)}${BIAS((at) => `vectors[${at}]`)}${KEEP(variant)}` : ""}
+${part === "keep" ? "" : ATTEND(variant, widest, together)}
 ${entry(variant, SIZE)}
 ${BODY[part]}
 }
@@ -129,7 +101,6 @@ const RESULT: { readonly [part in AttentionPart]: string } = {
   keep: "",
   attend: "@group(0) @binding(7) var<storage, read_write> mixed: array<f32>;",
   step: "@group(0) @binding(7) var<storage, read_write> mixed: array<f32>;",
-  slices: "@group(0) @binding(7) var<storage, read_write> found: array<vec4f>;",
 };
 
 const BODY: { readonly [part in AttentionPart]: string } = {
@@ -157,15 +128,5 @@ const BODY: { readonly [part in AttentionPart]: string } = {
   for (var head = kv * shares; head < (kv + 1u) * shares; head += TOGETHER) {
     attend(record, grid.base + token, head, lane);
     gather();
-  }`,
-  slices: /* wgsl */ `
-  // Teams of slices first, then one for each key/value head. Slices of a token that is none are computed in vain: asking first would
-  // make each token wait for the answer.
-  let slicing = shape.heads / TOGETHER * SLICES;
-  if (unit >= slicing + shape.kvHeads) { return; }
-  if (unit < slicing) {
-    slice(grid.first, grid.base, unit / SLICES * TOGETHER, unit % SLICES, lane);
-  } else {
-    keepOwn(grid.first, grid.base, unit - slicing, lane);
   }`,
 };

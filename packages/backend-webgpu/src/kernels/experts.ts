@@ -183,7 +183,7 @@ export const down = (variant: Variant, format: Format): Kernel => ({
 @group(0) @binding(4) var<storage, read> vectors: array<vec4f>;
 ${format.scaled ? "@group(0) @binding(5) var<storage, read> scales: array<f32>;" : ""}
 @group(1) @binding(1) var<storage, read> call: array<u32>;
-${decode(format, "table", "scales", "weightAt")}
+${decode(format, "table", (at) => `scales[${at}]`, "weightAt")}
 ${entry(variant, SIZE)}
   let token = place.y;
   if (unit >= shape.perToken || call[grid.first + token * 4u] == IDLE) { return; }
@@ -219,7 +219,7 @@ export const up = (format: Format): Kernel => ({
 @group(0) @binding(3) var<uniform> shape: Shape;
 ${format.scaled ? "@group(0) @binding(4) var<storage, read> scales: array<f32>;" : ""}
 @group(1) @binding(1) var<storage, read> call: array<u32>;
-${decode(format, "table", "scales", "weightAt")}
+${decode(format, "table", (at) => `scales[${at}]`, "weightAt")}
 @compute @workgroup_size(32)
 fn main(@builtin(global_invocation_id) place: vec3u) {
   let token = place.y;

@@ -33,10 +33,10 @@ const QUADS: { readonly [name in DType]: (weights: string) => string } = {
   return (vec4f(vec4u(half & 15u, (half >> 4u) & 15u, (half >> 8u) & 15u, (half >> 12u) & 15u)) - 8.0)`,
 };
 
-/** A function `name(row, quad, quads) -> vec4f`: four weights of a row, from its buffer and that of its scales. */
-export function decode(format: Format, weights: string, scales: string, name: string): string {
+/** A function `name(row, quad, quads) -> vec4f`: four weights of a row, from its buffer; `scale`: that of a block. */
+export function decode(format: Format, weights: string, scale: (block: string) => string, name: string): string {
   const body = QUADS[format.name](weights);
-  const scaled = format.scaled ? ` * ${scales}[row * (quads >> 3u) + (quad >> 3u)];` : "";
+  const scaled = format.scaled ? ` * ${scale("row * (quads >> 3u) + (quad >> 3u)")};` : "";
   return `fn ${name}(row: u32, quad: u32, quads: u32) -> vec4f {
   ${body}${scaled}
 }`;

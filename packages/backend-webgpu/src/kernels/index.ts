@@ -9,10 +9,11 @@ import type { Kernel } from "./kernel.ts";
 import { matmul, SPANS } from "./matmul.ts";
 import { copy, reset } from "./page.ts";
 import { rmsnorm } from "./rmsnorm.ts";
+import { slices } from "./slices.ts";
 
 export function everyKernel(variant: Variant): Kernel[] {
   const kernels: Kernel[] = [copy, reset, rmsnorm, choose(variant, 128, 64), score(variant)];
-  for (const part of ["keep", "attend", "step", ...(variant.serial ? [] : (["slices"] as const))] as const) {
+  for (const part of ["keep", "attend", "step"] as const) {
     for (const widest of [128, 256]) {
       for (const half of variant.f16 ? [false, true] : [false]) {
         for (const together of part === "keep" ? ([1] as const) : ([1, 2] as const))
@@ -24,7 +25,15 @@ export function everyKernel(variant: Variant): Kernel[] {
   for (const format of Object.values(formats)) {
     kernels.push(embed(format), down(variant, format), up(format));
     if (!variant.serial) {
-      kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: true }));
+      for (const count of [4, 8]) {
+        kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: count }));
+        for (const half of variant.f16 && format.name !== "f32" ? [false, true] : [false]) {
+          for (const together of [1, 2] as const) {
+            for (const widest of [32, 64, 128, 256])
+              kernels.push(slices(variant, { format, widest, half, together, count }));
+          }
+        }
+      }
     }
     for (const span of SPANS) {
       kernels.push(

@@ -3,29 +3,32 @@ import type { Variant } from "../variant.ts";
 import { shared } from "./kernel.ts";
 import { SIZE } from "./page.ts";
 
-/** What a token keeps beside its key and its value: its biases, exp(A softplus(delta)), delta over its values of all key/value heads; and
- *  keys and values as the cache holds them. */
-export const KEPT = (half: boolean) => /* wgsl */ `
-fn cached(its: vec4f) -> ${half ? "vec4h { return vec4h(clamp(its, vec4f(-65504.0), vec4f(65504.0))); }" : "vec4f { return its; }"}
+/** A key's bias, exp(A softplus(delta)), of what delta's weights and a token's values of all key/value heads sum to. `vector`: a number
+ *  among the layer's small tensors. */
+export const BIAS = (vector: (at: string) => string) => /* wgsl */ `
 /** ln(1 + e^z), with torch's linear branch above 20; where 1 + e^z would round, the series. */
 fn softplus(z: f32) -> f32 {
   let e = exp(min(z, 20.0));
   return select(select(log(1.0 + e), e * fma(-0.5, e, 1.0), e < 1e-3), z, z > 20.0);
 }
-/** Its bias for one of the bias heads, of the sum that delta has. */
 fn biasOf(which: u32, sum: f32) -> f32 {
-  let delta = sum + select(0.0, vectors[shape.deltaBiasAt + which], shape.biased != 0u);
-  return exp(vectors[shape.aAt + which] * softplus(delta));
+  let delta = sum + select(0.0, ${vector("shape.deltaBiasAt + which")}, shape.biased != 0u);
+  return exp(${vector("shape.aAt + which")} * softplus(delta));
 }
-fn keepBias(row: u32, which: u32, bias: f32, at: u32) {
-  meta_[at] = bitcast<u32>(bias);
-  qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * shape.headDim + which] = bias;
-}
+`;
+
+/** Keys and values as the cache holds them. */
+export const CACHED = (half: boolean) => /* wgsl */ `
+fn cached(its: vec4f) -> ${half ? "vec4h { return vec4h(clamp(its, vec4f(-65504.0), vec4f(65504.0))); }" : "vec4f { return its; }"}
 `;
 
 /** Keep one token's key for one key/value head: normalised, turned, with its biases, in a slot of its own; and drop the least. */
 export const KEEP = (variant: Variant) => /* wgsl */ `
 var<${shared(variant)}> least: array<u32, ${variant.serial ? 1 : SIZE}>;
+fn keepBias(row: u32, which: u32, bias: f32, at: u32) {
+  meta_[at] = bitcast<u32>(bias);
+  qkv[row * shape.stride + (shape.heads + 2u * shape.kvHeads) * shape.headDim + which] = bias;
+}
 fn pageOf(pagesAt: u32, slot: u32) -> u32 { return call[pagesAt + slot / PAGE]; }
 /** The first of all lanes' values. */
 fn firstOf(value: u32, lane: u32) -> u32 {
@@ -96,7 +99,7 @@ fn keep(record: u32, row: u32, kv: u32, lane: u32) {
   let quads = (D + 3u) >> 2u;
   // Whole vectors are written: their parts are not to be written by several threads.
   for (var quad = lane; quad < quads; quad += TEAM) {
-    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = cached(turned(keyAt, quad, shape.keyNormAt, scale, position));
+    keys[((page * shape.kvHeads + kv) * quads + quad) * PAGE + slot % PAGE] = cached(turned(keyAt, quad, shape.keyNormAt, scale, anglesOf(position * D, quad)));
     values[((page * shape.kvHeads + kv) * PAGE + slot % PAGE) * quads + quad] = cached(ownValues(row, kv, quad));
   }
   let width = shape.kvHeads * D;

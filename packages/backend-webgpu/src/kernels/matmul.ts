@@ -18,7 +18,8 @@
 import type { Variant } from "../variant.ts";
 import { BLOCK, BLOCK_QUADS, decode, decodeBlock, type Format } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
-import { MERGE } from "./slices.ts";
+import { MERGE, MERGED_SHAPE } from "./merge.ts";
+import { INTEGERS, SQUARED, SQUARED_APART, SUMMED, SUMMED_APART } from "./products.ts";
 import { SWIGLU } from "./swiglu.ts";
 
 type Ending = "store" | "residual" | "gated" | "head";
@@ -30,8 +31,8 @@ export interface MatmulKind {
   /** RMSNorm of x first. */
   readonly norm: boolean;
   readonly span: Span;
-  /** x is one token's attention in slices (slices.ts), which become one first. */
-  readonly merge?: boolean;
+  /** x is one token's attention in so many slices (slices.ts), which become one first; 0, or left out: x is as it is. */
+  readonly merge?: number;
 }
 
 const THREADS = 64;
@@ -71,13 +72,13 @@ export const outputsOf = (variant: Variant, { rows }: Tile): number => (variant.
 /** Fewest outputs of a workgroup. */
 export const outputsPerGroup = (variant: Variant): number => (variant.serial ? THREADS : GROUPS);
 
-export function matmul(variant: Variant, { format, ending, norm, span, merge = false }: MatmulKind): Kernel {
+export function matmul(variant: Variant, { format, ending, norm, span, merge = 0 }: MatmulKind): Kernel {
   const two = ending === "gated";
   /** A step waits for what it reads, one thing after the other, longer than for all of it at once: so what is updated, and whether there
    *  is a token at all, is asked for first and looked at last. */
   const early = span === "one" && !variant.serial;
   const updates = early && ending === "residual";
-  const source = merge ? "merged" : "x";
+  const source = merge > 0 ? "merged" : "x";
   const packed = isPacked(variant, format);
   const tile = tileOf(variant, format, span, ending);
   const { tokens, rows } = tile;
@@ -85,7 +86,7 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = f
   const lanes = variant.serial ? 1 : THREADS / GROUPS;
   /** Blocks are rounded by the group of lanes that has the token's number, and shared. */
   const shelved = packed && !variant.serial && tokens === GROUPS;
-  const bindings: Kernel["bindings"][number][] = ["read", "read", "write", "uniform", "read"];
+  const bindings: Kernel["bindings"][number][] = [merge > 0 ? "write" : "read", "read", "write", "uniform", "read"];
   const declared: string[] = [];
   const type = packed ? "vec4u" : format.type;
   const buffer = (name: string, type: string) => {
@@ -95,6 +96,10 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = f
   if (format.scaled) buffer("scales", "f32");
   if (two) buffer("weights2", type);
   if (two && format.scaled) buffer("scales2", "f32");
+  if (merge > 0) {
+    declared.push(`@group(0) @binding(${bindings.length}) var<storage, read_write> meta_: array<u32>;`);
+    bindings.push("write");
+  }
   const matrices = two ? ["a", "b"] : ["a"];
   /** The same statement for every token, every output, both: arrays that are indexed by a variable leave registers. */
   const count = (length: number, statement: (index: number) => string) =>
@@ -105,7 +110,6 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = f
     matrices.map((matrix) => eachRow((row) => eachToken((token) => statement(matrix, row, token)))).join("\n  ");
   // A software adapter works on four independent sums at once, a GPU has other threads for that and too few registers.
   const sum = variant.serial && !packed ? "vec4f" : "f32";
-  const square = variant.serial ? "vec4f" : "f32";
   const place = ending === "head" ? "call[grid.outsAt + token]" : "(grid.base + token)";
   const weightsOf = (matrix: string) => (matrix === "a" ? "weights" : "weights2");
   const scalesOf = (matrix: string) => (matrix === "a" ? "scales" : "scales2");
@@ -166,43 +170,9 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = f
     ${eachToken((token) => `let p${token} = ${round(`${token}`, `q${token}`)};\n  ${norm ? `q${token} = p${token}.squares;` : ""}`)}
     ${multiplyBlock}
   }`;
-  const rounding = (left: string, right: string) => `pack4xI8(vec4i(round(vec4f(${left}, ${right}) * inverse)))`;
-  const inOrder = (i: number) => rounding(`h${i}.xy`, `h${i}.zw`);
-  const evenAndOdd = (i: number) =>
-    i % 2 === 0 ? rounding(`h${i}.xz`, `h${i + 1}.xz`) : rounding(`h${i - 1}.yw`, `h${i}.yw`);
-  const four = (from: number) =>
-    Array.from({ length: 4 }, (_, i) => (format.name === "q4" ? evenAndOdd : inOrder)(from + i)).join(", ");
-  const integers = /* wgsl */ `
-struct Rounded { left: vec4u, right: vec4u, scale: f32, ${norm ? `squares: ${square},` : ""} }
-/** A block of a token rounded to 8 bits, in the order of the weights' bytes (decodeBlock), with its scale. */
-fn rounded(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> Rounded {
-  var most = vec4f();
-  ${norm ? "var squares = before;" : ""}
-  ${count(
-    BLOCK_QUADS,
-    (i) => `${
-      norm
-        ? `let x${i} = ${source}[at + ${i}u]; squares = squared(x${i}, squares); let h${i} = x${i} * vectors[(shape.normAt >> 2u) + column + ${i}u];`
-        : `let h${i} = ${source}[at + ${i}u];`
-    }
-  most = max(most, abs(h${i}));`,
-  )}
-  let largest = max(max(most.x, most.y), max(most.z, most.w));
-  let inverse = select(0.0, 127.0 / largest, largest > 1e-30);
-  return Rounded(vec4u(${four(0)}), vec4u(${four(4)}), largest / 127.0${norm ? ", squares" : ""});
-}
-${
-  shelved
-    ? `struct Shelved { left: vec4u, right: vec4u, scale: f32 }
-var<workgroup> shelf: array<Shelved, ${THREADS}>;`
-    : ""
-}
-fn multiplied(w: Block, p: ${shelved ? "Shelved" : "Rounded"}) -> f32 {
-  return f32(${Array.from({ length: BLOCK_QUADS }, (_, i) => {
-    const part = `${i < 4 ? "left" : "right"}.${"xyzw"[i % 4]}`;
-    return `dot4I8Packed(w.${part}, p.${part})`;
-  }).join(" + ")});
-}`;
+  const square = variant.serial ? "vec4f" : "f32";
+  const integers = `${INTEGERS(format, { source, norm, square, kept: shelved ? "Shelved" : "Rounded" })}
+${shelved ? `var<workgroup> shelf: array<Shelved, ${THREADS}>;` : ""}`;
   const write = {
     store: "result[at] = first;",
     head: "result[at] = first;",
@@ -212,15 +182,15 @@ fn multiplied(w: Block, p: ${shelved ? "Shelved" : "Rounded"}) -> f32 {
   }[ending];
   const perGroup = tokens * outputs;
   return {
-    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge ? " merge" : ""} ${span}`,
+    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge > 0 ? ` merge ${merge}` : ""} ${span}`,
     bindings,
     call: ["read"],
     code: /* wgsl */ `${packed ? "requires packed_4x8_integer_dot_product;\n" : ""}${PRELUDE}${SWIGLU}
 struct Shape {
   inner: u32, quads: u32, xStride: u32, firstRow: u32, rows: u32, resultStride: u32,
-  normAt: u32, biasAt: u32, bias2At: u32, gateAt: u32, biased: u32, epsilon: f32,
+  normAt: u32, biasAt: u32, bias2At: u32, gateAt: u32, biased: u32, epsilon: f32,${merge > 0 ? MERGED_SHAPE : ""}
 }
-@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(0) var<storage, ${merge > 0 ? "read_write" : "read"}> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read> weights: array<${type}>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(3) var<uniform> shape: Shape;
@@ -232,23 +202,15 @@ ${matrices
   .map((matrix) =>
     packed
       ? decodeBlock(format, weightsOf(matrix), `${weightsOf(matrix)}At`)
-      : decode(format, weightsOf(matrix), scalesOf(matrix), `${weightsOf(matrix)}At`),
+      : decode(format, weightsOf(matrix), (at) => `${scalesOf(matrix)}[${at}]`, `${weightsOf(matrix)}At`),
   )
   .join("\n")}
 const LANES: u32 = ${lanes}u;
 fn vector(at: u32) -> f32 { return vectors[at >> 2u][at & 3u]; }
-${
-  sum === "vec4f"
-    ? "fn added(w: vec4f, h: vec4f, sum: vec4f) -> vec4f { return fma(w, h, sum); }"
-    : "fn added(w: vec4f, h: vec4f, sum: f32) -> f32 { return fma(w.w, h.w, fma(w.z, h.z, fma(w.y, h.y, fma(w.x, h.x, sum)))); }"
-}
-${
-  square === "vec4f"
-    ? "fn squared(x: vec4f, sum: vec4f) -> vec4f { return fma(x, x, sum); }"
-    : "fn squared(x: vec4f, sum: f32) -> f32 { return fma(x.w, x.w, fma(x.z, x.z, fma(x.y, x.y, fma(x.x, x.x, sum)))); }"
-}
+${sum === "vec4f" ? SUMMED_APART : SUMMED}
+${square === "vec4f" ? SQUARED_APART : SQUARED}
 ${packed ? integers : ""}
-${merge ? MERGE(THREADS) : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
+${merge > 0 ? MERGE(merge, THREADS) : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
 /** One result: the sum, that of the second matrix, the sum of squares${updates ? ", what stood there before" : ""}. */
 fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32${updates ? ", before: f32" : ""}) {
   if (token >= ${ending === "head" ? "grid.outs" : "grid.count"} || row >= shape.rows) { return; }
@@ -283,7 +245,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${eachSum((matrix, row, token) => `var ${matrix}${row}_${token} = ${sum}();`)}
   ${!norm ? "" : shelved ? `var q = ${square}();` : eachToken((token) => `var q${token} = ${square}();`)}
   ${updates ? `let before = result[grid.base * shape.resultStride + shape.firstRow + min(firstRow + thread % ${outputs}u, shape.rows - 1u)];` : ""}
-  ${merge ? "mergeAll(thread);" : ""}
+  ${merge > 0 ? "mergeAll(thread, group.x == 0u && !idle);" : ""}
   ${packed ? blocks : quads}
   ${variant.serial ? alone() : together()}
 }

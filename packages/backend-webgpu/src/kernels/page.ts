@@ -8,6 +8,14 @@ export const PAGE = 16;
 /** Threads of a team of attention, and slots of a chunk. */
 export const SIZE = 256;
 
+/** Where a slot's numbers stand in meta_, and how long a page is there. */
+export const META = /* wgsl */ `
+fn metaStride() -> u32 { return (shape.biasHeads + 2u * shape.kvHeads) * PAGE; }
+fn biasAt(slot: u32, page: u32, head: u32) -> u32 { return page * metaStride() + head * PAGE + slot % PAGE; }
+fn positionAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + kv); }
+fn evictedAt(slot: u32, page: u32, kv: u32) -> u32 { return biasAt(slot, page, shape.biasHeads + shape.kvHeads + kv); }
+`;
+
 /** Forgets keys in pages, for a sequence that was rewound or a page that is new: those of tokens from a length on, and what
  *  such tokens evicted. List entries: page, length. One thread for a slot. With a window only. */
 export const reset: Kernel = {

@@ -13,4 +13,5 @@ export type { PagedSequence } from "./paged-sequence.ts";
 export { type PageShape, type PageStore, Pages, slotsFor } from "./pages.ts";
 export { TensorReader } from "./reader.ts";
 export { numerical, transposed } from "./results.ts";
+export { assertAgreesWithItself, type SelfCheck } from "./self-check.ts";
 export { Sequences, type SequencesOptions, type Task, type Verb } from "./sequences.ts";

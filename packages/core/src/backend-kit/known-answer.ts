@@ -9,7 +9,8 @@ import { elements, memoryCheckpoint, tensorShapes } from "../loading/weights.ts"
 import { defaultSampling } from "../sampling/sampling.ts";
 import { uniform } from "../seeded.ts";
 
-const config: Config = {
+/** The least that has every part of a dense Doge. */
+export const tiny: Config = {
   generation: "native",
   vocabSize: 19,
   hiddenSize: 20,
@@ -61,7 +62,7 @@ const answers: {
 function weights(): Map<string, Float32Array> {
   const next = uniform();
   return new Map(
-    Array.from(tensorShapes(config), ([name, shape]) => [name, Float32Array.from({ length: elements(shape) }, next)]),
+    Array.from(tensorShapes(tiny), ([name, shape]) => [name, Float32Array.from({ length: elements(shape) }, next)]),
   );
 }
 
@@ -72,7 +73,7 @@ export async function assertKnownAnswer(
   engine: string,
   dtypes: readonly ("f32" | "q8")[] = ["f32"],
 ): Promise<void> {
-  const checkpoint = memoryCheckpoint(config, weights());
+  const checkpoint = memoryCheckpoint(tiny, weights());
   const results = await Promise.allSettled(dtypes.map((dtype) => assertAnswer(backend, engine, checkpoint, dtype)));
   for (const result of results) if (result.status === "rejected") throw result.reason;
   noteProven(backend);

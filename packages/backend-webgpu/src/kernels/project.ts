@@ -1,0 +1,133 @@
+// project: a team's rows of a matrix times the stream, with RMSNorm in front, for a single token. A part of slices.ts: it is told by whom
+// the rows are chosen, and leaves its outputs in workgroup memory.
+//
+// Eight lanes share the columns of four rows at a time. The stream is made ready once for all of them: with the norm's weights in it, and
+// in the packed form rounded to 8 bits. The first weights are asked for before that, which takes long enough for them to come.
+import { BLOCK, BLOCK_QUADS, decode, decodeBlock, type Format } from "./formats.ts";
+import { SIZE } from "./page.ts";
+import { INTEGERS, SQUARED, SUMMED } from "./products.ts";
+
+/** Numbers of the stream that a team has memory for. */
+export const WIDEST_STREAM = 1024;
+/** Lanes that share the columns of a row, and rows that each of them has at a time. */
+const LANES = 8;
+const ROWS = 4;
+/** Rows of a team at a time. */
+const TURN = (SIZE / LANES) * ROWS;
+/** Quads of a row that a lane asks for at a time. */
+const AT_ONCE = 4;
+
+export interface Projection {
+  /** Declarations: `scratch`, which anybody may use before and behind, and what rows and columns are read with. */
+  readonly declared: string;
+  /** Numbers of `scratch`. */
+  readonly scratch: number;
+  /** Statements that ask for the first weights. */
+  readonly ask: string;
+  /** Statements behind them: all outputs, scaled and biased, each given to `keep(output, value)`. */
+  readonly multiply: string;
+}
+
+/** For kernels with x, weights (scales behind them from shape.scalesAt on), vectors and a function rowOf(output), whose teams have
+ *  `outputs` (an expression) rows. */
+export function project(format: Format, packed: boolean, outputs: string): Projection {
+  const each = (length: number, statement: (index: number) => string) =>
+    Array.from({ length }, (_, index) => statement(index)).join("\n    ");
+  const rows = (statement: (row: number) => string) => each(ROWS, statement);
+  const places = rows((row) => `let row${row} = rowOf(first + ${row * (SIZE / LANES)}u);`);
+  const load = packed
+    ? rows(
+        (row) => `w${row} = weightsAt(row${row}, min(column, blocks - 1u), shape.quads);
+    s${row} = scaleAt(row${row} * blocks + min(column, blocks - 1u));`,
+      )
+    : rows((row) =>
+        each(
+          AT_ONCE,
+          (turn) =>
+            `w${row}_${turn} = weightsAt(row${row}, min(column + ${turn * LANES}u, shape.quads - 1u), shape.quads);`,
+        ),
+      );
+  const use = packed
+    ? `if (column < blocks) {
+      let p = staged[column];
+      ${rows((row) => `a${row} = fma(multiplied(w${row}, p), s${row} * p.scale, a${row});`)}
+    }`
+    : each(
+        AT_ONCE,
+        (turn) => `let h${turn} = staged[column + ${turn * LANES}u];
+    ${rows((row) => `a${row} = added(w${row}_${turn}, h${turn}, a${row});`)}`,
+      );
+  const stage = packed
+    ? `for (var block = lane; block < blocks; block += TEAM) {
+    let p = rounded(block * ${BLOCK_QUADS}u, block * ${BLOCK_QUADS}u, squares);
+    squares = p.squares;
+    staged[block] = Shelved(p.left, p.right, p.scale);
+  }`
+    : `for (var quad = lane; quad < ${WIDEST_STREAM / 4}u; quad += TEAM) {
+    var h = vec4f();
+    if (quad < shape.quads) {
+      let its = x[quad];
+      squares = squared(its, squares);
+      h = its * vectors[(shape.normAt >> 2u) + quad];
+    }
+    staged[quad] = h;
+  }`;
+  const [stride, end] = packed ? [LANES, "blocks"] : [LANES * AT_ONCE, "shape.quads"];
+  const scratch = TURN * (LANES + 1);
+  const words = packed
+    ? "weights[(shape.scalesAt + block) >> 2u][(shape.scalesAt + block) & 3u]"
+    : "weights[shape.scalesAt + block]";
+  return {
+    scratch,
+    declared: /* wgsl */ `
+${SUMMED}
+${SQUARED}
+${format.scaled ? `fn scaleAt(block: u32) -> f32 { return bitcast<f32>(${words}); }` : ""}
+${
+  packed
+    ? `${BLOCK}${decodeBlock(format, "weights", "weightsAt")}${INTEGERS(format, { source: "x", norm: true, square: "f32", kept: "Shelved" })}`
+    : decode(format, "weights", (at) => `scaleAt(${at})`, "weightsAt")
+}
+var<workgroup> staged: array<${packed ? `Shelved, ${WIDEST_STREAM / 4 / BLOCK_QUADS}` : `vec4f, ${WIDEST_STREAM / 4}`}>;
+var<workgroup> scratch: array<f32, ${scratch}>;`,
+    ask: /* wgsl */ `
+  ${packed ? `let blocks = shape.quads / ${BLOCK_QUADS}u;` : ""}
+  let eighth = lane % ${LANES}u;
+  ${rows((row) => (packed ? `var w${row}: Block; var s${row}: f32;` : each(AT_ONCE, (turn) => `var w${row}_${turn}: vec4f;`)))}
+  var first = lane / ${LANES}u;
+  var column = eighth;
+  {
+    ${places}
+    ${load}
+  }`,
+    multiply: /* wgsl */ `
+  var squares = 0.0;
+  ${stage}
+  let scale = inverseSqrt(fma(sumOf(squares, lane), 1.0 / f32(shape.inner), shape.epsilon));
+  for (var done = 0u; done < ${outputs}; done += ${TURN}u) {
+    first = done + lane / ${LANES}u;
+    ${places}
+    if (done > 0u) {
+      column = eighth;
+      ${load}
+    }
+    ${rows((row) => `var a${row} = 0.0;`)}
+    loop {
+      ${use}
+      column += ${stride}u;
+      if (column >= ${end}) { break; }
+      ${load}
+    }
+    // The lanes of a row stand together, rows apart by one more, so that threads that add them up meet in no bank.
+    ${rows((row) => `scratch[(lane / ${LANES}u + ${row * (SIZE / LANES)}u) * ${LANES + 1}u + eighth] = a${row};`)}
+    gather();
+    let output = done + lane;
+    if (lane < ${TURN}u && output < ${outputs}) {
+      let at = lane * ${LANES + 1}u;
+      let all = ${Array.from({ length: LANES }, (_, part) => `scratch[at + ${part}u]`).join(" + ")};
+      keep(output, fma(all, scale, select(0.0, vector(shape.biasAt + rowOf(output)), shape.biased != 0u)));
+    }
+    gather();
+  }`,
+  };
+}
