@@ -12,6 +12,7 @@ import {
   memoryCheckpoint,
   readTensor,
   type Sequence,
+  type Tokens,
 } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
 import { describe, expect, test } from "vitest";
@@ -103,7 +104,7 @@ async function dealt(backend: Backend, config: Config, dtype: DType, befores = [
 async function stopped(model: Model): Promise<number[][]> {
   const tokens = ids.subarray(0, 5);
   const greedy = { ...defaultSampling, temperature: 0 };
-  const sample = async (sequence: Sequence, tokens: Int32Array, count: number, stop: readonly number[]) => {
+  const sample = async (sequence: Sequence, tokens: Tokens, count: number, stop: readonly number[]) => {
     const [drawn] = await model.sample([{ sequence, tokens, count, sampling: { ...greedy, stop } }]);
     return [...drawn!.ids];
   };
