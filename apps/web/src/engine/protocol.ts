@@ -98,6 +98,8 @@ export interface AnswerFacts {
   readonly speed: number | null;
   /** Tokens of the conversation that were left out because it was too long. */
   readonly truncated: number;
+  /** Tokens that the model has room for, prompt and answer; answers of earlier versions do not tell. */
+  readonly context?: number;
 }
 
 /** One place of an answer: what was drawn there, and what else might have been. */

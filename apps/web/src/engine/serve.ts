@@ -155,6 +155,7 @@ class Engine {
       firstMs: prefillMs,
       speed: decodeTokens > 1 && decodeMs > 0 ? (1000 * decodeTokens) / decodeMs : null,
       truncated,
+      context: doge.info().context,
     };
   }
 }

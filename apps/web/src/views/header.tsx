@@ -3,19 +3,14 @@ import { backendName, bytes, useApp, useMedia, usePage, WIDE } from "./context.t
 import { Icon, IconButton } from "./icons.tsx";
 
 export function Header() {
-  const { app, open, opened } = usePage();
+  const { app, open } = usePage();
   const wide = useMedia(WIDE);
   return (
     <header class="bar">
-      {!wide && <IconButton icon="menu" label="Conversations" onClick={() => open("conversations")} />}
+      {!wide && <IconButton icon="menu" label="Conversations" opens onClick={() => open("conversations")} />}
       <ModelButton />
       <span class="space" />
-      <IconButton
-        icon="sliders"
-        label="Parameters"
-        pressed={opened === "parameters"}
-        onClick={() => open(opened === "parameters" ? null : "parameters")}
-      />
+      <IconButton icon="sliders" label="Parameters" opens onClick={() => open("parameters")} />
       {!wide && <IconButton icon="plus" label="New conversation" onClick={() => app.conversations.fresh()} />}
     </header>
   );
@@ -32,7 +27,13 @@ function ModelButton() {
   const share = progress !== null && progress.total > 0 ? progress.loaded / progress.total : null;
   return (
     <div class="model-now">
-      <button type="button" class="model-button" onClick={() => open("model")} data-state={state}>
+      <button
+        type="button"
+        class="model-button"
+        aria-haspopup="dialog"
+        onClick={() => open("model")}
+        data-state={state}
+      >
         <span class="dot" aria-hidden="true" />
         <span class="model-words">
           <span class="sr-only">Model: </span>

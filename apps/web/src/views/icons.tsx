@@ -41,6 +41,7 @@ export function IconButton({
   onClick,
   pressed,
   disabled,
+  opens,
   class: className = "",
 }: {
   readonly icon: IconName;
@@ -48,6 +49,8 @@ export function IconButton({
   readonly onClick: () => void;
   readonly pressed?: boolean | undefined;
   readonly disabled?: boolean | undefined;
+  /** It opens a dialog. */
+  readonly opens?: boolean;
   readonly class?: string;
 }) {
   return (
@@ -57,6 +60,7 @@ export function IconButton({
       aria-label={label}
       title={label}
       aria-pressed={pressed}
+      aria-haspopup={opens ? "dialog" : undefined}
       disabled={disabled}
       onClick={onClick}
     >

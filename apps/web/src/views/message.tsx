@@ -156,6 +156,7 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
               icon="eye"
               label="What the model attends to"
               disabled={busy}
+              opens
               onClick={() => open({ attention: index })}
             />
             <Facts facts={facts} />
@@ -173,13 +174,20 @@ const ENDS: Readonly<Partial<Record<AnswerFacts["stopReason"], string>>> = {
   exhausted: "nothing could follow",
 };
 
+/** Why an answer ended, where that was not its own end. */
+function endOf({ ids, promptIds, stopReason, context }: AnswerFacts): string | undefined {
+  const full = stopReason === "length" && promptIds.length + ids.length === context;
+  return full ? `cut because the model's ${context} tokens are full` : ENDS[stopReason];
+}
+
 function Facts({ facts }: { readonly facts: AnswerFacts }) {
-  const { ids, speed, firstMs, stopReason, truncated, model, backend } = facts;
+  const { ids, speed, firstMs, truncated, model, backend } = facts;
+  const end = endOf(facts);
   const parts = [
     `${ids.length} ${ids.length === 1 ? "token" : "tokens"}`,
     ...(speed === null ? [] : [`${Math.round(speed)} tokens/s`]),
     `first after ${firstMs < 10 ? firstMs.toFixed(1) : Math.round(firstMs)} ms`,
-    ...(ENDS[stopReason] === undefined ? [] : [ENDS[stopReason]]),
+    ...(end === undefined ? [] : [end]),
     ...(truncated === 0 ? [] : [`the first ${truncated} tokens of the conversation left out`]),
     `${model}, ${backendName(backend)}`,
   ];

@@ -20,7 +20,11 @@ const WORDS: Readonly<
     says: "Above 1: tokens that were there already become less likely.",
     draws: false,
   },
-  maxNewTokens: { name: "Longest answer", says: "Tokens at most.", draws: false },
+  maxNewTokens: {
+    name: "Longest answer",
+    says: "Tokens at most, as far as the model has room for them.",
+    draws: false,
+  },
 };
 const ORDER = ["temperature", "topK", "topP", "minP", "repetitionPenalty", "maxNewTokens"] as const;
 

@@ -1,7 +1,7 @@
 // What lies in this browser's storage, and away with it.
 import { useEffect, useState } from "preact/hooks";
 import { removeModel, type StorageUse, storageUse } from "../storage/models.ts";
-import { bytes, usePage } from "./context.ts";
+import { bytes, refocus, usePage } from "./context.ts";
 import { IconButton } from "./icons.tsx";
 
 const OFFLINE = {
@@ -14,8 +14,8 @@ const OFFLINE = {
 export function Stored({ onLoad }: { readonly onLoad: (name: string) => void }) {
   const { offline } = usePage();
   const [use, setUse] = useState<StorageUse | null>(null);
-  const look = () => void storageUse().then(setUse, () => setUse({ models: [], used: null, most: null }));
-  useEffect(look, []);
+  const look = () => storageUse().then(setUse, () => setUse({ models: [], used: null, most: null }));
+  useEffect(() => void look(), []);
   return (
     <section class="group" aria-labelledby="stored-title">
       <h3 id="stored-title">Kept in this browser</h3>
@@ -34,7 +34,11 @@ export function Stored({ onLoad }: { readonly onLoad: (name: string) => void }) 
                 <button type="button" class="button small" onClick={() => onLoad(name)}>
                   {whole ? "Load" : "Go on"}
                 </button>
-                <IconButton icon="trash" label={`Delete ${name}`} onClick={() => void removeModel(name).then(look)} />
+                <IconButton
+                  icon="trash"
+                  label={`Delete ${name}`}
+                  onClick={() => void removeModel(name).then(look).then(refocus)}
+                />
               </span>
             </li>
           ))}

@@ -111,10 +111,10 @@ export function chatTests(playground: () => Playground): void {
   test("loads a folder of this machine, streams, stops, and never stalls meanwhile", () =>
     visit({ query: "?threads=1" }, async ({ page }) => {
       // The demo model, made to talk on: answers end by themselves too soon to be stopped.
-      const talkative = new TextEncoder().encode(JSON.stringify({ eos_token_id: 1, min_new_tokens: 400 }));
+      const talkative = new TextEncoder().encode(JSON.stringify({ eos_token_id: 1, min_new_tokens: 2000 }));
       const files = await demoFiles({ "generation_config.json": talkative });
       await page.getByRole("button", { name: "Parameters" }).click();
-      await write(page.getByLabel("Longest answer, as a number"), "450");
+      await write(page.getByLabel("Longest answer, as a number"), "2048");
       await page.keyboard.press("Escape");
       await page.locator(".model-button").click();
       await page.locator("#local-files").setInputFiles(
@@ -165,6 +165,9 @@ export function chatTests(playground: () => Playground): void {
       // Its beginning, its end and what the pointer does may come beside one.
       expect(between.filter((count) => count > 1).length).toBeLessThanOrEqual(3);
       expect(page.workers().length).toBeGreaterThan(0);
+      // Where it is not stopped, its end is told for what it is: the parameters alone would have let it go on.
+      await page.getByRole("button", { name: "Answer again" }).click();
+      await page.locator(".answer .facts", { hasText: "cut because the model's 512 tokens are full" }).waitFor();
       // And it is still good for an answer.
       await page.getByRole("button", { name: "Answer again" }).click();
       await page.keyboard.press("Escape");

@@ -64,6 +64,7 @@ export function modelTests(playground: () => Playground): void {
     await page.locator(".model-button").click();
     await page.getByRole("button", { name: `Delete ${NAME}` }).click();
     await page.getByText("No model was downloaded.").waitFor();
+    await page.waitForFunction(() => document.activeElement?.getAttribute("aria-label") === "Close");
     await page.keyboard.press("Escape");
 
     await loadFromHub(visit, "Small/Nothing");
