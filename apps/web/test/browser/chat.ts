@@ -361,41 +361,49 @@ export function chatTests(playground: () => Playground): void {
     }));
 
   test("writes from the side that a text is written from, keeps words whole, and copies code", () =>
-    visit(
-      { viewport: { width: 390, height: 800 }, permissions: ["clipboard-read", "clipboard-write"] },
-      async ({ page }) => {
-        const code = "if a < b:\n    print('a')";
-        const messages = [
-          { role: "user", content: "שלום!" },
-          {
-            role: "assistant",
-            content: `# مرحبا\n\nهذا نص.\n\n- واحد\n\nEnglish.\n\n\`\`\`python\n${code}\n\`\`\`\n\n|${"long words|".repeat(8)}\n|${"-|".repeat(8)}`,
-          },
-        ];
-        await page.getByRole("button", { name: "Conversations" }).click();
-        await page.locator('input[accept*="json"]').setInputFiles({
-          name: "a.json",
-          mimeType: "application/json",
-          buffer: Buffer.from(JSON.stringify({ format: "doge-session", version: 1, messages, ids: [] })),
-        });
-        const side = (selector: string) =>
-          page
-            .locator(selector)
-            .first()
-            .evaluate((element) => getComputedStyle(element).direction);
-        expect(await side(".said")).toBe("rtl");
-        expect(await side(".markdown h3")).toBe("rtl");
-        expect(await side(".markdown ul")).toBe("rtl");
-        expect(await side(".markdown p:nth-of-type(2)")).toBe("ltr");
-        expect(await side(".markdown pre")).toBe("ltr");
-        // A table that is too wide scrolls.
-        expect(await page.locator(".markdown .scroll").evaluate((box) => box.scrollWidth > box.clientWidth)).toBe(true);
-        expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
-        await page.getByRole("button", { name: "Copy the code" }).click();
-        await page.getByRole("button", { name: "Copied" }).waitFor();
-        expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(code);
-      },
-    ));
+    visit({ viewport: { width: 390, height: 800 } }, async ({ page }) => {
+      const code = "if a < b:\n    print('a')";
+      const messages = [
+        { role: "user", content: "שלום!" },
+        {
+          role: "assistant",
+          content: `# مرحبا\n\nهذا نص.\n\n- واحد\n\nEnglish.\n\n\`\`\`python\n${code}\n\`\`\`\n\n|${"long words|".repeat(8)}\n|${"-|".repeat(8)}`,
+        },
+      ];
+      await page.getByRole("button", { name: "Conversations" }).click();
+      await page.locator('input[accept*="json"]').setInputFiles({
+        name: "a.json",
+        mimeType: "application/json",
+        buffer: Buffer.from(JSON.stringify({ format: "doge-session", version: 1, messages, ids: [] })),
+      });
+      const side = (selector: string) =>
+        page
+          .locator(selector)
+          .first()
+          .evaluate((element) => getComputedStyle(element).direction);
+      expect(await side(".said")).toBe("rtl");
+      expect(await side(".markdown h3")).toBe("rtl");
+      expect(await side(".markdown ul")).toBe("rtl");
+      expect(await side(".markdown p:nth-of-type(2)")).toBe("ltr");
+      expect(await side(".markdown pre")).toBe("ltr");
+      // A table that is too wide scrolls.
+      expect(await page.locator(".markdown .scroll").evaluate((box) => box.scrollWidth > box.clientWidth)).toBe(true);
+      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(390);
+      // Not every browser lets a test read what was copied.
+      await page.evaluate(() => {
+        navigator.clipboard.writeText = async (text) => {
+          Object.assign(window, { copied: text });
+        };
+      });
+      await page.getByRole("button", { name: "Copy the code" }).click();
+      await page.locator("p[role=status]", { hasText: "Copied" }).waitFor();
+      expect(await page.evaluate(() => (window as { copied?: unknown }).copied)).toBe(code);
+      await page.evaluate(() => {
+        navigator.clipboard.writeText = () => Promise.reject(new Error("Not allowed."));
+      });
+      await page.getByRole("button", { name: "Copy the answer" }).click();
+      await page.locator("p[role=status]", { hasText: "The browser does not let this page copy" }).waitFor();
+    }));
 
   test("shows the tokens of an answer with their rivals, and what the model attends to", () =>
     visit({}, async ({ page }) => {
