@@ -45,7 +45,8 @@ export async function startPageHub(): Promise<PageHub> {
       // What has come goes on its way, also when no more does.
       answer.on("data", (part: Buffer) => response.write(part));
       answer.on("end", () => response.end());
-      answer.on("error", () => response.socket?.end());
+      // What a page has not read when its connection breaks is lost to it: it has the time to, also on a busy machine.
+      answer.on("error", () => setTimeout(() => response.socket?.end(), 1000));
     });
     inner.on("error", () => response.destroy());
     inner.end();
