@@ -44,6 +44,7 @@ done
 if [ ! -e build/libdoge_cuda.so ]; then
   nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d '. ')
+  [ "$capability" != 90 ] || capability=90a # products by warpgroups
   step "build" "$nvcc" -O3 -std=c++17 --threads 2 -shared -cudart static -Xcompiler -fPIC,-fvisibility=hidden,-fno-strict-aliasing \
     "-gencode=arch=compute_$capability,code=sm_$capability" "-DDOGE_CODE=\"$capability\"" '-DDOGE_PTX=""' \
     native/doge.cu native/device.cu native/probe.cu -ldl -lpthread -lrt -o build/libdoge_cuda.so
