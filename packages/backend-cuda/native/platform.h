@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 #if defined(DOGE_SHIM)
 #include "shim.h"
@@ -84,6 +85,8 @@ class Device {
   bool warpgroups() const { return context_.capability == 90; }
   /** Whether it brings stretches of memory to shared memory by itself (bulk.cuh). */
   bool bulk_copies() const { return context_.capability >= 90; }
+  /** Whether a launch may be beside the one before it. */
+  bool dependent_launches() const { return context_.capability >= 90; }
   int processors() const { return context_.processors; }
   int shared_memory() const { return context_.shared_memory; }
   void* allocate(size_t bytes);
@@ -101,7 +104,10 @@ class Device {
   void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     launch_with(0, kernel, grid, threads, arguments...);
   }
-  /** The same for a kernel that takes `shared` bytes of shared memory beyond its own (DOGE_SHARED). */
+  /** The same for a kernel that takes `shared` bytes of shared memory beyond its own (DOGE_SHARED).
+   *
+   *  Where the device can, its blocks come before the kernel before it has ended, and wait for that (await_earlier): what lies between two
+   *  launches is over by then. DOGE_DEPENDENT=0 goes without, to compare. */
   template <class... Parameters, class... Arguments>
   void launch_with(int shared, void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
@@ -111,12 +117,18 @@ class Device {
       context_.launches++;
       context_.submissions++;
     }
-#if defined(DOGE_SHIM)
-    shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, static_cast<size_t>(shared)); });
-#else
     grant(reinterpret_cast<const void*>(kernel), shared);
-    kernel<<<grid, static_cast<unsigned>(threads), static_cast<size_t>(shared), stream_>>>(static_cast<Parameters>(arguments)...);
-#endif
+    cudaLaunchAttribute beside{};
+    beside.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    beside.val.programmaticStreamSerializationAllowed = 1;
+    const unsigned attributes = std::exchange(follows_, true) && beside_ ? 1 : 0;
+    cudaLaunchConfig_t config{grid, dim3(static_cast<unsigned>(threads)), static_cast<size_t>(shared), stream_, &beside, attributes};
+    cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    if (status != cudaSuccess && stays_alone(status)) {
+      config.numAttrs = 0;
+      status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    }
+    check(status, "A kernel could not be launched");
     check(cudaGetLastError(), "A kernel could not be launched");
   }
   /** How many blocks of a kernel that take `shared` bytes beyond its own are on the device at once. */
@@ -136,6 +148,7 @@ class Device {
       context_.launches++;
       context_.submissions++;
     }
+    follows_ = false;
 #if defined(DOGE_SHIM)
     shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
 #else
@@ -147,10 +160,11 @@ class Device {
 #endif
     check(cudaGetLastError(), "A kernel could not be launched");
   }
-  /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. */
+  /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. It is called again
+   *  where the driver takes no graph of launches beside each other. */
   template <class Body>
   void repeat(Graph& graph, Body body) {
-    if (begin(graph)) {
+    while (begin(graph)) {
       try {
         body();
       } catch (...) {
@@ -172,6 +186,14 @@ class Device {
   std::map<void*, size_t> sizes_;
   std::set<const void*> large_;  // kernels that have been granted more shared memory than all have
   Graph* capturing_ = nullptr;
+  bool beside_;  // whether launches are beside the one before them
+  bool follows_ = false;  // whether there is one: the stream's last work was a kernel whose blocks do not wait for each other
+  /** After an error, whether launches were beside each other, which a driver may refuse: from now on they are not. */
+  bool stays_alone(cudaError_t status) {
+    if (status == cudaErrorMemoryAllocation) return false;
+    cudaGetLastError();
+    return std::exchange(beside_, false);
+  }
   void check(cudaError_t status, const char* what);
   /** More shared memory than all kernels have must be asked for. */
   void grant([[maybe_unused]] const void* kernel, [[maybe_unused]] int shared) {

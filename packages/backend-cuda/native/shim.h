@@ -109,6 +109,9 @@ struct Block {
   int barrier_waiting = 0;
   unsigned barrier_generation = 0;
   bool done[MOST_THREADS];
+  /** Whether it runs beside the launch before it, and which threads have awaited that one. */
+  bool beside = false;
+  bool awaited[MOST_THREADS];
   void* pointers[MOST_THREADS];
   int warp_waiting[MOST_THREADS / WARP];
   unsigned warp_generation[MOST_THREADS / WARP];
@@ -180,6 +183,7 @@ inline void body() {
   Block& b = block();
   b.entry(b.context);
   const int self = b.current;
+  if (b.beside && !b.awaited[self]) broken("a thread of a kernel that is launched beside the one before it has not awaited that one.");
   if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
   if (!b.products[self].empty()) broken("a thread returned with products of its warpgroup under way.");
   b.done[self] = true;
@@ -221,9 +225,10 @@ inline void prepare(Block& b, int thread) {
 #endif
 }
 
-/** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. */
+/** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. `beside`: every thread must say that it
+ *  awaits the launch before it, and until then may neither meet others nor copy. */
 template <class Kernel>
-void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1) {
+void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1, bool beside = false) {
   if (shared > MOST_SHARED) broken("a block has at most 227 KB of shared memory.");
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
   running = &own_block();
@@ -233,6 +238,7 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
   b.entry = [](void* context) { (*static_cast<Kernel*>(context))(); };
   b.context = &kernel;
   b.threads = threads;
+  b.beside = beside;
   block_dim = {static_cast<unsigned>(threads), 1, 1};
   grid_dim = {grid.x, grid.y, grid.z};
   for (unsigned z = 0; z < grid.z; z++)
@@ -246,7 +252,7 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
         std::memset(b.hidden, 0, sizeof b.hidden);
         for (int warp = 0; warp < threads / WARP; warp++) b.warp_waiting[warp] = 0;
         for (int thread = 0; thread < threads; thread++) {
-          b.done[thread] = false;
+          b.done[thread] = b.awaited[thread] = false;
           b.turn[thread] = 0;
           b.copied[thread].clear();
           prepare(b, thread);
@@ -264,9 +270,16 @@ void launch_together(int blocks, int threads, size_t shared, Kernel kernel) {
   for (std::thread& each : all) each.join();
 }
 
+inline void await_earlier() { block().awaited[block().current] = true; }
+/** Before what a kernel may only do once the launch before it has ended. */
+inline void in_turn(const Block& b) {
+  if (b.beside && !b.awaited[b.current]) broken("a kernel that is launched beside the one before it did something before it awaited that one.");
+}
+
 /** All lanes of a warp have arrived; `last` runs once, in the lane that comes last. */
 template <class Last>
 inline void warp_barrier(Block& b, Last last) {
+  in_turn(b);
   const int warp = b.current / WARP;
   const unsigned generation = b.warp_generation[warp];
   if (++b.warp_waiting[warp] == WARP) {
@@ -321,6 +334,7 @@ inline void copy_async(void* to, const void* from, bool valid, size_t bytes = 16
   if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
     broken("cp.async: an address is not a multiple of the bytes copied.");
   Block& b = block();
+  in_turn(b);
   std::memset(to, 0xff, bytes);
   if (const size_t place = place_of(to); place < MOST_SHARED / 16) b.hidden[place] = true;
   b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current], bytes});
@@ -344,6 +358,7 @@ inline void copy_wait(int pending) {
 inline void bulk_copy(void* to, const void* from, size_t bytes, const void* barrier) {
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0 || bytes == 0)
     broken("cp.async.bulk: addresses and bytes are multiples of 16.");
+  in_turn(block());
   std::memset(to, 0xff, bytes);
   block().bulks.push_back({to, from, bytes, barrier});
 }
@@ -393,6 +408,7 @@ inline T reduced(T value, Reduce reduce) {
 
 inline void __syncthreads() {
   shim::Block& b = shim::block();
+  shim::in_turn(b);
   const unsigned generation = b.barrier_generation;
   if (b.running != b.threads) shim::broken("a thread waits at __syncthreads for others that have returned.");
   if (++b.barrier_waiting == b.threads) {

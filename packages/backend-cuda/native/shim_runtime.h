@@ -18,6 +18,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidDevice = 101,
   cudaErrorIllegalAddress = 700,
+  cudaErrorNotSupported = 801,
   cudaErrorStreamCaptureUnsupported = 900,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -32,10 +33,14 @@ enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 
 namespace shim {
 
-using Launches = std::vector<std::function<void()>>;
+/** What a graph launches, and whether some of it is beside the launch before it. */
+struct Launches : std::vector<std::function<void()>> {
+  bool beside = false;
+};
 struct Stream {
   int device = 0;
   Launches* capturing = nullptr;
+  bool launched = false;  // whether its last work was a launch that another may be beside
 };
 
 /** Device 1 is as one without tensor cores. Few processors, so that small matrices too keep all of them busy. */
@@ -53,6 +58,9 @@ struct Runtime {
   std::atomic<int> made{0};  // streams, graphs and blocks of memory that are there
   /** Faults to come: the n-th memory from now on is refused (0: the next), the n-th piece of work ends the context; -1: none. */
   std::atomic<int> refuse{-1}, end{-1};
+  /** Whether no launch may be beside the one before it, nor a graph have such; and how many have been. */
+  std::atomic<bool> alone{false}, alone_in_graphs{false};
+  std::atomic<int64_t> beside{0};
 };
 inline Runtime& runtime() {
   static Runtime all;
@@ -96,9 +104,10 @@ inline cudaError_t give(void* pointer) {
   std::free(pointer);
   return cudaSuccess;
 }
-/** What `kernel<<<...>>>` does: run now, or when the graph being captured is launched. */
+/** What a launch does: run now, or when the graph being captured is launched. */
 template <class Work>
 void submit(Stream* stream, Work work) {
+  stream->launched = false;
   if (state() != cudaSuccess) return;
   if (stream->capturing != nullptr)
     stream->capturing->push_back(work);
@@ -176,26 +185,61 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return stream->capturing != nullptr ? shim::told(cudaErrorStreamCaptureUnsupported) : shim::state();
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  stream->launched = false;
   if (stream->capturing != nullptr) return shim::told(cudaErrorStreamCaptureUnsupported);
   if (shim::worked() != cudaSuccess) return shim::state();
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  stream->launched = false;
   if (stream->capturing != nullptr) return shim::told(cudaErrorStreamCaptureUnsupported);
   if (shim::worked() != cudaSuccess) return shim::state();
   std::memset(to, value, bytes);
   return cudaSuccess;
 }
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+union cudaLaunchAttributeValue {
+  int programmaticStreamSerializationAllowed;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
+/** In CUDA's order; two of its names are taken. */
+struct cudaLaunchConfig_t {
+  dim3 grid, block;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
+  const bool beside = config->numAttrs > 0 && config->attrs->val.programmaticStreamSerializationAllowed != 0;
+  if (beside && shim::runtime().alone) return shim::told(cudaErrorNotSupported);
+  if (beside) shim::runtime().beside++;
+  if (beside && config->stream->capturing != nullptr) config->stream->capturing->beside = true;
+  // CUDA would wait for what it is; here nothing depends on how.
+  if (beside && !config->stream->launched) shim::broken("a launch is beside what is no launch of a kernel whose blocks do not wait for each other.");
+  const dim3 grid = config->grid;
+  const int threads = static_cast<int>(config->block.x);
+  const size_t shared = config->dynamicSmemBytes;
+  shim::submit(config->stream, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, shared, -1, beside); });
+  config->stream->launched = true;
+  return shim::state();
+}
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (shim::state() != cudaSuccess) return shim::state();
   stream->capturing = new shim::Launches;
+  stream->launched = false;
   shim::runtime().made++;
   shim::captures++;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = stream->capturing;
+  stream->launched = false;
   stream->capturing = nullptr;
   shim::captures--;
   if (shim::state() == cudaSuccess) return cudaSuccess;
@@ -212,12 +256,14 @@ inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 /** Keeps the launches with the arguments of then, so that an argument which should not have been captured shows. */
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   if (shim::state() != cudaSuccess) return shim::state();
+  if (graph->beside && shim::runtime().alone_in_graphs) return shim::told(cudaErrorNotSupported);
   *executable = new shim::Launches(*graph);
   shim::runtime().made++;
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return cudaGraphDestroy(executable); }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  stream->launched = false;
   if (shim::worked() != cudaSuccess) return shim::state();
   for (const auto& launch : *executable) launch();
   return cudaSuccess;

@@ -100,6 +100,10 @@ done
 for size in $sizes; do
   step "ring of 3 units $size" bash -c "DOGE_RING=3 build/doge_runner time $size bf16 ${TIMES:-5} | grep -m 1 '1 row'"
 done
+# Above, kernels are launched beside the one before them; here each when that one has ended.
+for size in $sizes; do
+  step "launches apart $size" bash -c "DOGE_DEPENDENT=0 build/doge_runner time $size bf16 ${TIMES:-5} | grep -E 'prefill|[0-9] rows'"
+done
 say "table"
 python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" "$out/rates.json" | tee "$out/table.md"
 echo "$failed failed"

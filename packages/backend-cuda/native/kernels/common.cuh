@@ -11,6 +11,20 @@
 
 namespace doge {
 
+/** The first thing that every thread of a kernel does that is launched beside the one before it (Device::launch_with): until that one has
+ *  ended and what it wrote is there. Then the next one's blocks may come, to wait in turn, wherever this one leaves room. So a
+ *  kernel has all that was launched before it behind it; what it saves is the launch, not an order.
+ *
+ *  Source: PTX ISA, "griddepcontrol"; CUDA Programming Guide, "Programmatic Dependent Launch". */
+__device__ __forceinline__ void await_earlier() {
+#if defined(DOGE_SHIM)
+  shim::await_earlier();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 constexpr int WARP = 32;
 constexpr unsigned ALL = 0xffffffffu;
 /** Evicted keys stay readable for this many more tokens: a rewind of that depth is a filter. */

@@ -42,6 +42,7 @@ __device__ __forceinline__ float norm_sum(float (&squares)[NORM_PARTS][2], int w
 __global__ void __launch_bounds__(NORM_WARPS* WARP)
     rmsnorm_kernel(float* out, unsigned short* halves, float* x, const float* gate, const float* update, const float* weight, int rows, int width, int stride,
                    float epsilon, const int* from, const int* positions) {
+  await_earlier();
   const int lane = static_cast<int>(threadIdx.x) % WARP;
   const int row = static_cast<int>(blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP);
   if (row >= rows) return;

@@ -150,6 +150,7 @@ constexpr int ROPE_PASS = ROPE_PAIRS * WARP;
 __global__ void __launch_bounds__(ROPE_THREADS)
     rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows, const RowState* states,
                 const int* call_pages, PageShape page, Heads shape, int count) {
+  await_earlier();
   __shared__ float turned[2][ROPE_PASS][ROPE_TOKENS + 1];  // of a key head, so that lanes meet in a bank neither way
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % WARP;
