@@ -221,6 +221,7 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
   ask_sums(turns);
   multiply_wait(sums);
   copy_wait<0>();
+  let_next_come();
 
 #pragma unroll
   for (int part = 0; part < 2; part++)

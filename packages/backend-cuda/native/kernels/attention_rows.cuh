@@ -139,6 +139,7 @@ __global__ void __launch_bounds__(ROWS_THREADS)
         }
     }
   }
+  let_next_come();
 #pragma unroll
   for (int head = 0; head < GROUP; head++) {
     total[head] = warp_sum(total[head]);

@@ -12,8 +12,7 @@
 namespace doge {
 
 /** The first thing that every thread of a kernel does that is launched beside the one before it (Device::launch_with): until that one has
- *  ended and what it wrote is there. Then the next one's blocks may come, to wait in turn, wherever this one leaves room. So a
- *  kernel has all that was launched before it behind it; what it saves is the launch, not an order.
+ *  ended and what it wrote is there. So a kernel has all that was launched before it behind it; what it saves is the launch, not an order.
  *
  *  Source: PTX ISA, "griddepcontrol"; CUDA Programming Guide, "Programmatic Dependent Launch". */
 __device__ __forceinline__ void await_earlier() {
@@ -21,6 +20,12 @@ __device__ __forceinline__ void await_earlier() {
   shim::await_earlier();
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/** Once all of a kernel's blocks have said so, or have ended, those of the next one come, to wait wherever there is room. A block says so
+ *  when it has little more to do than to write: earlier, the next one's blocks would crowd on the processors that are free first. */
+__device__ __forceinline__ void let_next_come() {
+#if !defined(DOGE_SHIM) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }

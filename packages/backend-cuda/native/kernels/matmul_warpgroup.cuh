@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(2 * WARPGROUP, WarpgroupTile<ROWS, COLUMNS, ST
   if constexpr (!GATED && CHUNK * 8 < MINE) fetch(0);
   multiply_wait(sums);
   copy_wait<0>();
+  let_next_come();
 
   // Of two groups that have summed parts, each finishes half of the outputs.
   float own[MINE / 2];

@@ -90,6 +90,7 @@ __global__ void __launch_bounds__(NORM_WARPS* WARP)
   }
   float4 weights[NORM_HELD];
   read(weights, weight, 4 * lane);
+  let_next_come();
   const float scale = 1.0f / sqrtf(norm_sum(squares, width) / static_cast<float>(width) + epsilon);
   if (width <= NORM_HELD * NORM_COLUMNS) {
 #pragma unroll

@@ -130,6 +130,7 @@ __device__ __forceinline__ void rope_biases(float* delta, const float* qkv, size
         }
     }
   }
+  let_next_come();
   const float dot = own_sum(sums);
   const int which = warp + lane / ROPE_BIASES * ROPE_WARPS;
   const RopeToken token = own.of(which);
@@ -199,6 +200,7 @@ __global__ void __launch_bounds__(ROPE_THREADS)
         x[turn][pair][0] = there ? row[0] : 0.0f;
         x[turn][pair][1] = there ? row[half] : 0.0f;
       }
+    let_next_come();
 #pragma unroll
     for (int turn = 0; turn < ROPE_TURNS; turn++) {
       const RopeToken& token = its[turn];
