@@ -124,6 +124,8 @@ struct Block {
   bool hidden[MOST_SHARED / 16];
   std::vector<size_t> copied[MOST_THREADS];
   std::vector<Bulk> bulks;
+  /** Barriers of bulk copies behind which each thread may have read, or which it has started, and not fenced since. */
+  std::vector<const void*> touched[MOST_THREADS];
   void* home = nullptr;
   char* stacks = nullptr;
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -249,6 +251,7 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
           b.done[thread] = false;
           b.turn[thread] = 0;
           b.copied[thread].clear();
+          b.touched[thread].clear();
           prepare(b, thread);
         }
         enter(b, 0, &b.home);
@@ -340,8 +343,14 @@ inline void copy_wait(int pending) {
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
 }
 
+/** The thread reads what came for a barrier, or starts it: copies for it may follow once the thread has fenced. */
+inline void bulk_touch(const void* barrier) { block().touched[block().current].push_back(barrier); }
+inline void bulk_fence() { block().touched[block().current].clear(); }
 /** A bulk copy that is under way: made when its barrier is waited for. */
 inline void bulk_copy(void* to, const void* from, size_t bytes, const void* barrier) {
+  for (const std::vector<const void*>& touched : block().touched)
+    for (const void* each : touched)
+      if (each == barrier) broken("a bulk copy goes where a thread has read, or for a barrier it has started, that has not fenced since.");
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0 || bytes == 0)
     broken("cp.async.bulk: addresses and bytes are multiples of 16.");
   std::memset(to, 0xff, bytes);
