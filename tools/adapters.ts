@@ -34,7 +34,13 @@ const fixtures = join(root, "packages", "conformance", "fixtures");
 /** What a form is asked that takes long to compile: q8 against f32, both in one call and in steps. */
 const ROUNDED = ["weights are held as core rounds them: q8"];
 /** And what a form with teams does that a barrier-free one does not: deal a step's keys to several. */
-const SLICED = [...ROUNDED, "golden logits: native", "golden greedy", "a prompt in one call = single steps"];
+const SLICED = [
+  ...ROUNDED,
+  "golden logits: native",
+  "golden greedy",
+  "a prompt in one call = single steps",
+  "heads of 128: a prompt = steps of one text = steps of two: q8",
+];
 const FEW = [
   "golden logits: native",
   "golden greedy text: window",

@@ -77,6 +77,21 @@ describe.each([chromium, firefox].map((browser) => ({ label: `${browser.name}${b
         expect(await text(page, "speed")).toMatch(/^\d+ tokens, \d+ tokens\/s$/);
         expect(await text(page, "device")).toMatch(/^wasm (relaxed-simd|simd128)/);
         expect(await page.locator("#log").getAttribute("aria-busy")).toBe("false");
+        // What cannot be answered is told, leaves no empty answer, and is no end.
+        await page.keyboard.insertText("word ".repeat(700));
+        await page.keyboard.press("Enter");
+        await page
+          .locator("#status", { hasText: /^That did not work: The last message alone .* Shorten it\.$/ })
+          .waitFor();
+        expect(await page.locator(".doge").count()).toBe(2);
+        // The end of what is said is in sight, above the field.
+        expect(await ask(page, "Tell me a story about a fox.")).toContain("fox");
+        expect(
+          await page.evaluate(() => {
+            const [foot, last] = [document.querySelector("footer")!, [...document.querySelectorAll(".doge p")].at(-1)!];
+            return last.getBoundingClientRect().bottom <= foot.getBoundingClientRect().top;
+          }),
+        ).toBe(true);
         const own = (address: string) => address === pathToFileURL(path).href || address.startsWith("blob:");
         // Playwright is not told by Firefox of what is asked of files and of the page itself.
         if (browser === chromium) expect(requests).not.toEqual([]);

@@ -119,8 +119,9 @@ function ensureInstalled(scope) {
   const stamp = join(root, "node_modules", ".doge-install.json");
   const wanted = manifestHash();
   const found = existsSync(stamp) ? JSON.parse(readFileSync(stamp, "utf8")) : {};
-  // Installing for the command line alone would take the test tools away again.
-  if (found.scope === "all") scope = "all";
+  // Installing for the command line alone would take the test tools away again: ours, or those of a `pnpm install` by hand.
+  const byHand = found.scope === undefined && existsSync(join(root, "node_modules", ".modules.yaml"));
+  if (found.scope === "all" || byHand) scope = "all";
   if (found.hash === wanted && found.scope === scope) return;
   say(scope === "all" ? "installing the packages" : "installing what the command line needs");
   const filter = scope === "all" ? [] : ["--filter-prod", "@doge-lm/cli..."];

@@ -1,5 +1,6 @@
 // The model behind the page: it answers what a port asks. In a worker the port is the worker's own; where the browser allows
 // none, the page has this script itself and the port is one end of a channel: the engine computes in slices and lets the page live.
+import { sentenceOf } from "@doge-lm/core";
 import { load, type Source, type WasmLoadOptions } from "@doge-lm/wasm";
 
 export type Request =
@@ -24,8 +25,7 @@ export interface Port {
 /** Load the model, then answer until the page is gone. */
 export async function serve(port: Port, source: Source, assets: WasmLoadOptions["assets"]): Promise<void> {
   const report = (message: Report): void => port.postMessage(message);
-  const fail = (error: unknown): void =>
-    report({ kind: "failed", reason: error instanceof Error ? error.message : String(error) });
+  const fail = (error: unknown): void => report({ kind: "failed", reason: sentenceOf(error) });
   try {
     // A page from a file cannot be isolated, so there is one thread.
     const doge = await load(source, { threads: 1, assets });

@@ -45,6 +45,7 @@ function say(who: "You" | "Doge", text: string): HTMLElement {
   name.className = "name";
   name.textContent = who;
   const body = document.createElement("p");
+  body.dir = "auto";
   body.textContent = text;
   item.append(name, body);
   log.append(item);
@@ -72,7 +73,10 @@ function ask(text: string): void {
   send({ kind: "ask", text: text.trim() });
 }
 
-function receive(report: Report): void {
+/** What is told below changes the room above. */
+const receive = (report: Report): void => follow(() => take(report));
+
+function take(report: Report): void {
   switch (report.kind) {
     case "ready":
       status.textContent = `Ready in ${Math.round(report.loadMs)} ms.`;
@@ -82,7 +86,7 @@ function receive(report: Report): void {
       if (!matchMedia("(pointer: coarse)").matches) input.focus();
       break;
     case "piece":
-      follow(() => bubble?.append(report.text));
+      bubble?.append(report.text);
       break;
     case "done": {
       if (report.stopped && bubble?.textContent === "") bubble.textContent = "…";
@@ -95,6 +99,8 @@ function receive(report: Report): void {
     }
     case "failed":
       bubble?.classList.remove("writing");
+      // Nothing was said: its name alone would look like an answer.
+      if (bubble?.textContent === "") bubble.parentElement?.remove();
       status.textContent = `That did not work: ${report.reason}`;
       enter(state === "loading" ? "broken" : "idle");
   }

@@ -4,6 +4,7 @@ import { EngineClient, EngineError, type EnginePort } from "../src/engine/client
 import { calls } from "../src/engine/look.ts";
 import type { AnswerFacts, LoadRequest, ModelFacts, Report, Request } from "../src/engine/protocol.ts";
 import { App } from "../src/state/app.ts";
+import { withTurns } from "../src/state/conversation.ts";
 import { explain } from "../src/state/problems.ts";
 import { DEFAULT_SETTINGS } from "../src/state/settings.ts";
 import { type ConversationStore, memoryStore } from "../src/storage/database.ts";
@@ -16,6 +17,8 @@ const model = {
   warnings: [],
 } as unknown as ModelFacts;
 const facts: AnswerFacts = {
+  model: "Demo model",
+  backend: "wasm",
   ids: [3],
   promptIds: [1],
   stopReason: "eos",
@@ -169,6 +172,37 @@ describe("answers", () => {
     expect(state().notices[0]?.text).toContain("temperature 0");
   });
 
+  test("that were asked for again and did not come at all leave the one before", async () => {
+    await loaded();
+    answering("Hello");
+    await app.answers.send("Hi");
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "ask") worker().fail(ticket, "device-lost", "The device is gone.");
+    };
+    await app.answers.retry();
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello"]);
+    expect((await store.list())[0]!.turns.length).toBe(2);
+    expect(state().notices.map(({ title }) => title)).toEqual(["The GPU was lost"]);
+  });
+
+  test("of a conversation that is too long say so once, and no longer than they are in sight", async () => {
+    await loaded();
+    worker().answer = ({ ticket, kind }) => {
+      if (kind === "ask") worker().done(ticket, { ...facts, truncated: 10 * ticket });
+    };
+    await app.answers.send("one");
+    await app.answers.send("two");
+    expect(state().notices.map(({ title }) => title)).toEqual(["The beginning is out of sight"]);
+    app.conversations.fresh();
+    expect(state().notices).toEqual([]);
+    worker().answer = ({ ticket }) => worker().fail(ticket, "context-overflow", "Shorten it.");
+    await app.answers.send("three");
+    expect(state().notices.map(({ title }) => title)).toEqual(["The conversation is too long"]);
+    answering("a");
+    await app.answers.send("four");
+    expect(state().notices).toEqual([]);
+  });
+
   test("to an earlier message said otherwise replace what came after", async () => {
     await loaded();
     answering("a");
@@ -229,6 +263,28 @@ describe("models", () => {
     expect(await app.models.load({ ...demo, source: { kind: "hub", name: "a/b" } })).toBe(false);
     expect(state().model).toBe(model);
     expect(state().notices[0]).toMatchObject({ title: "There is no such model", text: "There is no model a/b." });
+  });
+
+  test("that are on their way let the one before finish what it says, and go on answering", async () => {
+    await loaded();
+    worker().answer = () => {};
+    const sent = app.answers.send("Hi");
+    await settled();
+    const { ticket } = worker().asked.at(-1)!;
+    const loading = app.models.load({ ...demo, source: { kind: "hub", name: "a/b" } });
+    await settled();
+    const other = worker().asked.at(-1)!;
+    expect(other.kind).toBe("load");
+    expect(worker().asked).not.toContainEqual({ kind: "cancel", ticket });
+    worker().say({ ticket, kind: "piece", text: "Hello", tokens: 1 });
+    worker().done(ticket, facts);
+    await sent;
+    answering("again");
+    await app.answers.send("And?");
+    expect(state().loading?.name).toBe("a/b");
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello", "And?", "again"]);
+    worker().done(other.ticket, model);
+    expect(await loading).toBe(true);
   });
 
   test("are cancelled, and say so", async () => {
@@ -295,6 +351,42 @@ describe("conversations", () => {
     expect(state().current.turns.length).toBe(4);
     expect(state().notices.map(({ title }) => title)).toEqual(["The conversation is not kept"]);
     expect(state().notices[0]?.text).toContain("storage is full");
+  });
+
+  test("follow what another tab keeps and removes", async () => {
+    await loaded();
+    answering("a");
+    await app.answers.send("one");
+    const mine = state().current;
+    const theirs = withTurns(mine, [...mine.turns, { role: "user", content: "two" }], 1000);
+    store.onElsewhere({ kept: theirs });
+    expect(state().current.turns.length).toBe(3);
+    // What is said here goes on from there.
+    await app.answers.send("three");
+    expect(state().current.turns.map(({ content }) => content)).toEqual(["one", "a", "two", "three", "a"]);
+    store.onElsewhere({ kept: { ...theirs, id: "other", title: "Other" } });
+    expect(state().conversations.map(({ title }) => title)).toEqual(["Other", "one"]);
+    expect(state().current.id).toBe(mine.id);
+    store.onElsewhere({ removed: mine.id });
+    expect(state().current.turns).toEqual([]);
+    expect(state().conversations.map(({ id }) => id)).toEqual(["other"]);
+  });
+
+  test("that another tab removes are not brought back by an answer that comes later", async () => {
+    await loaded();
+    worker().answer = () => {};
+    const sent = app.answers.send("one");
+    await settled();
+    const { ticket } = worker().asked.at(-1)!;
+    const { id } = state().current;
+    // Another tab's word of it does not disturb what is being written.
+    store.onElsewhere({ kept: { ...state().current, turns: [] } });
+    expect(state().current.turns.length).toBe(1);
+    store.onElsewhere({ removed: id });
+    await store.remove(id);
+    worker().done(ticket, facts);
+    await sent;
+    expect([state().conversations, await store.list()]).toEqual([[], []]);
   });
 
   test("keep an unfinished answer when the page goes away", async () => {

@@ -10,6 +10,7 @@ import {
   UNTITLED,
   withTurns,
 } from "../src/state/conversation.ts";
+import { hubName } from "../src/state/hub-name.ts";
 import {
   answerOptions,
   DEFAULT_PARAMETERS,
@@ -49,6 +50,7 @@ describe("a conversation", () => {
     expect(named.title).toBe("Mine");
     expect(titleOf("")).toBe(UNTITLED);
     expect(titleOf("word ".repeat(30)).length).toBeLessThanOrEqual(61);
+    expect(titleOf(`a${"🎉".repeat(80)}`)).toBe(`a${"🎉".repeat(29)}…`); // no half of one
   });
 
   test("is given to the model with its system message first", () => {
@@ -61,6 +63,19 @@ describe("a conversation", () => {
     expect(beforeLastAnswer([])).toBeNull();
     expect(edited(talk.turns, 0, "Bye")).toEqual([{ role: "user", content: "Bye" }]);
   });
+});
+
+test.each([
+  ["SmallDoge/Doge-20M", { name: "SmallDoge/Doge-20M" }],
+  ["https://huggingface.co/SmallDoge/Doge-20M", { name: "SmallDoge/Doge-20M" }],
+  ["huggingface.co/SmallDoge/Doge-20M/", { name: "SmallDoge/Doge-20M" }],
+  ["https://hf.co/a/b/tree/v%201/sub", { name: "a/b", revision: "v 1" }],
+  ["http://127.0.0.1:8000/a/b?x=1", { name: "a/b", endpoint: "http://127.0.0.1:8000" }],
+  ["https://huggingface.co/a", { name: "https://huggingface.co/a" }],
+  ["https://", { name: "https://" }],
+  ["Doge", { name: "Doge" }],
+])("a model of a hub is named by its name or by the address of its page: %s", (text, named) => {
+  expect(hubName(text)).toEqual(named);
 });
 
 describe("a saved session", () => {

@@ -46,7 +46,7 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   }
   const count = slicesOf(gpu, config, dtype);
   if (count > 0) {
-    kernels.slices = slices(variant, { format, widest: widestOf(config.headDim), half, together, count });
+    kernels.slices = slices(variant, { format, widest: widestOf(config.headDim), half, count });
     kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: count });
   }
   if (config.window !== null) kernels.reset = reset;

@@ -5,11 +5,14 @@ import {
   type Backend,
   type Config,
   type DType,
+  defaultSampling,
   type Floats,
   isDogeError,
   type Model,
   memoryCheckpoint,
   readTensor,
+  type Sequence,
+  type Tokens,
 } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
 import { describe, expect, test } from "vitest";
@@ -93,7 +96,26 @@ async function dealt(backend: Backend, config: Config, dtype: DType, befores = [
     const near = apart.map((most, index) => most < tolerance * (index === 0 ? Math.max(1, ...wanted[0]!) : 1));
     expect({ dtype, before, apart, near }).toEqual({ dtype, before, apart, near: [true, true, true, true] });
   }
+  expect(await stopped(model)).toEqual(await stopped(judge));
   model.close();
+}
+
+/** A text that stops in the middle of a submit, and goes on as if nothing had run behind the stop. */
+async function stopped(model: Model): Promise<number[][]> {
+  const tokens = ids.subarray(0, 5);
+  const greedy = { ...defaultSampling, temperature: 0 };
+  const sample = async (sequence: Sequence, tokens: Tokens, count: number, stop: readonly number[]) => {
+    const [drawn] = await model.sample([{ sequence, tokens, count, sampling: { ...greedy, stop } }]);
+    return [...drawn!.ids];
+  };
+  const whole = await sample(model.sequence(), tokens, 9, []);
+  const sequence = model.sequence();
+  return [
+    whole,
+    await sample(sequence, tokens, 9, [whole[4]!]),
+    await sample(sequence, Int32Array.of(7), 9, []),
+    [sequence.length],
+  ];
 }
 
 /** A software adapter compiles kernels with barriers for seconds. */

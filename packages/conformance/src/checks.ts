@@ -13,6 +13,7 @@ import { goldenChecks } from "./rings/goldens.ts";
 import { kernelChecks } from "./rings/kernels.ts";
 import { orderChecks } from "./rings/order.ts";
 import { propertyChecks } from "./rings/properties.ts";
+import { publishedChecks } from "./rings/published.ts";
 import { samplingChecks } from "./rings/sampling.ts";
 import { textChecks } from "./rings/text.ts";
 import { wideChecks } from "./rings/wide.ts";
@@ -26,6 +27,7 @@ export const checks: readonly Check[] = [
   ...faultChecks,
   ...goldenChecks,
   ...propertyChecks,
+  ...publishedChecks,
   ...windowChecks,
   ...expertChecks,
   ...dtypeChecks,

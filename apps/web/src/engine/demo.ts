@@ -1,6 +1,4 @@
 // The demo model's files, which are part of the site: fetched from beside it, with a count of the bytes.
-
-import { DogeError } from "@doge-lm/core";
 import config from "@doge-lm/demo-model/config.json?url";
 import generationConfig from "@doge-lm/demo-model/generation_config.json?url";
 import weights from "@doge-lm/demo-model/model.safetensors?url";
@@ -16,7 +14,10 @@ const ADDRESSES: Readonly<Record<string, string>> = {
   "model.safetensors": weights,
 };
 
-/** Errors: "hub-unreachable" where the site cannot be reached; "aborted" comes as the platform's AbortError. */
+/** The site that the page came from does not give out the demo model. */
+export class SiteUnreachable extends Error {}
+
+/** Errors: SiteUnreachable; an abort comes as the platform's AbortError. */
 export async function demoFiles(
   signal: AbortSignal,
   onProgress: (progress: LoadProgress) => void,
@@ -35,14 +36,7 @@ async function fetchBlob(
   onProgress: (progress: LoadProgress) => void,
 ): Promise<Blob> {
   const unreachable = (why: string, cause?: unknown) =>
-    new DogeError(
-      "hub-unreachable",
-      `The demo model's ${file} could not be fetched (${why}): is the site still there?`,
-      {
-        scope: "web",
-        cause,
-      },
-    );
+    new SiteUnreachable(`The demo model's ${file} could not be fetched (${why}): is the site still there?`, { cause });
   let response: Response;
   try {
     response = await fetch(address, { signal });

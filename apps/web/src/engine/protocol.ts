@@ -72,7 +72,7 @@ export interface LoadProgress {
 
 /** An error that crossed from the worker. */
 export interface Problem {
-  /** A DogeError's code, or "engine" for what should not happen. */
+  /** A DogeError's code, or the page's own: "aborted", "site-unreachable", "engine" for what should not happen. */
   readonly code: string;
   readonly message: string;
 }
@@ -85,6 +85,9 @@ export type AnswerOptions = Pick<
 
 /** What is known of an answer once it has ended. */
 export interface AnswerFacts {
+  /** What gave it. */
+  readonly model: string;
+  readonly backend: string;
   readonly ids: readonly number[];
   readonly promptIds: readonly number[];
   readonly stopReason: StopReason;

@@ -11,7 +11,7 @@ import {
   weightBytes,
 } from "@doge-lm/core";
 import { probe, providers } from "./backends.ts";
-import { demoFiles } from "./demo.ts";
+import { demoFiles, SiteUnreachable } from "./demo.ts";
 import { look } from "./look.ts";
 import type {
   AnswerFacts,
@@ -37,8 +37,10 @@ class Engine {
   readonly #aborts = new Map<number, AbortController>();
   #doge: Doge | undefined;
   #name = "";
-  /** Models are loaded, asked and looked into one after the other. */
-  #queue: Promise<unknown> = Promise.resolve();
+  /** The model is asked and looked into one after the other, */
+  #uses: Promise<unknown> = Promise.resolve();
+  /** and beside that models are loaded, one after the other too: who waits for a download can go on talking. */
+  #loads: Promise<unknown> = Promise.resolve();
 
   constructor(report: (report: Report, transfer?: Transferable[]) => void) {
     this.#report = report;
@@ -69,11 +71,14 @@ class Engine {
           return look(this.#loaded(), request.promptIds, request.ids, abort.signal);
       }
     };
-    this.#queue = this.#queue
-      .then(work)
-      .then((result) => this.#report({ ticket, kind: "done", result }, buffersOf(result)))
-      .catch((error) => this.#report({ ticket, kind: "failed", problem: problemOf(error, abort.signal) }))
-      .finally(() => this.#aborts.delete(ticket));
+    const after = (before: Promise<unknown>): Promise<unknown> =>
+      before
+        .then(work)
+        .then((result) => this.#report({ ticket, kind: "done", result }, buffersOf(result)))
+        .catch((error) => this.#report({ ticket, kind: "failed", problem: problemOf(error, abort.signal) }))
+        .finally(() => this.#aborts.delete(ticket));
+    if (request.kind === "load") this.#loads = after(this.#loads);
+    else this.#uses = after(this.#uses);
   }
 
   #loaded(): Doge {
@@ -81,7 +86,8 @@ class Engine {
     return this.#doge;
   }
 
-  /** The model before stays until the new one is there: what fails leaves a page that still answers. */
+  /** The model before stays until the new one is there and it has said what it was saying: what fails leaves a page that still
+   *  answers. */
   async #load(
     { source, backend, dtype, threads }: LoadRequest,
     signal: AbortSignal,
@@ -113,14 +119,18 @@ class Engine {
             token: source.token,
           })
         : await loadDoge(source.kind === "demo" ? await demoFiles(signal, onProgress) : source.files, common);
-    if (signal.aborted) {
-      await doge.close();
-      signal.throwIfAborted();
-    }
-    const before = this.#doge;
-    this.#doge = doge;
-    this.#name = name;
-    await before?.close().catch(() => {}); // its device may be gone
+    const change = this.#uses.then(async () => {
+      if (signal.aborted) {
+        await doge.close();
+        signal.throwIfAborted();
+      }
+      const before = this.#doge;
+      this.#doge = doge;
+      this.#name = name;
+      await before?.close().catch(() => {}); // its device may be gone
+    });
+    this.#uses = change.catch(() => {});
+    await change;
     return factsOf(doge, name);
   }
 
@@ -130,11 +140,14 @@ class Engine {
     signal: AbortSignal,
     onPiece: (text: string, tokens: number) => void,
   ): Promise<AnswerFacts> {
-    const generation = this.#loaded().generate(messages, { ...options, overflow: "slide", signal });
+    const doge = this.#loaded();
+    const generation = doge.generate(messages, { ...options, overflow: "slide", signal });
     for await (const { text, ids } of generation) onPiece(text, ids.length);
     const { ids, promptIds, stopReason, seed, timings, truncated = 0 } = await generation.result();
     const { prefillMs, decodeTokens, decodeMs } = timings;
     return {
+      model: this.#name,
+      backend: doge.info().backend, // by now: it may have moved
       ids: [...ids],
       promptIds: [...promptIds],
       stopReason,
@@ -172,6 +185,7 @@ function problemOf(error: unknown, signal: AbortSignal): Problem {
   if (signal.aborted) return { code: "aborted", message: "It was stopped." };
   const message = sentenceOf(error);
   if (isDogeError(error)) return { code: error.code, message };
+  if (error instanceof SiteUnreachable) return { code: "site-unreachable", message };
   if (error instanceof RangeError || /out of memory|allocation failed/i.test(message))
     return { code: "out-of-memory", message };
   return { code: "engine", message };

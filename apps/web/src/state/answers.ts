@@ -32,15 +32,17 @@ export class Answers {
     const { current, answering, settings } = this.#board.state.get();
     const turns = beforeLastAnswer(current.turns);
     if (answering !== null || turns === null) return;
-    const before = current.turns.at(-1)?.content;
-    await this.#answer(turns);
+    const before = current.turns.at(-1);
+    await this.#answer(turns, current.turns.slice(turns.length));
     const after = this.#board.state.get().current.turns.at(-1);
-    if (settings.parameters.temperature === 0 && after?.role === "assistant" && after.content === before)
+    const same = after !== before && after?.role === "assistant" && after.content === before?.content;
+    if (settings.parameters.temperature === 0 && same)
       this.#board.tell({
         tone: "fact",
         title: "The same answer again",
         text: "At temperature 0 the most likely token is always taken. A higher temperature, under Parameters, gives other answers.",
         ways: [],
+        passing: true,
       });
   }
 
@@ -51,7 +53,8 @@ export class Answers {
     await this.#answer(edited(current.turns, index, text.trim()));
   }
 
-  async #answer(turns: readonly Turn[]): Promise<void> {
+  /** `otherwise`: the turns behind these when no answer comes at all. */
+  async #answer(turns: readonly Turn[], otherwise: readonly Turn[] = []): Promise<void> {
     const { model, settings } = this.#board.state.get();
     if (model === null) {
       this.#board.tell({
@@ -79,12 +82,13 @@ export class Answers {
         answering: { text, tokens, speed: tokens > 4 && seconds > 0.2 ? tokens / seconds : null },
       });
     };
+    this.#board.pass();
     this.#board.state.set({ current: asked, answering: { text, tokens, speed: null }, announcement: "Answering." });
     void this.#conversations.keep(asked);
     let facts: Turn["facts"];
     let failure: unknown;
     try {
-      const answer = await this.#board.around.engine.ask(messagesOf(asked), answerOptions(settings.parameters), {
+      facts = await this.#board.around.engine.ask(messagesOf(asked), answerOptions(settings.parameters), {
         signal: abort.signal,
         onPiece: (piece, count) => {
           if (tokens === 0) firstAt = this.#board.around.now();
@@ -95,14 +99,13 @@ export class Answers {
           drawn = false;
         },
       });
-      facts = { ...answer, model: model.name, backend: model.backend };
     } catch (error) {
       failure = error;
     }
     const stopped = failure !== undefined && isStopped(failure);
     // What was written stays, also of an answer that broke off.
     const nothing = text === "" && (facts === undefined || (facts.stopReason === "abort" && facts.ids.length === 0));
-    const given: Turn[] = nothing ? [] : [{ role: "assistant", content: text, facts }];
+    const given = nothing ? otherwise : [{ role: "assistant", content: text, facts } as const];
     const { current, conversations } = this.#board.state.get();
     // As it is by now: it may have been renamed meanwhile, or be gone.
     const latest = current.id === asked.id ? current : conversations.find(({ id }) => id === asked.id);
@@ -122,8 +125,9 @@ export class Answers {
       this.#board.tell({
         tone: "fact",
         title: "The beginning is out of sight",
-        text: `The conversation is longer than the model's ${model.context} tokens: ${facts.truncated} tokens of its beginning were left out of this answer.`,
+        text: `The conversation is longer than the model's ${model.context} tokens: the model no longer sees how it began.`,
         ways: [],
+        passing: true,
       });
   }
 
@@ -139,6 +143,7 @@ export class Answers {
   leave(): void {
     this.stop();
     this.#askAbort = undefined;
+    this.#board.pass();
     this.#board.state.set({ answering: null });
   }
 

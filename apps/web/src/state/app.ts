@@ -13,6 +13,6 @@ export class App extends Board {
     super(around);
     this.conversations = new Conversations(this, () => this.answers.leave());
     this.answers = new Answers(this, this.conversations);
-    this.models = new Models(this, () => this.answers.stop());
+    this.models = new Models(this);
   }
 }

@@ -91,6 +91,11 @@ export class Board {
     this.state.set({ notices: this.state.get().notices.filter((notice) => notice.id !== id) });
   }
 
+  /** What was told of an answer has had its time. */
+  pass(): void {
+    this.state.set({ notices: this.state.get().notices.filter(({ passing }) => passing !== true) });
+  }
+
   announce(announcement: string): void {
     this.state.set({ announcement });
   }

@@ -2,17 +2,11 @@
 import type { Message } from "@doge-lm/core";
 import type { AnswerFacts } from "../engine/protocol.ts";
 
-/** An answer's facts, and what gave it. */
-export interface TurnFacts extends AnswerFacts {
-  readonly model: string;
-  readonly backend: string;
-}
-
 export interface Turn {
   readonly role: "user" | "assistant";
   readonly content: string;
   /** Of answers that were given here, and have not been changed by hand. */
-  readonly facts?: TurnFacts | undefined;
+  readonly facts?: AnswerFacts | undefined;
 }
 
 export interface Conversation {
@@ -40,9 +34,10 @@ export function titleOf(text: string): string {
   const line = text.trim().replaceAll(/\s+/g, " ");
   if (line === "") return UNTITLED;
   if (line.length <= LONGEST_TITLE) return line;
-  const cut = line.slice(0, LONGEST_TITLE);
+  // Not in the middle of a character.
+  const cut = line.slice(0, LONGEST_TITLE).replace(/[\ud800-\udbff]$/, "");
   const space = cut.lastIndexOf(" ");
-  return `${cut.slice(0, space > LONGEST_TITLE / 2 ? space : LONGEST_TITLE)}…`;
+  return `${cut.slice(0, space > LONGEST_TITLE / 2 ? space : undefined)}…`;
 }
 
 export function withTurns(conversation: Conversation, turns: readonly Turn[], now: number): Conversation {

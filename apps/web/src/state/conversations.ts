@@ -1,4 +1,5 @@
 // The conversations of this browser: which are there, which one is in sight, and that they are kept.
+import { type Elsewhere, newestFirst } from "../storage/database.ts";
 import type { Board } from "./board.ts";
 import { type Conversation, emptyConversation } from "./conversation.ts";
 
@@ -10,7 +11,9 @@ export class Conversations {
   constructor(board: Board, onLeave: () => void) {
     this.#board = board;
     this.#onLeave = onLeave;
-    const { fault } = board.around.store;
+    const { store } = board.around;
+    store.onElsewhere = (change) => this.#follow(change);
+    const { fault } = store;
     if (fault !== null) board.tell({ tone: "warning", title: "Conversations are not kept", text: fault, ways: [] });
   }
 
@@ -75,8 +78,21 @@ export class Conversations {
 
   async keep(conversation: Conversation): Promise<void> {
     const others = this.#board.state.get().conversations.filter(({ id }) => id !== conversation.id);
-    this.#board.state.set({ conversations: [conversation, ...others].sort((a, b) => b.updated - a.updated) });
+    this.#board.state.set({ conversations: newestFirst([conversation, ...others]) });
     await this.#board.around.store.put(conversation).catch((error) => this.#notKept(error));
+  }
+
+  /** Another tab has kept or removed a conversation: this one shows it so, and does not write over it with what it had. Only an
+   *  answer that is being written here goes on where it is. */
+  #follow(change: Elsewhere): void {
+    const { current, conversations, answering } = this.#board.state.get();
+    const { id, kept } =
+      "kept" in change ? { id: change.kept.id, kept: [change.kept] } : { id: change.removed, kept: [] };
+    const others = conversations.filter((one) => one.id !== id);
+    this.#board.state.set({ conversations: newestFirst([...kept, ...others]) });
+    if (current.id !== id) return;
+    if (kept[0] === undefined) this.fresh();
+    else if (answering === null) this.#board.state.set({ current: kept[0] });
   }
 
   #notKept(error: unknown): void {

@@ -6,13 +6,10 @@ import { explain } from "./problems.ts";
 
 export class Models {
   readonly #board: Board;
-  /** Told when another model is asked for: the present one stops answering. */
-  readonly #onLoad: () => void;
   #loadAbort: AbortController | undefined;
 
-  constructor(board: Board, onLoad: () => void) {
+  constructor(board: Board) {
     this.#board = board;
-    this.#onLoad = onLoad;
     const { engine } = board.around;
     engine.onNotice = (text) => board.tell({ tone: "warning", title: "A notice of the engine", text, ways: [] });
     engine.onMove = (model) => board.state.set({ model });
@@ -23,10 +20,9 @@ export class Models {
     this.#board.state.set({ backends: await this.#board.around.engine.probe().catch(() => []) });
   }
 
-  /** Load a model; the one before stays until it is there. @returns whether it is */
+  /** Load a model; the one before answers until it is there. @returns whether it is */
   async load(request: LoadRequest): Promise<boolean> {
     this.#loadAbort?.abort();
-    this.#onLoad();
     const abort = new AbortController();
     this.#loadAbort = abort;
     const name = request.source.kind === "demo" ? "the demo model" : request.source.name;

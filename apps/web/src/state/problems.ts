@@ -11,6 +11,8 @@ export interface Notice {
   readonly title: string;
   readonly text: string;
   readonly ways: readonly Way[];
+  /** It is about one answer: gone with the next question, or with the conversation. */
+  readonly passing?: boolean;
 }
 export type NoticeText = Omit<Notice, "id">;
 
@@ -19,6 +21,7 @@ interface Explanation {
   /** Added to the error's own sentence, which already says the way out where it knows one. */
   readonly more?: string;
   readonly ways: readonly Way[];
+  readonly passing?: boolean;
 }
 
 const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
@@ -52,7 +55,12 @@ const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
     more: "It is refused rather than trusted.",
     ways: ["wasm"],
   },
-  "context-overflow": { title: "The conversation is too long", ways: [] },
+  "context-overflow": { title: "The conversation is too long", ways: [], passing: true },
+  "site-unreachable": {
+    title: "The site cannot be reached",
+    more: "Models that were downloaded before work without it.",
+    ways: ["try-again", "choose-model"],
+  },
   "template-missing": {
     title: "This model does not chat",
     more: "It has no chat template: choose an instruct model.",
@@ -77,5 +85,11 @@ export function explain(error: unknown, doing: string): NoticeText {
   };
   const sentence = /[.!?…]$/.test(problem.message) ? problem.message : `${problem.message}.`;
   const text = "more" in known && known.more !== undefined ? `${sentence} ${known.more}` : sentence;
-  return { tone: "error", title: known.title, text, ways: known.ways };
+  return {
+    tone: "error",
+    title: known.title,
+    text,
+    ways: known.ways,
+    passing: "passing" in known && known.passing === true,
+  };
 }

@@ -1,6 +1,9 @@
 // The conversations of this browser, in IndexedDB; in memory, with a reason, where it has none (some private windows).
 import type { Conversation } from "../state/conversation.ts";
 
+/** What another tab has done. */
+export type Elsewhere = { readonly kept: Conversation } | { readonly removed: string };
+
 export interface ConversationStore {
   /** Why nothing is kept beyond this page, where that is so. */
   readonly fault: string | null;
@@ -8,6 +11,8 @@ export interface ConversationStore {
   list(): Promise<Conversation[]>;
   put(conversation: Conversation): Promise<void>;
   remove(id: string): Promise<void>;
+  /** Told of what other tabs keep and remove. */
+  onElsewhere: (change: Elsewhere) => void;
 }
 
 /** Not the one of core, which keeps in "doge" what it has measured. */
@@ -53,12 +58,23 @@ export async function openConversations(factory: IDBFactory | undefined): Promis
     await done;
     return request.result;
   };
-  return {
+  const channel = new BroadcastChannel(DATABASE);
+  const tell = (change: Elsewhere) => channel.postMessage(change);
+  const store: ConversationStore = {
     fault: null,
     list: async () => newestFirst((await transaction("readonly", (table) => table.getAll())) as Conversation[]),
-    put: async (conversation) => void (await transaction("readwrite", (table) => table.put(conversation))),
-    remove: async (id) => void (await transaction("readwrite", (table) => table.delete(id))),
+    put: async (conversation) => {
+      await transaction("readwrite", (table) => table.put(conversation));
+      tell({ kept: conversation });
+    },
+    remove: async (id) => {
+      await transaction("readwrite", (table) => table.delete(id));
+      tell({ removed: id });
+    },
+    onElsewhere: () => {},
   };
+  channel.onmessage = ({ data }: MessageEvent<Elsewhere>) => store.onElsewhere(data);
+  return store;
 }
 
 export function memoryStore(fault: string | null = null): ConversationStore {
@@ -68,7 +84,8 @@ export function memoryStore(fault: string | null = null): ConversationStore {
     list: async () => newestFirst([...kept.values()]),
     put: async (conversation) => void kept.set(conversation.id, structuredClone(conversation)),
     remove: async (id) => void kept.delete(id),
+    onElsewhere: () => {},
   };
 }
 
-const newestFirst = (all: Conversation[]): Conversation[] => all.sort((a, b) => b.updated - a.updated);
+export const newestFirst = (all: Conversation[]): Conversation[] => all.sort((a, b) => b.updated - a.updated);

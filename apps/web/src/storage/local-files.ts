@@ -1,12 +1,16 @@
 // Files and folders that a person chooses or drops, by their names inside the model's folder.
 
+const UNNAMED = "Local files";
+
 /** The files of an `<input type="file">`, with or without `webkitdirectory`. */
 export function chosenFiles(list: readonly File[]): Record<string, File> {
   return gathered(list.map((file) => [file.webkitRelativePath || file.name, file]));
 }
 
-/** The files of a drop, folders with all that is in them. */
-export async function droppedFiles(items: DataTransferItemList): Promise<Record<string, File>> {
+/** The files of a drop, folders with all that is in them, and what they are called together. */
+export async function droppedFiles(
+  items: DataTransferItemList,
+): Promise<{ readonly name: string; readonly files: Record<string, File> }> {
   const found: [string, File][] = [];
   // Entries are to be had only before the first wait.
   const entries = [...items].map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
@@ -14,7 +18,9 @@ export async function droppedFiles(items: DataTransferItemList): Promise<Record<
     if (entry instanceof File) found.push([entry.name, entry]);
     else if (entry !== null) await walk(entry, found);
   }
-  return gathered(found);
+  const [first] = entries;
+  const folder = first !== null && first !== undefined && !(first instanceof File) && first.isDirectory;
+  return { name: folder ? first.name : UNNAMED, files: gathered(found) };
 }
 
 async function walk(entry: FileSystemEntry, found: [string, File][]): Promise<void> {
@@ -51,5 +57,4 @@ export function gathered(all: readonly (readonly [string, File])[]): Record<stri
 }
 
 /** What the files are called together: the folder, where there is one. */
-export const nameOfFiles = (list: readonly File[]): string =>
-  list[0]?.webkitRelativePath.split("/")[0] || "Local files";
+export const nameOfFiles = (list: readonly File[]): string => list[0]?.webkitRelativePath.split("/")[0] || UNNAMED;

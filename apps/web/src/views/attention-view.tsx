@@ -2,8 +2,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { biasesOf, type Heads, headsOf } from "../attention/draw.ts";
 import { standing, strongest } from "../attention/kept.ts";
-import type { Look } from "../engine/protocol.ts";
-import type { TurnFacts } from "../state/conversation.ts";
+import type { AnswerFacts, Look } from "../engine/protocol.ts";
 import { Bar } from "./bar.tsx";
 import { Dialog } from "./dialog.tsx";
 import { HeadMap } from "./head-map.tsx";
@@ -18,7 +17,7 @@ export function AttentionDialog({
   onClose,
 }: {
   readonly index: number;
-  readonly facts: TurnFacts | undefined;
+  readonly facts: AnswerFacts | undefined;
   readonly onClose: () => void;
 }) {
   const looked = useLook(index, facts);

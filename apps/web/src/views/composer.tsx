@@ -1,6 +1,6 @@
 // Where things are said: Enter sends, Shift and Enter begin a line, Escape stops the answer.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { useApp, usePage } from "./context.ts";
+import { toMessage, useApp, usePage } from "./context.ts";
 import { Icon } from "./icons.tsx";
 
 export function Composer() {
@@ -13,9 +13,7 @@ export function Composer() {
   const [text, setText] = useState("");
 
   useEffect(() => {
-    // Not where it would bring up a keyboard on the screen.
-    if (!matchMedia("(pointer: coarse)").matches && document.querySelector("dialog[open]") === null)
-      field.current?.focus();
+    if (document.querySelector("dialog[open]") === null) toMessage();
   }, [id]);
 
   const submit = () => {
@@ -42,6 +40,7 @@ export function Composer() {
         id="message"
         ref={field}
         rows={1}
+        dir="auto"
         value={text}
         placeholder={ready ? "Message Doge" : loading ? "The model is being loaded…" : "Choose a model first"}
         aria-describedby="message-keys"

@@ -78,6 +78,21 @@ export const percent = (share: number): string =>
 export const backendName = (name: string): string =>
   name === "wasm" ? "WebAssembly" : name === "webgpu" ? "WebGPU" : name;
 
+/** The message field has the focus, but not where that would bring up a keyboard on the screen. */
+export function toMessage(): void {
+  if (!matchMedia("(pointer: coarse)").matches) document.getElementById("message")?.focus();
+}
+
+/** What had the focus is about to be taken away: when it is gone, the focus goes on in the open dialog, or in the message field. */
+export function refocus(): void {
+  requestAnimationFrame(() => {
+    if (document.activeElement !== null && document.activeElement !== document.body) return;
+    const dialog = document.querySelector("dialog[open]");
+    if (dialog === null) toMessage();
+    else dialog.querySelector("button")?.focus();
+  });
+}
+
 /** Offer `text` as a file. */
 export function download(name: string, text: string): void {
   const link = document.createElement("a");

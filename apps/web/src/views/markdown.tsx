@@ -1,7 +1,8 @@
 // Markdown as elements. Text reaches the page as text alone, never as HTML.
-import { Component, h, type VNode } from "preact";
+import { Component, cloneElement, h, type VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import { type Element, type Node, parse } from "../markdown/parse.ts";
+import { Copy } from "./copy.tsx";
 
 export function Markdown({ text, writing = false }: { readonly text: string; readonly writing?: boolean }) {
   const blocks = useMemo(() => parse(text), [text]);
@@ -20,7 +21,11 @@ class Block extends Component<{ readonly source: string; readonly node: Node }> 
     return source !== this.props.source;
   }
   override render() {
-    return draw(this.props.node, 0);
+    const { node } = this.props;
+    const drawn = draw(node, 0);
+    // Words are written from the side that their first letters are written from, code from the left.
+    const code = typeof node === "string" || node.tag === "pre";
+    return code ? drawn : cloneElement(drawn as VNode, { dir: "auto" } as object);
   }
 }
 
@@ -36,11 +41,15 @@ function draw(node: Node, key: number): VNode | string {
       );
     case "pre":
       return (
-        // Long lines scroll, also by keyboard.
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: see above
-        <pre key={key} tabIndex={0} data-language={node.language}>
-          {children}
-        </pre>
+        <div key={key} class="code" dir="ltr">
+          <div class="code-head">
+            <span>{node.language}</span>
+            <Copy text={textOf(node)} what="code" />
+          </div>
+          {/* Long lines scroll, also by keyboard. */}
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: see above */}
+          <pre tabIndex={0}>{children}</pre>
+        </div>
       );
     case "table":
       return (
@@ -64,5 +73,7 @@ function draw(node: Node, key: number): VNode | string {
       return h(node.tag, { key } as object, children);
   }
 }
+
+const textOf = (node: Node): string => (typeof node === "string" ? node : node.children.map(textOf).join(""));
 
 const alignment = ({ align }: Element) => (align === undefined ? undefined : { textAlign: align });

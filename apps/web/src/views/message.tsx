@@ -1,7 +1,9 @@
 // One turn of a conversation, with what can be done with it.
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Turn, TurnFacts } from "../state/conversation.ts";
-import { backendName, useApp, usePage } from "./context.ts";
+import type { AnswerFacts } from "../engine/protocol.ts";
+import type { Turn } from "../state/conversation.ts";
+import { backendName, refocus, toMessage, useApp, usePage } from "./context.ts";
+import { Copy } from "./copy.tsx";
 import { IconButton } from "./icons.tsx";
 import { Markdown } from "./markdown.tsx";
 import { TokenView } from "./token-view.tsx";
@@ -33,15 +35,24 @@ export function Question({
           onSave={(text) => {
             setEditing(false);
             void app.answers.edit(index, text);
-            document.getElementById("message")?.focus();
+            toMessage();
           }}
         />
       ) : (
         <div class="said-row">
-          <p class="said">{turn.content}</p>
+          <p class="said" dir="auto">
+            {turn.content}
+          </p>
           <div class="ways">
             {last && !busy && (
-              <IconButton icon="retry" label="Answer this message" onClick={() => void app.answers.retry()} />
+              <IconButton
+                icon="retry"
+                label="Answer this message"
+                onClick={() => {
+                  void app.answers.retry();
+                  refocus();
+                }}
+              />
             )}
             <Copy text={turn.content} what="message" />
             <span ref={edit}>
@@ -78,6 +89,7 @@ function EditForm({
     >
       <textarea
         ref={field}
+        dir="auto"
         aria-label="Edit the message"
         defaultValue={text}
         rows={3}
@@ -117,7 +129,15 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
       <div class="ways">
         <Copy text={turn.content} what="answer" />
         {last && (
-          <IconButton icon="retry" label="Answer again" disabled={busy} onClick={() => void app.answers.retry()} />
+          <IconButton
+            icon="retry"
+            label="Answer again"
+            disabled={busy}
+            onClick={() => {
+              void app.answers.retry();
+              refocus();
+            }}
+          />
         )}
         {facts !== undefined && (
           <>
@@ -143,39 +163,21 @@ export function Answer({ turn, index, last }: { readonly turn: Turn; readonly in
   );
 }
 
-const ENDS: Readonly<Partial<Record<TurnFacts["stopReason"], string>>> = {
+const ENDS: Readonly<Partial<Record<AnswerFacts["stopReason"], string>>> = {
   length: "cut at its greatest length",
   abort: "stopped",
   exhausted: "nothing could follow",
 };
 
-function Facts({ facts }: { readonly facts: TurnFacts }) {
-  const { ids, speed, firstMs, stopReason, model, backend } = facts;
+function Facts({ facts }: { readonly facts: AnswerFacts }) {
+  const { ids, speed, firstMs, stopReason, truncated, model, backend } = facts;
   const parts = [
     `${ids.length} ${ids.length === 1 ? "token" : "tokens"}`,
     ...(speed === null ? [] : [`${Math.round(speed)} tokens/s`]),
     `first after ${firstMs < 10 ? firstMs.toFixed(1) : Math.round(firstMs)} ms`,
     ...(ENDS[stopReason] === undefined ? [] : [ENDS[stopReason]]),
+    ...(truncated === 0 ? [] : [`the first ${truncated} tokens of the conversation left out`]),
     `${model}, ${backendName(backend)}`,
   ];
   return <p class="facts">{parts.join(" · ")}</p>;
-}
-
-function Copy({ text, what }: { readonly text: string; readonly what: string }) {
-  const [copied, set] = useState(false);
-  return (
-    <IconButton
-      icon={copied ? "check" : "copy"}
-      label={copied ? "Copied" : `Copy the ${what}`}
-      onClick={() => {
-        navigator.clipboard?.writeText(text).then(
-          () => {
-            set(true);
-            setTimeout(() => set(false), 1500);
-          },
-          () => {},
-        );
-      }}
-    />
-  );
 }

@@ -1,5 +1,5 @@
 // The dialog about models: what answers now and where, another backend, another model, what is stored.
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { LoadRequest, ModelSource } from "../engine/protocol.ts";
 import { BackendChooser } from "./backend-chooser.tsx";
 import { useApp, usePage } from "./context.ts";
@@ -13,6 +13,13 @@ export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
   const { app } = usePage();
   const dtype = useApp(({ settings }) => settings.dtype);
   const [fault, setFault] = useState("");
+  const here = useRef(true);
+  useEffect(
+    () => () => {
+      here.current = false;
+    },
+    [],
+  );
   const load = async (source: ModelSource, change: Partial<LoadRequest> = {}) => {
     setFault("");
     const { backend, threads } = app.state.get().settings;
@@ -20,7 +27,8 @@ export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
     if (!(await app.models.load(request))) return;
     // Who downloads a model wants it to stay.
     if (source.kind === "hub") void navigator.storage?.persist?.();
-    onClose();
+    // It may have been closed meanwhile, and what is open now is another one.
+    if (here.current) onClose();
   };
   return (
     <Dialog title="Model and backend" onClose={onClose}>

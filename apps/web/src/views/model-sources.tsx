@@ -1,6 +1,7 @@
 // Models from a hub by name, and from this machine as a folder or as files.
 import { useRef, useState } from "preact/hooks";
 import type { LoadRequest, ModelSource } from "../engine/protocol.ts";
+import { hubName } from "../state/hub-name.ts";
 import { chosenFiles, nameOfFiles } from "../storage/local-files.ts";
 import { Icon } from "./icons.tsx";
 
@@ -18,7 +19,14 @@ export function HubForm({ onLoad }: { readonly onLoad: Load }) {
     };
     const name = text("name");
     if (name === undefined) return;
-    void onLoad({ kind: "hub", name, revision: text("revision"), endpoint: text("endpoint"), token: text("token") });
+    const { revision, endpoint, ...named } = hubName(name);
+    void onLoad({
+      kind: "hub",
+      ...named,
+      revision: text("revision") ?? revision,
+      endpoint: text("endpoint") ?? endpoint,
+      token: text("token"),
+    });
   };
   return (
     <form

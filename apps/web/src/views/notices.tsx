@@ -1,6 +1,6 @@
 // What a person should know: errors with the way out, warnings, facts. They stay until they are dismissed.
 import type { Notice, Way } from "../state/problems.ts";
-import { useApp, usePage } from "./context.ts";
+import { refocus, useApp, usePage } from "./context.ts";
 import { IconButton } from "./icons.tsx";
 
 const WORDS: Readonly<Record<Way, string>> = {
@@ -24,9 +24,15 @@ export function Notices() {
 }
 
 function NoticeCard({ notice }: { readonly notice: Notice }) {
-  const { app, open, reload } = usePage();
-  const go = (way: Way) => {
+  const { app, opened, open, reload } = usePage();
+  // Not the way to where one is.
+  const ways = notice.ways.filter((way) => opened !== "model" || (way !== "choose-model" && way !== "storage"));
+  const dismiss = () => {
     app.dismiss(notice.id);
+    refocus();
+  };
+  const go = (way: Way) => {
+    dismiss();
     if (way === "choose-model" || way === "storage") open("model");
     else if (way === "demo-model")
       void app.models.load({ source: { kind: "demo" }, backend: app.state.get().settings.backend, dtype: "f32" });
@@ -41,9 +47,9 @@ function NoticeCard({ notice }: { readonly notice: Notice }) {
       <div>
         <strong>{notice.title}</strong>
         <p>{notice.text}</p>
-        {notice.ways.length > 0 && (
+        {ways.length > 0 && (
           <div class="row">
-            {notice.ways.map((way) => (
+            {ways.map((way) => (
               <button key={way} type="button" class="button small" onClick={() => go(way)}>
                 {WORDS[way]}
               </button>
@@ -51,7 +57,7 @@ function NoticeCard({ notice }: { readonly notice: Notice }) {
           </div>
         )}
       </div>
-      <IconButton icon="close" label={`Dismiss: ${notice.title}`} onClick={() => app.dismiss(notice.id)} />
+      <IconButton icon="close" label={`Dismiss: ${notice.title}`} onClick={dismiss} />
     </section>
   );
 }

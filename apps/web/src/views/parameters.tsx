@@ -37,6 +37,7 @@ export function ParametersDialog({ onClose }: { readonly onClose: () => void }) 
           <strong>System message of this conversation</strong>
           <textarea
             rows={3}
+            dir="auto"
             value={system}
             placeholder="You are a helpful assistant."
             onInput={({ currentTarget }) => void app.conversations.setSystem(currentTarget.value)}
@@ -79,7 +80,7 @@ export function ParametersDialog({ onClose }: { readonly onClose: () => void }) 
           </p>
         )}
         <button type="button" class="button" onClick={() => app.setParameters(DEFAULT_PARAMETERS)}>
-          Back to the beginning
+          Back to the defaults
         </button>
       </section>
     </Dialog>
@@ -115,7 +116,11 @@ function Slider({
         value={value}
         disabled={idle}
         aria-label={`${words.name}, as a number`}
-        onChange={({ currentTarget }) => change(currentTarget.value)}
+        onChange={({ currentTarget }) => {
+          // Nothing, or no number: it stays as it was.
+          if (currentTarget.value === "") currentTarget.value = `${value}`;
+          else change(currentTarget.value);
+        }}
       />
       <input
         id={id}

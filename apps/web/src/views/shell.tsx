@@ -60,12 +60,12 @@ function Layout() {
 
   const drop = async (items: DataTransferItemList) => {
     try {
-      const files = await droppedFiles(items);
+      const { name, files } = await droppedFiles(items);
       const { backend, threads, dtype } = app.state.get().settings;
-      const source = { kind: "files", name: "Local files", files } as const;
+      const source = { kind: "files", name, files } as const;
       await app.models.load({ source, backend, dtype, threads: threads ?? undefined });
     } catch (error) {
-      app.tell({ tone: "error", title: "This is no model", text: (error as Error).message, ways: [] });
+      app.tell({ tone: "error", title: "This is no model", text: (error as Error).message, ways: ["choose-model"] });
     }
   };
   return (

@@ -1,10 +1,10 @@
 // The conversations of this browser: begin, open, rename, delete, export and import them.
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import icon from "../../public/icon.svg?url";
 import type { Conversation } from "../state/conversation.ts";
 import type { Theme } from "../state/settings.ts";
 import { exportSession, fileNameOf, importSession } from "../storage/session-file.ts";
-import { download, useApp, usePage } from "./context.ts";
+import { download, refocus, useApp, usePage } from "./context.ts";
 import { Icon, IconButton, type IconName } from "./icons.tsx";
 
 export function Sidebar() {
@@ -100,23 +100,32 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
   const [naming, setNaming] = useState(false);
   const [sure, setSure] = useState(false);
   const { id, title } = conversation;
+  const entry = useRef<HTMLLIElement>(null);
+  useEffect(() => {
+    if (current) entry.current?.scrollIntoView({ block: "nearest" });
+  }, [current]);
+  /** The focus goes back to where it came from: Rename is the first of the ways, Delete the last. */
+  const back = (to: "first" | "last") =>
+    requestAnimationFrame(() => entry.current?.querySelector<HTMLElement>(`.entry-ways > button:${to}-child`)?.focus());
   if (naming) {
-    const done = (name: string) => {
+    const leave = () => {
       setNaming(false);
-      void app.conversations.rename(id, name);
+      back("first");
     };
     return (
-      <li class="entry">
+      <li ref={entry} class="entry">
         <form
           class="row naming"
           onSubmit={(event) => {
             event.preventDefault();
-            done(new FormData(event.currentTarget).get("title") as string);
+            void app.conversations.rename(id, new FormData(event.currentTarget).get("title") as string);
+            leave();
           }}
         >
           <input
             name="title"
             aria-label="Name of the conversation"
+            dir="auto"
             value={title}
             maxLength={200}
             ref={(field) => field?.select()}
@@ -124,7 +133,7 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
               if (event.key !== "Escape") return;
               event.preventDefault();
               event.stopPropagation();
-              setNaming(false);
+              leave();
             }}
           />
           <button type="submit" class="button small">
@@ -135,10 +144,12 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
     );
   }
   return (
-    <li class={current ? "entry current" : "entry"}>
+    <li ref={entry} class={current ? "entry current" : "entry"}>
       <button
         type="button"
         class="entry-title"
+        dir="auto"
+        title={title}
         aria-current={current ? "true" : undefined}
         onClick={() => {
           app.conversations.open(id);
@@ -153,11 +164,23 @@ function Entry({ conversation, current }: { readonly conversation: Conversation;
             type="button"
             class="button small danger"
             ref={(own) => own?.focus()}
-            onClick={() => void app.conversations.remove(id)}
+            onClick={() => {
+              const { nextElementSibling: next, previousElementSibling: before } = entry.current!;
+              void app.conversations.remove(id);
+              (next ?? before)?.querySelector("button")?.focus();
+              refocus();
+            }}
           >
             Delete
           </button>
-          <button type="button" class="button small" onClick={() => setSure(false)}>
+          <button
+            type="button"
+            class="button small"
+            onClick={() => {
+              setSure(false);
+              back("last");
+            }}
+          >
             Keep
           </button>
         </div>

@@ -46,7 +46,7 @@ export function Thread() {
           <>
             <h1 class="sr-only">{current.title}</h1>
             {current.system.trim() !== "" && (
-              <p class="system">
+              <p class="system" dir="auto">
                 <span class="quiet">System:</span> {current.system}
               </p>
             )}

@@ -1,15 +1,13 @@
 // An answer token by token: how likely each was, and what else might have stood at its place.
-import { useState } from "preact/hooks";
-import type { Choice } from "../engine/protocol.ts";
-import type { TurnFacts } from "../state/conversation.ts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { AnswerFacts, Choice, Look } from "../engine/protocol.ts";
 import { Bar } from "./bar.tsx";
 import { percent } from "./context.ts";
 import { quoted, TokenStrip, visible } from "./token-strip.tsx";
 import { useLook } from "./use-look.ts";
 
-export function TokenView({ index, facts }: { readonly index: number; readonly facts: TurnFacts }) {
+export function TokenView({ index, facts }: { readonly index: number; readonly facts: AnswerFacts }) {
   const looked = useLook(index, facts);
-  const [chosen, choose] = useState(0);
   if (looked === null)
     return (
       <p class="quiet" role="status">
@@ -22,10 +20,17 @@ export function TokenView({ index, facts }: { readonly index: number; readonly f
         {looked.fault}
       </p>
     );
-  const { choices } = looked.look;
+  return <Tokens look={looked.look} />;
+}
+
+function Tokens({ look: { choices } }: { readonly look: Look }) {
+  const [chosen, choose] = useState(0);
+  const own = useRef<HTMLElement>(null);
+  // What was asked for comes into sight, also below the end of the last answer.
+  useEffect(() => own.current?.scrollIntoView({ block: "nearest" }), []);
   const choice = choices[chosen];
   return (
-    <section class="token-view" aria-label="Tokens of the answer">
+    <section ref={own} class="token-view" aria-label="Tokens of the answer">
       <TokenStrip
         label="Tokens of the answer"
         tokens={choices.map(({ text, probability }) => ({

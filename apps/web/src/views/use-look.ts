@@ -1,16 +1,15 @@
 // The inside of an answer, asked for once and kept as long as the answer is.
 import { useEffect, useState } from "preact/hooks";
 import { isStopped } from "../engine/client.ts";
-import type { Look } from "../engine/protocol.ts";
-import type { TurnFacts } from "../state/conversation.ts";
+import type { AnswerFacts, Look } from "../engine/protocol.ts";
 import { usePage } from "./context.ts";
 
 export type Looked = { readonly look: Look } | { readonly fault: string } | null;
 
-const kept = new WeakMap<TurnFacts, Look>();
+const kept = new WeakMap<AnswerFacts, Look>();
 
 /** Null while it is being computed. */
-export function useLook(index: number, facts: TurnFacts | undefined): Looked {
+export function useLook(index: number, facts: AnswerFacts | undefined): Looked {
   const { app } = usePage();
   const [looked, set] = useState<Looked>(null);
   useEffect(() => {

@@ -1,6 +1,6 @@
 // What is there before anything has been said.
 import icon from "../../public/icon.svg?url";
-import { useApp, usePage } from "./context.ts";
+import { refocus, useApp, usePage } from "./context.ts";
 
 /** Questions that the demo model answers rightly, one of each kind. */
 const EXAMPLES = [
@@ -37,7 +37,10 @@ export function Welcome() {
               type="button"
               class="example"
               disabled={model === null}
-              onClick={() => void app.answers.send(question)}
+              onClick={() => {
+                void app.answers.send(question);
+                refocus();
+              }}
             >
               {question}
             </button>

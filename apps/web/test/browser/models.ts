@@ -53,9 +53,11 @@ export function modelTests(playground: () => Playground): void {
     await page.locator(".model-button").click();
     await page.getByRole("dialog").locator(".stored").getByText(NAME).waitFor();
     await page.keyboard.press("Escape");
-    // The second time nothing but the listing is asked for.
+    // The second time nothing but the listing is asked for. It is also known by the address of its page.
     hub.hub.reset();
-    await loadFromHub(visit);
+    await page.locator(".model-button").click();
+    await page.locator("#hub-name").fill(`${hub.url}/${NAME}`);
+    await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor({ state: "detached" });
     expect(hub.hub.gets("model.safetensors")).toEqual([]);
     // And it can be thrown away.
@@ -95,15 +97,42 @@ export function modelTests(playground: () => Playground): void {
       expect(tries).toBeLessThan(200);
       await page.waitForTimeout(50);
     }
-    await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
-    await page.locator(".group.loading").waitFor({ state: "detached" });
+    // The model before answers meanwhile.
+    await page.keyboard.press("Escape");
+    expect(await ask(page, "What is 7 plus 8?")).toContain("15");
+    expect(await page.locator(".answer .facts").textContent()).toContain("Demo model");
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.locator(".model-now progress").waitFor({ state: "detached" });
     expect(await page.locator(".model-name").textContent()).toBe("Demo model");
-    await page.getByRole("button", { name: "Load", exact: true }).first().click();
+    await loadFromHub(visit);
     await page.getByRole("dialog").waitFor({ state: "detached" });
     const gets = hub.hub.gets("model.safetensors");
     expect(gets.length).toBe(3);
     expect(gets[1]!.from).toBe(500_000);
     expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    expect(await page.locator(".answer .facts").last().textContent()).toContain(NAME);
+    await context.close();
+  });
+
+  test("that come when their dialog is closed leave the one that is open", async () => {
+    const visit = await playground().visit();
+    const { page, context } = visit;
+    let go = () => {};
+    const held = new Promise<void>((done) => {
+      go = done;
+    });
+    await page.route(`${hub.url}/**/model.safetensors`, async (route) => {
+      await held;
+      await route.continue();
+    });
+    await loadFromHub(visit);
+    await page.getByText("Starting…", { exact: true }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Parameters" }).click();
+    expect(await page.locator('.model-button[data-state="loading"]').count()).toBe(1);
+    go();
+    await page.locator('.model-button[data-state="ready"]', { hasText: NAME }).waitFor();
+    expect(await page.getByRole("dialog").getByText("System message of this conversation").count()).toBe(1);
     await context.close();
   });
 

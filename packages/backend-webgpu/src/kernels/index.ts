@@ -28,10 +28,7 @@ export function everyKernel(variant: Variant): Kernel[] {
       for (const count of [4, 8]) {
         kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: count }));
         for (const half of variant.f16 && format.name !== "f32" ? [false, true] : [false]) {
-          for (const together of [1, 2] as const) {
-            for (const widest of [32, 64, 128, 256])
-              kernels.push(slices(variant, { format, widest, half, together, count }));
-          }
+          for (const widest of [32, 64, 128, 256]) kernels.push(slices(variant, { format, widest, half, count }));
         }
       }
     }

@@ -14,8 +14,6 @@ const LANES = 8;
 const ROWS = 4;
 /** Rows of a team at a time. */
 const TURN = (SIZE / LANES) * ROWS;
-/** Quads of a row that a lane asks for at a time. */
-const AT_ONCE = 4;
 
 export interface Projection {
   /** Declarations: `scratch`, which anybody may use before and behind, and what rows and columns are read with. */
@@ -35,44 +33,44 @@ export function project(format: Format, packed: boolean, outputs: string): Proje
     Array.from({ length }, (_, index) => statement(index)).join("\n    ");
   const rows = (statement: (row: number) => string) => each(ROWS, statement);
   const places = rows((row) => `let row${row} = rowOf(first + ${row * (SIZE / LANES)}u);`);
-  const load = packed
-    ? rows(
-        (row) => `w${row} = weightsAt(row${row}, min(column, blocks - 1u), shape.quads);
-    s${row} = scaleAt(row${row} * blocks + min(column, blocks - 1u));`,
-      )
-    : rows((row) =>
-        each(
-          AT_ONCE,
-          (turn) =>
-            `w${row}_${turn} = weightsAt(row${row}, min(column + ${turn * LANES}u, shape.quads - 1u), shape.quads);`,
-        ),
-      );
-  const use = packed
-    ? `if (column < blocks) {
-      let p = staged[column];
-      ${rows((row) => `a${row} = fma(multiplied(w${row}, p), s${row} * p.scale, a${row});`)}
-    }`
-    : each(
-        AT_ONCE,
-        (turn) => `let h${turn} = staged[column + ${turn * LANES}u];
-    ${rows((row) => `a${row} = added(w${row}_${turn}, h${turn}, a${row});`)}`,
-      );
-  const stage = packed
-    ? `for (var block = lane; block < blocks; block += TEAM) {
-    let p = rounded(block * ${BLOCK_QUADS}u, block * ${BLOCK_QUADS}u, squares);
-    squares = p.squares;
-    staged[block] = Shelved(p.left, p.right, p.scale);
-  }`
-    : `for (var quad = lane; quad < ${WIDEST_STREAM / 4}u; quad += TEAM) {
-    var h = vec4f();
-    if (quad < shape.quads) {
-      let its = x[quad];
+  /** Columns are counted in quads, or in blocks; of each of its rows a lane asks for a few at a time. */
+  const [end, widest, atOnce] = packed
+    ? ["blocks", WIDEST_STREAM / 4 / BLOCK_QUADS, 2]
+    : ["shape.quads", WIDEST_STREAM / 4, 4];
+  const turns = (statement: (turn: number) => string) => each(atOnce, statement);
+  const weight = (row: number, turn: number) => `w${row}_${turn}`;
+  const load = rows((row) =>
+    turns((turn) => {
+      const at = `min(column + ${turn * LANES}u, ${end} - 1u)`;
+      const block = `${weight(row, turn)} = weightsAt(row${row}, ${at}, shape.quads);`;
+      return packed ? `${block} s${row}_${turn} = scaleAt(row${row} * blocks + ${at});` : block;
+    }),
+  );
+  // Behind the last column stand zeros.
+  const use = turns(
+    (turn) => `let p${turn} = staged[column + ${turn * LANES}u];
+    ${rows((row) => {
+      const sum = `a${row}`;
+      return packed
+        ? `${sum} = fma(multiplied(${weight(row, turn)}, p${turn}), s${row}_${turn} * p${turn}.scale, ${sum});`
+        : `${sum} = added(${weight(row, turn)}, p${turn}, ${sum});`;
+    })}`,
+  );
+  const stage = /* wgsl */ `for (var at = lane; at < ${widest}u; at += TEAM) {
+    if (at < ${end}) {
+      ${
+        packed
+          ? `let p = rounded(at * ${BLOCK_QUADS}u, at * ${BLOCK_QUADS}u, squares);
+      squares = p.squares;
+      staged[at] = Shelved(p.left, p.right, p.scale);`
+          : `let its = x[at];
       squares = squared(its, squares);
-      h = its * vectors[(shape.normAt >> 2u) + quad];
+      staged[at] = its * vectors[(shape.normAt >> 2u) + at];`
+      }
+    } else {
+      staged[at] = ${packed ? "Shelved()" : "vec4f()"};
     }
-    staged[quad] = h;
   }`;
-  const [stride, end] = packed ? [LANES, "blocks"] : [LANES * AT_ONCE, "shape.quads"];
   const scratch = TURN * (LANES + 1);
   const words = packed
     ? "weights[(shape.scalesAt + block) >> 2u][(shape.scalesAt + block) & 3u]"
@@ -88,12 +86,12 @@ ${
     ? `${BLOCK}${decodeBlock(format, "weights", "weightsAt")}${INTEGERS(format, { source: "x", norm: true, square: "f32", kept: "Shelved" })}`
     : decode(format, "weights", (at) => `scaleAt(${at})`, "weightsAt")
 }
-var<workgroup> staged: array<${packed ? `Shelved, ${WIDEST_STREAM / 4 / BLOCK_QUADS}` : `vec4f, ${WIDEST_STREAM / 4}`}>;
+var<workgroup> staged: array<${packed ? "Shelved" : "vec4f"}, ${widest}>;
 var<workgroup> scratch: array<f32, ${scratch}>;`,
     ask: /* wgsl */ `
   ${packed ? `let blocks = shape.quads / ${BLOCK_QUADS}u;` : ""}
   let eighth = lane % ${LANES}u;
-  ${rows((row) => (packed ? `var w${row}: Block; var s${row}: f32;` : each(AT_ONCE, (turn) => `var w${row}_${turn}: vec4f;`)))}
+  ${rows((row) => turns((turn) => (packed ? `var ${weight(row, turn)}: Block; var s${row}_${turn}: f32;` : `var ${weight(row, turn)}: vec4f;`)))}
   var first = lane / ${LANES}u;
   var column = eighth;
   {
@@ -114,7 +112,7 @@ var<workgroup> scratch: array<f32, ${scratch}>;`,
     ${rows((row) => `var a${row} = 0.0;`)}
     loop {
       ${use}
-      column += ${stride}u;
+      column += ${LANES * atOnce}u;
       if (column >= ${end}) { break; }
       ${load}
     }

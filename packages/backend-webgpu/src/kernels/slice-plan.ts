@@ -2,13 +2,12 @@
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu } from "../device.ts";
 import { matrixBytes } from "../matrix.ts";
-import { headsTogether } from "./attend.ts";
 import { formats } from "./formats.ts";
 import { MOST_BIASES, WIDEST_MERGE } from "./merge.ts";
 import { WIDEST_STREAM } from "./project.ts";
 
-/** Teams that share the keys of a pair of heads: fewer where there are many pairs, for each reads the weights of its queries. 0: steps
- *  of a single text go as those of several. A software adapter has no team. */
+/** Teams that share the keys of a head: fewer where there are many heads, for each reads the weights of its query. 0: steps of a single
+ *  text go as those of several. A software adapter has no team. */
 export function slicesOf(gpu: Gpu, config: Config, dtype: DType): number {
   const rows = queryWidth(config) + 2 * keyValueWidth(config);
   const fits =
@@ -20,7 +19,7 @@ export function slicesOf(gpu: Gpu, config: Config, dtype: DType): number {
     queryWidth(config) <= WIDEST_MERGE &&
     matrixBytes(formats[dtype], rows, config.hiddenSize).all <= gpu.bindingLimit;
   if (!fits) return 0;
-  return config.heads / headsTogether(config) > 4 ? 4 : 8;
+  return config.heads > 6 ? 4 : 8;
 }
 
 /** Vectors of what a token's slices leave: for each head and slice the weighted sum of values, then the greatest score and the sum of
@@ -29,10 +28,8 @@ export const sliceVectors = ({ heads, headDim }: Pick<Config, "heads" | "headDim
   heads * slices * (headDim / 4 + 1);
 
 /** Teams of a token: of slices, and of its own keys and values. */
-export function sliceTeams(config: Pick<Config, "heads" | "kvHeads">, slices: number): number {
-  const together = headsTogether(config);
-  return (config.heads / together) * slices + (2 * config.kvHeads) / together;
-}
+export const sliceTeams = ({ heads, kvHeads }: Pick<Config, "heads" | "kvHeads">, slices: number): number =>
+  heads * slices + 2 * kvHeads;
 
 /** Lanes are dealt to heads of 32, 64, 128 or 256 numbers. */
 export const widestOf = (headDim: number): number => Math.max(32, 2 ** Math.ceil(Math.log2(headDim)));

@@ -2,10 +2,10 @@
 // them, and attention over the keys before the token, dealt to several teams.
 //
 // One token alone would leave a GPU idle, and wait at the end of every dispatch. So the keys before the token are dealt out in chunks of
-// 64 slots to a few teams for each pair of heads, and each team computes the queries of its pair for itself: the same weights are read
-// several times, from the device's cache, and no dispatch stands between. Keys, values and weights are all asked for before anything is
-// waited for. More teams compute the token's own key and value, and keep them. Its bias needs the values of all heads, so the own key is
-// scored where all that the teams found becomes one (merge.ts), in the workgroups of the attention's output.
+// 64 slots to a few teams for each head, and each team computes its head's query for itself: the same weights are read several times, from
+// the device's cache, and no dispatch stands between. Keys, values and weights are all asked for before anything is waited for. More teams
+// compute the token's own keys and values, and keep them. Its bias needs the values of all heads, so the own key is scored where all that
+// the teams found becomes one (merge.ts), in the workgroups of the attention's output.
 //
 // For models whose window drops nothing: there a prompt and its steps must sum in one order (docs/contract.md).
 //
@@ -27,25 +27,22 @@ export interface SlicesKind {
   readonly widest: number;
   /** Keys and values are f16. */
   readonly half: boolean;
-  /** @see headsTogether */
-  readonly together: 1 | 2;
   /** @see slicesOf */
   readonly count: number;
 }
 
-export function slices(variant: Variant, { format, widest, half, together, count }: SlicesKind): Kernel {
+export function slices(variant: Variant, { format, widest, half, count }: SlicesKind): Kernel {
   const packed = variant.packed && format.scaled;
-  const type = packed ? "vec4u" : format.type;
   const vector = half ? "vec4h" : "vec4f";
   const columns = widest / 4;
   const lanesPerSlot = SIZE / SLOTS;
   const quadsEach = columns / lanesPerSlot;
   const groups = SIZE / columns;
   const slotsEach = SLOTS / groups;
-  const turns = (length: number, statement: (turn: number) => string) =>
-    Array.from({ length }, (_, turn) => statement(turn)).join("\n    ");
-  const each = (statement: (head: number) => string) => turns(together, statement);
-
+  const each = (length: number, statement: (index: number) => string) =>
+    Array.from({ length }, (_, index) => statement(index)).join("\n    ");
+  const keyQuads = (statement: (quad: number) => string) => each(quadsEach, statement);
+  const valueSlots = (statement: (slot: number) => string) => each(slotsEach, statement);
   /** Keys, values and biases of a chunk; beyond the table's end its last page is read, and not looked at. */
   const loadChunk = /* wgsl */ `{
     let page = call[grid.list + min(start + mine, grid.listed - 1u) / PAGE];
@@ -53,13 +50,12 @@ export function slices(variant: Variant, { format, widest, half, together, count
     let keyAt = (page * shape.kvHeads + kv) * quads * PAGE + mine % PAGE;
     let valueAt = ((valuePage * shape.kvHeads + kv) * PAGE + firstSlot % PAGE) * quads + safeColumn;
     bias = bitcast<f32>(meta_[biasAt(mine, page, biasHead)]);
-    ${turns(quadsEach, (turn) => `k${turn} = vec4f(keys[keyAt + min(firstQuad + ${turn}u, quads - 1u) * PAGE]);`)}
-    ${turns(slotsEach, (turn) => `v${turn} = vec4f(values[valueAt + ${turn}u * quads]);`)}
+    ${keyQuads((quad) => `k${quad} = vec4f(keys[keyAt + min(firstQuad + ${quad}u, quads - 1u) * PAGE]);`)}
+    ${valueSlots((slot) => `v${slot} = vec4f(values[valueAt + ${slot}u * quads]);`)}
   }`;
-  const heads = project(format, packed, "TOGETHER * shape.headDim");
-
+  const projection = project(format, packed, "shape.headDim");
   return {
-    name: `slices ${format.name}${packed ? " packed" : ""} ${widest}${half ? " f16" : ""}${together === 1 ? "" : " pairs"} ${count}`,
+    name: `slices ${format.name}${packed ? " packed" : ""} ${widest}${half ? " f16" : ""} ${count}`,
     bindings: ["read", "read", "write", "uniform", "read", "write", "write", "read"],
     call: ["read"],
     code: /* wgsl */ `${half ? "enable f16;\n" : ""}${header(variant)}${packed ? "requires packed_4x8_integer_dot_product;\n" : ""}${PRELUDE}${team(variant, SIZE)}
@@ -68,7 +64,7 @@ struct Shape {
   normAt: u32, biasAt: u32, queryNormAt: u32, keyNormAt: u32, leftAt: u32, epsilon: f32, scalesAt: u32, turnAt: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
-@group(0) @binding(1) var<storage, read> weights: array<${type}>;
+@group(0) @binding(1) var<storage, read> weights: array<${packed ? "vec4u" : format.type}>;
 @group(0) @binding(2) var<storage, read_write> qkv: array<vec4f>;
 @group(0) @binding(3) var<uniform> shape: Shape;
 @group(0) @binding(4) var<storage, read> vectors: array<vec4f>;
@@ -77,132 +73,117 @@ struct Shape {
 @group(0) @binding(7) var<storage, read> meta_: array<u32>;
 @group(1) @binding(1) var<storage, read> call: array<u32>;
 const PAGE: u32 = ${PAGE}u;
-const TOGETHER: u32 = ${together}u;
 const SLICES: u32 = ${count}u;
 const SLOTS: u32 = ${SLOTS}u;
 const COLUMNS: u32 = ${columns}u;
-${META}${CACHED(half)}${heads.declared}
-${ROPE({ head: (at) => `raw[${at}]`, angle: (at) => `x[(${at}) >> 2u][(${at}) & 3u]`, vector: (at) => `vector(${at})` })}
 fn vector(at: u32) -> f32 { return vectors[at >> 2u][at & 3u]; }
-/** The team's heads as they are multiplied, and as queries: the space behind one of these is 0. */
-var<workgroup> raw: array<f32, ${together * widest}>;
-var<workgroup> query: array<vec4f, ${together * columns}>;
-var<workgroup> weightsOfSlots: array<f32, ${together * SLOTS}>;
-/** The row of the team's matrix that its first head begins at, and how much farther its second head stands than behind the first. */
+${META}${CACHED(half)}${projection.declared}
+${ROPE({ head: (at) => `head[${at}]`, angle: (at) => `x[(${at}) >> 2u][(${at}) & 3u]`, vector: (at) => `vector(${at})` })}
+/** The team's head as it is multiplied, and as a query: the space behind that is 0. */
+var<workgroup> head: array<f32, ${widest}>;
+var<workgroup> query: array<vec4f, ${columns}>;
+var<workgroup> weightsOfSlots: array<f32, ${SLOTS}>;
+/** The head's row of the matrix. */
 var<private> firstRow: u32;
-var<private> jump: u32;
-fn rowOf(output: u32) -> u32 {
-  let safe = min(output, TOGETHER * shape.headDim - 1u);
-  return firstRow + safe + select(0u, jump, safe >= shape.headDim);
-}
-fn leftAt(head: u32, slice: u32) -> u32 { return shape.leftAt + (head * SLICES + slice) * ((shape.headDim >> 2u) + 1u); }
-fn keep(output: u32, value: f32) { raw[output + select(0u, ${widest}u - shape.headDim, output >= shape.headDim)] = value; }
+fn rowOf(output: u32) -> u32 { return firstRow + min(output, shape.headDim - 1u); }
+fn keep(output: u32, value: f32) { head[output] = value; }
 ${entry(variant, SIZE)}
   let D = shape.headDim;
   let quads = D >> 2u;
   let position = call[grid.first + 1u];
   let idle = call[grid.first] == IDLE;
-  // Teams of slices first. The others take the token's own keys and values by turns: those of one head, then of the next.
-  let slicing = shape.heads / TOGETHER * SLICES;
+  // Teams of slices first. Of the others each has one of the token's own keys or values.
+  let slicing = shape.heads * SLICES;
   let own = unit >= slicing;
-  let head = min(unit, slicing - 1u) / SLICES * TOGETHER;
   let slice = unit % SLICES;
-  let part = (max(unit, slicing) - slicing) * TOGETHER;
-  let kv = select(head / (shape.heads / shape.kvHeads), part >> 1u, own);
-  firstRow = select(head, shape.heads + (part & 1u) * shape.kvHeads + kv, own) * D;
-  jump = select(0u, (shape.kvHeads - 1u) * D, own);
+  let queryHead = min(unit, slicing - 1u) / SLICES;
+  let part = max(unit, slicing) - slicing;
+  let ofValue = (part & 1u) != 0u;
+  let kv = select(queryHead / (shape.heads / shape.kvHeads), part >> 1u, own);
+  firstRow = select(queryHead, shape.heads + (part & 1u) * shape.kvHeads + kv, own) * D;
+  let leftAt = shape.leftAt + (queryHead * SLICES + slice) * (quads + 1u);
   if (!own && slice > 0u && slice * SLOTS >= grid.listed) {
-    // No key can stand here. Nothing is found, and that is no number either.
-    ${each((which) => `if (lane <= quads) { qkv[leftAt(head + ${which}u, slice) + lane] = vec4f(select(0.0, -3.4e38, lane == quads), 0.0, 0.0, 0.0); }`)}
+    // No key can stand here: nothing is found, and that is a number too.
+    if (lane <= quads) { qkv[leftAt + lane] = vec4f(select(0.0, -3.4e38, lane == quads), 0.0, 0.0, 0.0); }
     return;
   }
 
-  // All that the team needs is asked for before anything is waited for. Of scores: which slot of a chunk, which part of its key, and of
-  // whose bias. Of values: which column, of which slots.
+  // All that the team needs is asked for before anything is waited for. Of scores: which slot of a chunk, and which part of its key. Of
+  // values: which column, of which slots.
   let mine = lane % SLOTS;
   let share = lane / SLOTS;
   let firstQuad = share * ${quadsEach}u;
-  let biasHead = (head + min(share, TOGETHER - 1u)) / (shape.heads / shape.biasHeads);
+  let biasHead = queryHead / (shape.heads / shape.biasHeads);
   let valueColumn = lane % COLUMNS;
   let safeColumn = min(valueColumn, quads - 1u);
   let firstSlot = lane / COLUMNS * ${slotsEach}u;
-  ${turns(quadsEach, (turn) => `var k${turn}: vec4f;`)}
-  ${turns(slotsEach, (turn) => `var v${turn}: vec4f;`)}
+  ${keyQuads((quad) => `var k${quad}: vec4f;`)}
+  ${valueSlots((slot) => `var v${slot}: vec4f;`)}
   var bias: f32;
   var start = slice * SLOTS;
   if (!own) ${loadChunk}
   let page = call[grid.list + min(position, grid.listed - 1u) / PAGE];
-  let which = min(lane / COLUMNS, TOGETHER - 1u);
   let angles = anglesOf(shape.turnAt, safeColumn);
-  ${heads.ask}
-  ${heads.multiply}
-  var scale0 = 1.0;
-  var scale1 = 1.0;
+  ${projection.ask}
+  ${projection.multiply}
+  var headScale = 1.0;
   if (shape.normed != 0u) {
-    ${each((which) => `let n${which} = select(0.0, raw[${which * widest}u + min(lane, D - 1u)], lane < D); scale${which} = inverseSqrt(sumOf(n${which} * n${which}, lane) / f32(D) + shape.epsilon);`)}
+    let its = select(0.0, head[min(lane, D - 1u)], lane < D);
+    headScale = inverseSqrt(sumOf(its * its, lane) / f32(D) + shape.epsilon);
   }
-  if (lane < TOGETHER * COLUMNS) {
-    let at = (firstRow + which * (D + jump)) / 4u + valueColumn;
-    let kind = select(0u, 1u + ((part + which) & 1u), own);
-    let normScale = select(scale0, scale1, which == 1u);
-    if (valueColumn >= quads) {
+  if (lane < COLUMNS) {
+    let at = firstRow / 4u + lane;
+    if (lane >= quads) {
       query[lane] = vec4f();
-    } else if (kind == 2u) {
-      let value = vec4f(${[0, 1, 2, 3].map((c) => `raw[which * ${widest}u + valueColumn * 4u + ${c}u]`).join(", ")});
-      qkv[at] = value;
-      if (!idle) { values[((page * shape.kvHeads + kv) * PAGE + position % PAGE) * quads + valueColumn] = cached(value); }
-    } else if (kind == 1u) {
-      let key = cached(turned(which * ${widest}u, valueColumn, shape.keyNormAt, normScale, angles));
-      qkv[at] = vec4f(key);
-      if (!idle) { keys[((page * shape.kvHeads + kv) * quads + valueColumn) * PAGE + position % PAGE] = key; }
-    } else {
-      let its = turned(which * ${widest}u, valueColumn, shape.queryNormAt, normScale, angles) * inverseSqrt(f32(D));
+    } else if (!own) {
+      let its = turned(0u, lane, shape.queryNormAt, headScale, angles) * inverseSqrt(f32(D));
       query[lane] = its;
       if (slice == 0u) { qkv[at] = its; }
+    } else if (ofValue) {
+      let value = vec4f(${[0, 1, 2, 3].map((c) => `head[lane * 4u + ${c}u]`).join(", ")});
+      qkv[at] = value;
+      if (!idle) { values[((page * shape.kvHeads + kv) * PAGE + position % PAGE) * quads + lane] = cached(value); }
+    } else {
+      let key = cached(turned(0u, lane, shape.keyNormAt, headScale, angles));
+      qkv[at] = vec4f(key);
+      if (!idle) { keys[((page * shape.kvHeads + kv) * quads + lane) * PAGE + position % PAGE] = key; }
     }
   }
   if (own) { return; }
   gather();
 
-  ${each((which) => `var highest${which} = -3.4e38; var total${which} = 0.0; var sum${which} = vec4f();`)}
+  var highest = -3.4e38;
+  var total = 0.0;
+  var sum = vec4f();
   loop {
-    ${each(
-      (which) => `var dot${which} = vec4f();
-    ${turns(quadsEach, (turn) => `dot${which} = fma(query[${which * columns}u + firstQuad + ${turn}u], k${turn}, dot${which});`)}
-    scratch[(share * TOGETHER + ${which}u) * SLOTS + mine] = (dot${which}.x + dot${which}.y) + (dot${which}.z + dot${which}.w);`,
-    )}
+    var dots = vec4f();
+    ${keyQuads((quad) => `dots = fma(query[firstQuad + ${quad}u], k${quad}, dots);`)}
+    scratch[lane] = (dots.x + dots.y) + (dots.z + dots.w);
     gather();
     var score = -3.4e38;
-    if (share < TOGETHER && start + mine < position) {
-      score = ${Array.from({ length: lanesPerSlot }, (_, from) => `scratch[(${from * together}u + share) * SLOTS + mine]`).join(" + ")} + bias;
+    if (share == 0u && start + mine < position) {
+      score = ${Array.from({ length: lanesPerSlot }, (_, from) => `scratch[${from * SLOTS}u + mine]`).join(" + ")} + bias;
     }
-    ${each(
-      (which) => `let before${which} = highest${which};
-    highest${which} = max(highest${which}, largestOf(select(-3.4e38, score, share == ${which}u), lane));`,
-    )}
-    let weight = select(0.0, exp(score - ${together === 1 ? "highest0" : "select(highest0, highest1, share == 1u)"}), score > -3.3e38);
-    if (share < TOGETHER) { weightsOfSlots[lane] = weight; }
-    ${each(
-      (which) => `let shrink${which} = exp(before${which} - highest${which});
-    total${which} = total${which} * shrink${which} + sumOf(select(0.0, weight, share == ${which}u), lane);
-    sum${which} *= shrink${which};`,
-    )}
+    let before = highest;
+    highest = max(highest, largestOf(score, lane));
+    let weight = select(0.0, exp(score - highest), score > -3.3e38);
+    if (share == 0u) { weightsOfSlots[mine] = weight; }
+    let shrink = exp(before - highest);
+    total = fma(total, shrink, sumOf(weight, lane));
+    sum *= shrink;
     gather();
-    ${turns(slotsEach, (turn) =>
+    ${valueSlots(
       // What is not seen may be anything.
-      each(
-        (which) => `let p${turn}_${which} = weightsOfSlots[${which * SLOTS}u + firstSlot + ${turn}u];
-    sum${which} = fma(vec4f(p${turn}_${which}), select(vec4f(), v${turn}, p${turn}_${which} != 0.0), sum${which});`,
-      ),
+      (slot) => `let p${slot} = weightsOfSlots[firstSlot + ${slot}u];
+    sum = fma(vec4f(p${slot}), select(vec4f(), v${slot}, p${slot} != 0.0), sum);`,
     )}
     start += SLICES * SLOTS;
     if (start >= position) { break; }
     ${loadChunk}
     gather();
   }
-  ${each(
-    (which) => `gather();
-  ${turns(4, (c) => `scratch[${c * SIZE}u + lane] = sum${which}[${c}];`)}
+  // The groups of lanes, in four planes.
+  ${each(4, (c) => `scratch[${c * SIZE}u + lane] = sum[${c}];`)}
   gather();
   if (lane < quads) {
     var all = vec4f();
@@ -210,10 +191,9 @@ ${entry(variant, SIZE)}
       let at = group * COLUMNS + lane;
       all += vec4f(scratch[at], scratch[${SIZE}u + at], scratch[${2 * SIZE}u + at], scratch[${3 * SIZE}u + at]);
     }
-    qkv[leftAt(head + ${which}u, slice) + lane] = all;
+    qkv[leftAt + lane] = all;
   }
-  if (lane == 0u) { qkv[leftAt(head + ${which}u, slice) + quads] = vec4f(highest${which}, total${which}, 0.0, 0.0); }`,
-  )}
+  if (lane == 0u) { qkv[leftAt + quads] = vec4f(highest, total, 0.0, 0.0); }
 }
 `,
   };

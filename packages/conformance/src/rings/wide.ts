@@ -1,9 +1,9 @@
 // Ring "sampling", fourth part: draws over a vocabulary of real size, where thresholds are searched and equal logits abound.
-import { type Checkpoint, defaultSampling, memoryCheckpoint, type Sampling, tensorShapes } from "@doge-lm/core";
+import { type Checkpoint, defaultSampling, memoryCheckpoint, type Sampling } from "@doge-lm/core";
 import { assert, same } from "../assert.ts";
 import { type Check, inRing } from "../check.ts";
 import { type Drawing, judgeRows, sampleRows, Tally } from "../draws.ts";
-import { stream, tokens } from "../random.ts";
+import { randomTensors, tokens } from "../random.ts";
 import type { Scope } from "../scope.ts";
 import { allowOnly } from "./contract.ts";
 
@@ -19,17 +19,7 @@ const distinct = 5_003;
 async function wideCheckpoint(scope: Scope): Promise<Checkpoint> {
   const { checkpoint } = await scope.fixture("native");
   const config = { ...checkpoint.config, vocabSize: vocabulary, layers: 1, hiddenSize: 24 };
-  const next = stream(100);
-  const tensors = new Map<string, Float32Array>();
-  for (const [name, shape] of tensorShapes(config)) {
-    const count = shape.reduce((product, size) => product * size, 1);
-    // A standard deviation that keeps what flows through at about 1; norms and gates are 1 give or take a fifth.
-    const [middle, spread] = shape.length === 1 ? [1, 0.7] : [0, 3.5 / Math.sqrt(shape.at(-1)!)];
-    tensors.set(
-      name,
-      Float32Array.from({ length: count }, () => middle + spread * (next() - 0.5)),
-    );
-  }
+  const tensors = randomTensors(config, 100);
   const embedding = tensors.get("model.embed_tokens.weight")!;
   for (let id = distinct; id < vocabulary; id++) {
     embedding.copyWithin(id * 24, (id % distinct) * 24, ((id % distinct) + 1) * 24);
