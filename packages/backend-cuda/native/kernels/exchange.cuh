@@ -96,4 +96,16 @@ __device__ __forceinline__ void await(uint2 (&to)[N], const Pair* const (&from)[
 
 __device__ __forceinline__ float number(unsigned bits) { return __int_as_float(static_cast<int>(bits)); }
 
+// Numbers that stay, in global memory: one block writes them, others read them in later steps of the same launch. The writer's thread fences
+// (__threadfence) before its block publishes what others wait for; readers fence after they have seen that, for in the cache of their
+// processor may stand what was there before. On the shim a number is written when its thread fences, and read as it was when the block first
+// read something of its line since a fence.
+#if defined(DOGE_SHIM)
+inline void keep_number(float* to, float value) { shim::write_late(to, value); }
+inline float kept_number(const float* from) { return shim::read_early(from); }
+#else
+__device__ __forceinline__ void keep_number(float* to, float value) { *to = value; }
+__device__ __forceinline__ float kept_number(const float* from) { return *from; }
+#endif
+
 }  // namespace doge
