@@ -47,6 +47,7 @@ Context::Context(int device) : index(device) {
   cudaError_t status = cudaFree(nullptr);
   if (status == cudaSuccess) status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
   if (status == cudaSuccess) status = cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, index);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     throw_out_of_memory(0, 0);

@@ -64,6 +64,8 @@ struct Context {
   std::string name;
   /** Of the device: compute capability (90 for 9.0), multiprocessors, and the shared memory that a block may have, in bytes. */
   int capability = 0, processors = 1, shared_memory = 0;
+  /** Whether it makes launches whose blocks wait for each other. */
+  int cooperative = 0;
   std::atomic<bool> lost{false};
   std::atomic<int64_t> allocated{0}, allocations{0}, launches{0}, submissions{0}, bytes_in{0}, bytes_out{0};
   /** Throws "device-lost" once the device is gone. Every call begins with it. */
@@ -111,13 +113,13 @@ class Device {
   template <class... Parameters, class... Arguments>
   void launch_with(int shared, void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    grant(reinterpret_cast<const void*>(kernel), shared);
     if (capturing_ != nullptr) {
       capturing_->launches_++;
     } else {
       context_.launches++;
       context_.submissions++;
     }
-    grant(reinterpret_cast<const void*>(kernel), shared);
     cudaLaunchAttribute beside{};
     beside.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     beside.val.programmaticStreamSerializationAllowed = 1;
@@ -135,6 +137,7 @@ class Device {
   template <class... Parameters>
   int together(int shared, void (*kernel)(Parameters...), int threads) {
     int each = 0;
+    if (context_.cooperative == 0) return 0;
     grant(reinterpret_cast<const void*>(kernel), shared);
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<size_t>(shared)), "A kernel's blocks could not be counted");
     return std::min(each, 1) * processors();
@@ -142,6 +145,7 @@ class Device {
   /** A launch whose blocks wait for each other. */
   template <class Parameter>
   void launch_together(int shared, void (*kernel)(Parameter), int blocks, int threads, Parameter argument) {
+    grant(reinterpret_cast<const void*>(kernel), shared);
     if (capturing_ != nullptr) {
       capturing_->launches_++;
     } else {
@@ -150,10 +154,10 @@ class Device {
     }
     follows_ = false;
 #if defined(DOGE_SHIM)
-    shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
+    if (shim::launches(reinterpret_cast<const void*>(kernel), shared))
+      shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
 #else
     void* arguments[] = {&argument};
-    grant(reinterpret_cast<const void*>(kernel), shared);
     check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
                                       static_cast<size_t>(shared), stream_),
           "A kernel could not be launched");
@@ -195,12 +199,14 @@ class Device {
     return std::exchange(beside_, false);
   }
   void check(cudaError_t status, const char* what);
-  /** More shared memory than all kernels have must be asked for. */
-  void grant([[maybe_unused]] const void* kernel, [[maybe_unused]] int shared) {
-#if !defined(DOGE_SHIM)
-    if (shared > 0 && large_.insert(kernel).second)
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "Shared memory could not be taken");
-#endif
+  /** More shared memory than all kernels have must be asked for: for a kernel, not for a launch, and all models of a process share it. So all
+   *  that there is, whatever this launch takes of it. */
+  void grant(const void* kernel, int shared) {
+    if (shared == 0 || !large_.insert(kernel).second) return;
+    cudaFuncAttributes its;
+    check(cudaFuncGetAttributes(&its, kernel), "A kernel's shared memory could not be asked for");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory() - static_cast<int>(its.sharedSizeBytes)),
+          "Shared memory could not be taken");
   }
   cudaStream_t stream_ = nullptr;
 };

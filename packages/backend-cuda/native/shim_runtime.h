@@ -26,7 +26,13 @@ enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrCooperativeLaunch = 95,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+/** Of a kernel; what it has of its own is not known here. */
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes = 0;
 };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
@@ -49,11 +55,14 @@ constexpr int CAPABILITIES[DEVICES] = {90, 75};
 constexpr int PROCESSORS = 8;
 /** Shared memory that a block may have, in bytes. */
 constexpr int SHARED_MEMORY[DEVICES] = {227 * 1024, 64 * 1024};
+/** What a launch may take of it for which nothing was asked. */
+constexpr int SHARED_MEMORY_OF_ALL = 48 * 1024;
 
 /** Of the process, as CUDA's is. */
 struct Runtime {
   std::mutex lock;
   std::map<void*, int> blocks[DEVICES];  // addresses, and 1 for those of the host
+  std::map<const void*, int> granted[DEVICES];  // shared memory that launches of a kernel may take, where it was asked for
   std::atomic<cudaError_t> sticky[DEVICES] = {};
   std::atomic<int> made{0};  // streams, graphs and blocks of memory that are there
   /** Faults to come: the n-th memory from now on is refused (0: the next), the n-th piece of work ends the context; -1: none. */
@@ -104,6 +113,15 @@ inline cudaError_t give(void* pointer) {
   std::free(pointer);
   return cudaSuccess;
 }
+/** Whether a kernel may be launched with so much shared memory; that it may not is told. */
+inline bool launches(const void* kernel, int shared) {
+  Runtime& all = runtime();
+  const std::lock_guard<std::mutex> guard(all.lock);
+  const auto found = all.granted[device].find(kernel);
+  if (shared <= (found == all.granted[device].end() ? SHARED_MEMORY_OF_ALL : found->second)) return true;
+  told(cudaErrorInvalidValue);
+  return false;
+}
 /** What a launch does: run now, or when the graph being captured is launched. */
 template <class Work>
 void submit(Stream* stream, Work work) {
@@ -142,6 +160,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   if (device < 0 || device >= shim::DEVICES) return shim::told(cudaErrorInvalidDevice);
   const int capability = shim::CAPABILITIES[device];
   *value = attribute == cudaDevAttrMultiProcessorCount            ? shim::PROCESSORS
+           : attribute == cudaDevAttrCooperativeLaunch            ? 1
            : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? shim::SHARED_MEMORY[device]
            : attribute == cudaDevAttrComputeCapabilityMajor       ? capability / 10
                                                                   : capability % 10;
@@ -152,6 +171,18 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel, i
   *blocks = 1;
   return shim::state();
 }
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  return shim::state();
+}
+/** Of the kernel, whoever launches it. */
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  if (shim::state() != cudaSuccess) return shim::state();
+  if (value < 0 || value > shim::SHARED_MEMORY[shim::device]) return shim::told(cudaErrorInvalidValue);
+  const std::lock_guard<std::mutex> guard(shim::runtime().lock);
+  shim::runtime().granted[shim::device][kernel] = value;
+  return cudaSuccess;
+}
 /** Frees all of the device's memory, and ends what its state was. */
 inline cudaError_t cudaDeviceReset() {
   shim::Runtime& all = shim::runtime();
@@ -159,6 +190,7 @@ inline cudaError_t cudaDeviceReset() {
   for (const auto& block : all.blocks[shim::device]) std::free(block.first);
   all.made -= static_cast<int>(all.blocks[shim::device].size());
   all.blocks[shim::device].clear();
+  all.granted[shim::device].clear();
   all.sticky[shim::device] = cudaSuccess;
   return cudaSuccess;
 }
@@ -217,6 +249,7 @@ struct cudaLaunchConfig_t {
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
   const bool beside = config->numAttrs > 0 && config->attrs->val.programmaticStreamSerializationAllowed != 0;
+  if (!shim::launches(reinterpret_cast<const void*>(kernel), static_cast<int>(config->dynamicSmemBytes))) return cudaErrorInvalidValue;
   if (beside && shim::runtime().alone) return shim::told(cudaErrorNotSupported);
   if (beside) shim::runtime().beside++;
   if (beside && config->stream->capturing != nullptr) config->stream->capturing->beside = true;

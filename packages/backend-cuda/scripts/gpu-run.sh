@@ -44,7 +44,7 @@ done
 if [ ! -e build/libdoge_cuda.so ]; then
   nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d '. ')
-  [ "$capability" != 90 ] || capability=90a # products by warpgroups
+  [ "$capability" != 90 ] || capability=90a # products by warpgroups are in no other code
   step "build" "$nvcc" -O3 -std=c++17 --threads 2 -shared -cudart static -Xcompiler -fPIC,-fvisibility=hidden,-fno-strict-aliasing \
     "-gencode=arch=compute_$capability,code=sm_$capability" "-DDOGE_CODE=\"$capability\"" '-DDOGE_PTX=""' \
     native/doge.cu native/device.cu native/probe.cu -ldl -lpthread -lrt -o build/libdoge_cuda.so
@@ -55,13 +55,14 @@ if [ ! -e build/doge_runner ]; then
 fi
 
 export LD_LIBRARY_PATH="$package/build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# What waits for what never comes ends by itself after some seconds; the bound is for what does not.
 # shellcheck disable=SC2086  # left out when it is empty
-step "products and attention" build/doge_runner attention ${CHECK:-}
+step "products and attention" timeout -k 10 300 build/doge_runner attention ${CHECK:-}
 # shellcheck disable=SC2086
-step "forms of the matmul" build/doge_runner tiles ${CHECK:-}
+step "forms of the matmul" timeout -k 10 300 build/doge_runner tiles ${CHECK:-}
 # shellcheck disable=SC2086
-step "properties" build/doge_runner check ${CHECK:-}
-step "goldens" python3 scripts/check.py build/libdoge_cuda.so
+step "properties" timeout -k 10 300 build/doge_runner check ${CHECK:-}
+step "goldens" timeout -k 10 300 python3 scripts/check.py build/libdoge_cuda.so
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     # Memory is refused on purpose: that is no error of a call. Fewer texts, and a bound: racecheck is slow.

@@ -38,6 +38,8 @@ constexpr int JOURNAL = 64;
 constexpr int PAGE = 16;
 /** A position that no token reaches: of a free slot, and `evicted` of a key that is kept. */
 constexpr int NOBODY = 0x7fffffff;
+/** Questions after which what a block waits for will not come: some seconds. A hang would be worse than the error that follows. */
+constexpr int PATIENCE = 1 << 24;
 /** Columns that share a q8 scale. */
 constexpr int BLOCK = 32;
 /** Numbers a row of a matrix or of an activation is padded to. */
