@@ -103,7 +103,7 @@ for size in $sizes; do
 done
 # Above, kernels are launched beside the one before them; here each when that one has ended.
 for size in $sizes; do
-  step "launches apart $size" bash -c "DOGE_DEPENDENT=0 build/doge_runner time $size bf16 ${TIMES:-5} | grep -E 'prefill|[0-9] rows'"
+  step "launches apart $size" bash -c "DOGE_DEPENDENT=0 build/doge_runner time $size bf16 ${TIMES:-5} | grep -m 2 -E 'prefill|[0-9] rows'"
 done
 say "table"
 python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" "$out/rates.json" | tee "$out/table.md"
