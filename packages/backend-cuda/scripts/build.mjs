@@ -213,6 +213,7 @@ export function buildRunner({ shim, arch }) {
       cxx,
       "-std=c++17",
       "-O2",
+      "-pthread",
       "-Wall",
       "-Wextra",
       join(native, "runner.cc"),

@@ -51,7 +51,7 @@ if [ ! -e build/libdoge_cuda.so ]; then
 fi
 if [ ! -e build/doge_runner ]; then
   # shellcheck disable=SC2016  # $ORIGIN is for the loader, not for the shell
-  step "build of the runner" g++ -std=c++17 -O2 native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
+  step "build of the runner" g++ -std=c++17 -O2 -pthread native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
 fi
 
 export LD_LIBRARY_PATH="$package/build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"

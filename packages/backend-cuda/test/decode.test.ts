@@ -55,7 +55,9 @@ describe.skipIf(withoutShim !== undefined)(`decoding one row${withoutShim ? ` (s
         const sample = model.sample.bind(model);
         model.sample = async (rows) => {
           const [drawn] = await sample(rows);
-          return [{ ...drawn!, ids: drawn!.ids.map((id, index) => (index === at ? (id + 1) % model.config.vocabSize : id)) }];
+          return [
+            { ...drawn!, ids: drawn!.ids.map((id, index) => (index === at ? (id + 1) % model.config.vocabSize : id)) },
+          ];
         };
         return model;
       },

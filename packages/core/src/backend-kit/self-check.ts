@@ -106,14 +106,28 @@ function assertNear(backend: Backend, check: SelfCheck, what: string, found: Flo
   const deviation = deviationOf(plain);
   for (const [id, logit] of found.entries()) {
     if (Math.abs(logit - plain[id]!) / deviation <= check.apart) continue;
-    throw refused(backend, check, `computes the logit ${logit} for ${what}, id ${id}) where a step of two texts computes ${plain[id]}`);
+    throw refused(
+      backend,
+      check,
+      `computes the logit ${logit} for ${what}, id ${id}) where a step of two texts computes ${plain[id]}`,
+    );
   }
 }
 
 /** That `id` is the likeliest by these logits, or nearly: of two that are as near as that either may be drawn. */
-function assertLikeliest(backend: Backend, check: SelfCheck, what: string, id: number | undefined, logits: Floats): void {
+function assertLikeliest(
+  backend: Backend,
+  check: SelfCheck,
+  what: string,
+  id: number | undefined,
+  logits: Floats,
+): void {
   const best = logits.reduce((most, logit) => Math.max(most, logit));
   const its = id === undefined ? undefined : logits[id];
   if (its !== undefined && (best - its) / deviationOf(logits) <= check.apart) return;
-  throw refused(backend, check, `draws ${id ?? "nothing"} as ${what}, whose logit is ${its} in a step of two texts where the greatest is ${best}`);
+  throw refused(
+    backend,
+    check,
+    `draws ${id ?? "nothing"} as ${what}, whose logit is ${its} in a step of two texts where the greatest is ${best}`,
+  );
 }
