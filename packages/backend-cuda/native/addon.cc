@@ -156,13 +156,20 @@ napi_value length(napi_env env, napi_callback_info info) {
 }
 
 #if defined(DOGE_SHIM)
-/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made. For tests. */
+/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made; alone(launches, graphs), beside(): doge_shim_alone and _beside.
+ *  For tests. */
 napi_value fail(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   doge_shim_fail(arguments.integer(0), arguments.integer(1));
   return nullptr;
 }
 napi_value made(napi_env env, napi_callback_info) { return number(env, doge_shim_made()); }
+napi_value alone(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  doge_shim_alone(arguments.integer(0), arguments.integer(1));
+  return nullptr;
+}
+napi_value beside(napi_env env, napi_callback_info) { return number(env, static_cast<double>(doge_shim_beside())); }
 #endif
 
 napi_value init(napi_env env, napi_value exports) {
@@ -172,7 +179,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"sequence", sequence}, {"fork", fork},   {"rewind", rewind},            {"closeSequence", close_sequence},
       {"length", length},     {"run", run},     {"rates", rates},              {"bytes", bytes},
 #if defined(DOGE_SHIM)
-      {"fail", fail},         {"made", made},
+      {"fail", fail},         {"made", made},     {"alone", alone},            {"beside", beside},
 #endif
   };
   functions.insert(functions.end(), kernels().begin(), kernels().end());

@@ -2,6 +2,7 @@
 // ever opened by name.
 #include <dlfcn.h>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include "doge.h"
 #include "platform.h"
@@ -46,6 +47,7 @@ Context::Context(int device) : index(device) {
   cudaError_t status = cudaFree(nullptr);
   if (status == cudaSuccess) status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
   if (status == cudaSuccess) status = cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
+  if (status == cudaSuccess) status = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, index);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     throw_out_of_memory(0, 0);
@@ -74,6 +76,8 @@ void Context::require() const {
 
 Device::Device(Context& context) : context_(context) {
   require();
+  const char* const wish = std::getenv("DOGE_DEPENDENT");
+  beside_ = dependent_launches() && (wish == nullptr || std::strcmp(wish, "0") != 0);
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "A stream could not be made");
 }
 Device::~Device() {
@@ -133,20 +137,24 @@ void Device::release_mapped(void* pointer) noexcept {
 void Device::upload(void* to, const void* from, size_t bytes) {
   require();
   context_.bytes_in += static_cast<int64_t>(bytes);
+  follows_ = false;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "Numbers could not be sent");
 }
 void Device::download(void* to, const void* from, size_t bytes) {
   require();
   context_.bytes_out += static_cast<int64_t>(bytes);
+  follows_ = false;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "Numbers could not be read back");
   finish();
 }
 void Device::copy(void* to, const void* from, size_t bytes) {
   require();
+  follows_ = false;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "A page could not be copied");
 }
 void Device::fill(void* to, int value, size_t bytes) {
   require();
+  follows_ = false;
   check(cudaMemsetAsync(to, value, bytes, stream_), "Memory could not be filled");
 }
 void Device::finish() { check(cudaStreamSynchronize(stream_), "The work of a call failed"); }
@@ -160,24 +168,30 @@ bool Device::begin(Graph& graph) {
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "A graph could not be begun");
   graph.launches_ = 0;
   capturing_ = &graph;
+  follows_ = false;
   return true;
 }
 void Device::end(Graph& graph) {
   capturing_ = nullptr;
+  follows_ = false;
   cudaGraph_t captured = nullptr;
-  check(cudaStreamEndCapture(stream_, &captured), "A graph could not be captured");
-  const cudaError_t status = cudaGraphInstantiate(&graph.executable_, captured, 0);
-  cudaGraphDestroy(captured);
-  check(status, "A graph could not be made ready");
+  cudaError_t status = cudaStreamEndCapture(stream_, &captured);
+  if (status == cudaSuccess) status = cudaGraphInstantiate(&graph.executable_, captured, 0);
+  if (captured != nullptr) cudaGraphDestroy(captured);
+  if (status == cudaSuccess) return;
+  graph.executable_ = nullptr;
+  if (!stays_alone(status)) check(status, "A graph could not be made ready");
 }
 void Device::cancel(Graph&) noexcept {
   capturing_ = nullptr;
+  follows_ = false;
   cudaGraph_t captured = nullptr;
   cudaStreamEndCapture(stream_, &captured);
   if (captured != nullptr) cudaGraphDestroy(captured);
   cudaGetLastError();
 }
 void Device::submit(Graph& graph) {
+  follows_ = false;
   check(cudaGraphLaunch(graph.executable_, stream_), "A graph could not be launched");
   context_.launches += graph.launches_;
   context_.submissions++;

@@ -258,4 +258,9 @@ void doge_shim_fail(int allocation, int operation) {
   shim::runtime().end = operation;
 }
 int doge_shim_made(void) { return shim::runtime().made; }
+void doge_shim_alone(int launches, int graphs) {
+  shim::runtime().alone = launches != 0;
+  shim::runtime().alone_in_graphs = graphs != 0;
+}
+int64_t doge_shim_beside(void) { return shim::runtime().beside; }
 #endif

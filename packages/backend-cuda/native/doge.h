@@ -176,6 +176,9 @@ DOGE_API int doge_kernel_draw(doge_device* device, int32_t* id, const float* log
 DOGE_API void doge_shim_fail(int allocation, int operation);
 /** Blocks of memory, streams and graphs that the process has. */
 DOGE_API int doge_shim_made(void);
+/** Whether no launch may be beside the one before it, and no graph have such; and how many launches have been. */
+DOGE_API void doge_shim_alone(int launches, int graphs);
+DOGE_API int64_t doge_shim_beside(void);
 #endif
 
 #ifdef __cplusplus

@@ -9,11 +9,13 @@ constexpr int FORM_BLOCKS = 64;
 
 /** Numbers from -0.5 to 0.5 that follow from `seed`. */
 __global__ void random_kernel(float* x, size_t count, unsigned seed) {
+  await_earlier();
   for (size_t at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += static_cast<size_t>(gridDim.x) * blockDim.x)
     x[at] = static_cast<float>(pcg3d(static_cast<unsigned>(at), static_cast<unsigned>(at >> 32), seed) >> 8) / 16777216.0f - 0.5f;
 }
 /** The same as bf16, each of them one of 8 bits with an exponent of its own. */
 __global__ void random_weights_kernel(unsigned short* weight, size_t count, unsigned seed) {
+  await_earlier();
   for (size_t at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += static_cast<size_t>(gridDim.x) * blockDim.x) {
     const unsigned hash = pcg3d(static_cast<unsigned>(at), static_cast<unsigned>(at >> 32), seed);
     const float its = static_cast<float>(static_cast<int>(hash & 255) - 128) / static_cast<float>(256 << (hash >> 8 & 3));
@@ -21,11 +23,13 @@ __global__ void random_weights_kernel(unsigned short* weight, size_t count, unsi
   }
 }
 __global__ void halve_rows_kernel(unsigned short* to, const float* from, size_t count) {
+  await_earlier();
   for (size_t at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += static_cast<size_t>(gridDim.x) * blockDim.x) to[at] = half_of(from[at]);
 }
 /** Of each block: the greatest difference and the sum of the squares of what is expected. `halves`: found, times `scale`, if not null. */
 __global__ void compare_kernel(double* result, const float* found, const unsigned short* halves, float scale, int found_stride, const float* expected,
                                int expected_stride, int rows, int columns) {
+  await_earlier();
   __shared__ double shared[FORM_THREADS / WARP];
   double most = 0.0, squares = 0.0;
   const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(columns);

@@ -23,6 +23,7 @@ inline uint32_t scattered(size_t at, uint32_t seed) {
 /** d (64, N) = 2 a (64, 64) . b (N, 64), where turned (64, N): all of it once, and again on top, which starts by itself where a is held. */
 template <int N, bool HELD, bool TURNED>
 __global__ void products_kernel(float* d, const unsigned short* a, const unsigned short* b) {
+  await_earlier();
 #if DOGE_WARPGROUP
   constexpr int BLOCK = 64 * ROW_BYTES;
   DOGE_SHARED(shared);

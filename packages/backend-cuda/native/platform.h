@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 #if defined(DOGE_SHIM)
 #include "shim.h"
@@ -63,6 +64,8 @@ struct Context {
   std::string name;
   /** Of the device: compute capability (90 for 9.0), multiprocessors, and the shared memory that a block may have, in bytes. */
   int capability = 0, processors = 1, shared_memory = 0;
+  /** Whether it makes launches whose blocks wait for each other. */
+  int cooperative = 0;
   std::atomic<bool> lost{false};
   std::atomic<int64_t> allocated{0}, allocations{0}, launches{0}, submissions{0}, bytes_in{0}, bytes_out{0};
   /** Throws "device-lost" once the device is gone. Every call begins with it. */
@@ -84,6 +87,8 @@ class Device {
   bool warpgroups() const { return context_.capability == 90; }
   /** Whether it brings stretches of memory to shared memory by itself (bulk.cuh). */
   bool bulk_copies() const { return context_.capability >= 90; }
+  /** Whether a launch may be beside the one before it. */
+  bool dependent_launches() const { return context_.capability >= 90; }
   int processors() const { return context_.processors; }
   int shared_memory() const { return context_.shared_memory; }
   void* allocate(size_t bytes);
@@ -101,28 +106,38 @@ class Device {
   void launch(void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     launch_with(0, kernel, grid, threads, arguments...);
   }
-  /** The same for a kernel that takes `shared` bytes of shared memory beyond its own (DOGE_SHARED). */
+  /** The same for a kernel that takes `shared` bytes of shared memory beyond its own (DOGE_SHARED).
+   *
+   *  Where the device can, its blocks come before the kernel before it has ended, and wait for that (await_earlier): what lies between two
+   *  launches is over by then. DOGE_DEPENDENT=0 goes without, to compare. */
   template <class... Parameters, class... Arguments>
   void launch_with(int shared, void (*kernel)(Parameters...), dim3 grid, int threads, Arguments... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    grant(reinterpret_cast<const void*>(kernel), shared);
     if (capturing_ != nullptr) {
       capturing_->launches_++;
     } else {
       context_.launches++;
       context_.submissions++;
     }
-#if defined(DOGE_SHIM)
-    shim::submit(stream_, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, static_cast<size_t>(shared)); });
-#else
-    grant(reinterpret_cast<const void*>(kernel), shared);
-    kernel<<<grid, static_cast<unsigned>(threads), static_cast<size_t>(shared), stream_>>>(static_cast<Parameters>(arguments)...);
-#endif
+    cudaLaunchAttribute beside{};
+    beside.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    beside.val.programmaticStreamSerializationAllowed = 1;
+    const unsigned attributes = std::exchange(follows_, true) && beside_ ? 1 : 0;
+    cudaLaunchConfig_t config{grid, dim3(static_cast<unsigned>(threads)), static_cast<size_t>(shared), stream_, &beside, attributes};
+    cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    if (status != cudaSuccess && stays_alone(status)) {
+      config.numAttrs = 0;
+      status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    }
+    check(status, "A kernel could not be launched");
     check(cudaGetLastError(), "A kernel could not be launched");
   }
   /** How many blocks of a kernel that take `shared` bytes beyond its own are on the device at once. */
   template <class... Parameters>
   int together(int shared, void (*kernel)(Parameters...), int threads) {
     int each = 0;
+    if (context_.cooperative == 0) return 0;
     grant(reinterpret_cast<const void*>(kernel), shared);
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<size_t>(shared)), "A kernel's blocks could not be counted");
     return std::min(each, 1) * processors();
@@ -130,27 +145,30 @@ class Device {
   /** A launch whose blocks wait for each other. */
   template <class Parameter>
   void launch_together(int shared, void (*kernel)(Parameter), int blocks, int threads, Parameter argument) {
+    grant(reinterpret_cast<const void*>(kernel), shared);
     if (capturing_ != nullptr) {
       capturing_->launches_++;
     } else {
       context_.launches++;
       context_.submissions++;
     }
+    follows_ = false;
 #if defined(DOGE_SHIM)
-    shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
+    if (shim::launches(reinterpret_cast<const void*>(kernel), shared))
+      shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
 #else
     void* arguments[] = {&argument};
-    grant(reinterpret_cast<const void*>(kernel), shared);
     check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
                                       static_cast<size_t>(shared), stream_),
           "A kernel could not be launched");
 #endif
     check(cudaGetLastError(), "A kernel could not be launched");
   }
-  /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. */
+  /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. It is called again
+   *  where the driver takes no graph of launches beside each other. */
   template <class Body>
   void repeat(Graph& graph, Body body) {
-    if (begin(graph)) {
+    while (begin(graph)) {
       try {
         body();
       } catch (...) {
@@ -172,13 +190,23 @@ class Device {
   std::map<void*, size_t> sizes_;
   std::set<const void*> large_;  // kernels that have been granted more shared memory than all have
   Graph* capturing_ = nullptr;
+  bool beside_;  // whether launches are beside the one before them
+  bool follows_ = false;  // whether there is one: the stream's last work was a kernel whose blocks do not wait for each other
+  /** After an error, whether launches were beside each other, which a driver may refuse: from now on they are not. */
+  bool stays_alone(cudaError_t status) {
+    if (status == cudaErrorMemoryAllocation) return false;
+    cudaGetLastError();
+    return std::exchange(beside_, false);
+  }
   void check(cudaError_t status, const char* what);
-  /** More shared memory than all kernels have must be asked for. */
-  void grant([[maybe_unused]] const void* kernel, [[maybe_unused]] int shared) {
-#if !defined(DOGE_SHIM)
-    if (shared > 0 && large_.insert(kernel).second)
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "Shared memory could not be taken");
-#endif
+  /** More shared memory than all kernels have must be asked for: for a kernel, not for a launch, and all models of a process share it. So all
+   *  that there is, whatever this launch takes of it. */
+  void grant(const void* kernel, int shared) {
+    if (shared == 0 || !large_.insert(kernel).second) return;
+    cudaFuncAttributes its;
+    check(cudaFuncGetAttributes(&its, kernel), "A kernel's shared memory could not be asked for");
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory() - static_cast<int>(its.sharedSizeBytes)),
+          "Shared memory could not be taken");
   }
   cudaStream_t stream_ = nullptr;
 };

@@ -31,7 +31,8 @@ typedef int (*ErrorText)(int, const char**);
 constexpr int CAPABILITY_MAJOR = 75;
 constexpr int CAPABILITY_MINOR = 76;
 
-/** Code for x.y runs on x.z with z >= y; code for "90a" on 9.0 only; PTX for x.y on everything from x.y on. */
+/** Code for x.y runs on x.z with z >= y; code for "90a" on 9.0 only; PTX for x.y on everything from x.y on. 9.0 takes no other: the
+ *  products by warpgroups are empty there (warpgroup.cuh), and a device of 9.0 is given them. */
 bool has_image(int capability) {
   for (const char* at = DOGE_CODE; *at != '\0';) {
     int built = 0;
@@ -39,13 +40,13 @@ bool has_image(int capability) {
     const bool exact = *at == 'a';
     if (exact) at++;
     if (*at == ',') at++;
-    if (exact ? built == capability : built / 10 == capability / 10 && built <= capability) return true;
+    if (exact ? built == capability : capability != 90 && built / 10 == capability / 10 && built <= capability) return true;
   }
   for (const char* at = DOGE_PTX; *at != '\0';) {
     int built = 0;
     for (; *at >= '0' && *at <= '9'; at++) built = 10 * built + (*at - '0');
     if (*at == ',') at++;
-    if (built <= capability) return true;
+    if (capability != 90 && built <= capability) return true;
   }
   return false;
 }

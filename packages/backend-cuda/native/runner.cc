@@ -14,12 +14,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 #include "doge.h"
 
 namespace {
 
-doge_error error;
+thread_local doge_error error;
 
 void require(int status, const char* what) {
   if (status == 0) return;
@@ -162,6 +163,32 @@ std::vector<std::vector<int32_t>> drawn_together(doge_model* model, const std::v
   return found;
 }
 
+/** Whether two models draw at once what each draws alone, so many times: their launches take all of a device, each on a stream of its own. */
+bool draws_beside_another(doge_device* device, int times) {
+  bool same[2] = {true, true};
+  std::vector<doge_model*> models;
+  std::vector<std::vector<int32_t>> alone;
+  const std::vector<int32_t> text = ids(30, 320);
+  for (const int seed : {5, 6}) {
+    doge_config config = config_of(320, 256, 512, 2, 2, 128, 512, 8192);
+    config.dtype = DOGE_BF16;
+    models.push_back(loaded(device, config, seed));
+    alone.push_back(drawn(models.back(), fresh(models.back()), text, 20, 0.9));
+  }
+  std::vector<std::thread> threads;
+  for (size_t which = 0; which < 2; which++)
+    threads.emplace_back([&, which] {
+      for (int time = 0; time < times; time++) {
+        doge_sequence* const sequence = fresh(models[which]);
+        same[which] = same[which] && drawn(models[which], sequence, text, 20, 0.9) == alone[which];
+        doge_sequence_close(sequence);
+      }
+    });
+  for (std::thread& each : threads) each.join();
+  for (doge_model* const model : models) doge_model_close(model);
+  return same[0] && same[1];
+}
+
 int checks(doge_device* device, bool small) {
   int failed = 0;
   const auto say = [&failed](bool good, const char* what, double number) {
@@ -221,6 +248,7 @@ int checks(doge_device* device, bool small) {
           static_cast<double>(same) / all);
       doge_model_close(model);
     }
+  say(draws_beside_another(device, small ? 2 : 100), "two models draw at once what each draws alone", 0);
   doge_config large = config_of(vocabulary, 96, 160, 2, 4, 32, 256, 2000000000);
   doge_model* none = nullptr;
   say(doge_model_create(device, &large, &none, &error) != 0 && std::strcmp(error.code, "out-of-memory") == 0, "what does not fit is refused before the weights", 0);

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <functional>
 #include <thread>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #include <ucontext.h>
@@ -99,6 +101,11 @@ struct Bulk {
   const void* barrier;
 };
 
+/** A line of the cache of a block's processor. */
+struct Line {
+  float numbers[32];
+};
+
 /** The block that this OS thread is running. */
 struct Block {
   void (*entry)(void*) = nullptr;
@@ -109,6 +116,9 @@ struct Block {
   int barrier_waiting = 0;
   unsigned barrier_generation = 0;
   bool done[MOST_THREADS];
+  /** Whether it runs beside the launch before it, and which threads have awaited that one. */
+  bool beside = false;
+  bool awaited[MOST_THREADS];
   void* pointers[MOST_THREADS];
   int warp_waiting[MOST_THREADS / WARP];
   unsigned warp_generation[MOST_THREADS / WARP];
@@ -124,6 +134,11 @@ struct Block {
   bool hidden[MOST_SHARED / 16];
   std::vector<size_t> copied[MOST_THREADS];
   std::vector<Bulk> bulks;
+  /** Barriers of bulk copies behind which each thread may have read, or which it has started, and not fenced since. */
+  std::vector<const void*> touched[MOST_THREADS];
+  /** Lines of global memory as they were when they were first read since a fence; what each thread has written and not fenced since. */
+  std::unordered_map<uintptr_t, Line> lines;
+  std::vector<std::pair<float*, float>> written[MOST_THREADS];
   void* home = nullptr;
   char* stacks = nullptr;
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -180,8 +195,11 @@ inline void body() {
   Block& b = block();
   b.entry(b.context);
   const int self = b.current;
+  if (b.beside && !b.awaited[self]) broken("a thread of a kernel that is launched beside the one before it has not awaited that one.");
   if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
   if (!b.products[self].empty()) broken("a thread returned with products of its warpgroup under way.");
+  for (const auto& [to, value] : b.written[self]) *to = value;
+  b.written[self].clear();
   b.done[self] = true;
   if (b.running == 1 && !b.bulks.empty()) broken("a block ended with bulk copies under way.");
   if (--b.running > 0) {
@@ -221,9 +239,10 @@ inline void prepare(Block& b, int thread) {
 #endif
 }
 
-/** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. */
+/** Run blocks one after the other: all of a grid, or block `only` of a grid of one dimension. `beside`: every thread must say that it
+ *  awaits the launch before it, and until then may neither meet others nor copy. */
 template <class Kernel>
-void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1) {
+void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1, bool beside = false) {
   if (shared > MOST_SHARED) broken("a block has at most 227 KB of shared memory.");
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
   running = &own_block();
@@ -233,6 +252,7 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
   b.entry = [](void* context) { (*static_cast<Kernel*>(context))(); };
   b.context = &kernel;
   b.threads = threads;
+  b.beside = beside;
   block_dim = {static_cast<unsigned>(threads), 1, 1};
   grid_dim = {grid.x, grid.y, grid.z};
   for (unsigned z = 0; z < grid.z; z++)
@@ -244,11 +264,13 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
         b.barrier_waiting = 0;
         std::memset(dynamic_shared(), 0xff, shared);  // NaN, until it is written
         std::memset(b.hidden, 0, sizeof b.hidden);
+        b.lines.clear();
         for (int warp = 0; warp < threads / WARP; warp++) b.warp_waiting[warp] = 0;
         for (int thread = 0; thread < threads; thread++) {
-          b.done[thread] = false;
+          b.done[thread] = b.awaited[thread] = false;
           b.turn[thread] = 0;
           b.copied[thread].clear();
+          b.touched[thread].clear();
           prepare(b, thread);
         }
         enter(b, 0, &b.home);
@@ -264,9 +286,16 @@ void launch_together(int blocks, int threads, size_t shared, Kernel kernel) {
   for (std::thread& each : all) each.join();
 }
 
+inline void await_earlier() { block().awaited[block().current] = true; }
+/** Before what a kernel may only do once the launch before it has ended. */
+inline void in_turn(const Block& b) {
+  if (b.beside && !b.awaited[b.current]) broken("a kernel that is launched beside the one before it did something before it awaited that one.");
+}
+
 /** All lanes of a warp have arrived; `last` runs once, in the lane that comes last. */
 template <class Last>
 inline void warp_barrier(Block& b, Last last) {
+  in_turn(b);
   const int warp = b.current / WARP;
   const unsigned generation = b.warp_generation[warp];
   if (++b.warp_waiting[warp] == WARP) {
@@ -321,6 +350,7 @@ inline void copy_async(void* to, const void* from, bool valid, size_t bytes = 16
   if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0)
     broken("cp.async: an address is not a multiple of the bytes copied.");
   Block& b = block();
+  in_turn(b);
   std::memset(to, 0xff, bytes);
   if (const size_t place = place_of(to); place < MOST_SHARED / 16) b.hidden[place] = true;
   b.copies[b.current].push_back({to, valid ? from : nullptr, b.committed[b.current], bytes});
@@ -340,10 +370,17 @@ inline void copy_wait(int pending) {
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
 }
 
+/** The thread reads what came for a barrier, or starts it: copies for it may follow once the thread has fenced. */
+inline void bulk_touch(const void* barrier) { block().touched[block().current].push_back(barrier); }
+inline void bulk_fence() { block().touched[block().current].clear(); }
 /** A bulk copy that is under way: made when its barrier is waited for. */
 inline void bulk_copy(void* to, const void* from, size_t bytes, const void* barrier) {
+  for (const std::vector<const void*>& touched : block().touched)
+    for (const void* each : touched)
+      if (each == barrier) broken("a bulk copy goes where a thread has read, or for a barrier it has started, that has not fenced since.");
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0 || bytes == 0)
     broken("cp.async.bulk: addresses and bytes are multiples of 16.");
+  in_turn(block());
   std::memset(to, 0xff, bytes);
   block().bulks.push_back({to, from, bytes, barrier});
 }
@@ -361,6 +398,19 @@ inline size_t bulk_arrive(const void* barrier) {
   }
   bulks.resize(kept);
   return bytes;
+}
+
+/** Number `*from` through the processor's cache, and a number that gets beyond the thread's at its next fence. */
+inline float read_early(const float* from) {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(from), start = at / sizeof(Line) * sizeof(Line);
+  const auto [found, fresh] = block().lines.try_emplace(start);
+  if (fresh) std::memcpy(&found->second, reinterpret_cast<const void*>(start), sizeof(Line));
+  return found->second.numbers[(at - start) / sizeof(float)];
+}
+inline void write_late(float* to, float value) { block().written[block().current].push_back({to, value}); }
+inline void write_now(Block& b) {
+  for (const auto& [to, value] : b.written[b.current]) *to = value;
+  b.written[b.current].clear();
 }
 
 /** Every lane gives a value; all get the one that `reduce` makes of the 32, computed once. */
@@ -393,6 +443,7 @@ inline T reduced(T value, Reduce reduce) {
 
 inline void __syncthreads() {
   shim::Block& b = shim::block();
+  shim::in_turn(b);
   const unsigned generation = b.barrier_generation;
   if (b.running != b.threads) shim::broken("a thread waits at __syncthreads for others that have returned.");
   if (++b.barrier_waiting == b.threads) {
@@ -406,7 +457,11 @@ inline void __syncthreads() {
   }
 }
 
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence() {
+  shim::write_now(shim::block());
+  shim::block().lines.clear();
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 inline void __syncwarp() { shim::warp_barrier(shim::block(), [] {}); }
 
 template <class T>

@@ -18,6 +18,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidDevice = 101,
   cudaErrorIllegalAddress = 700,
+  cudaErrorNotSupported = 801,
   cudaErrorStreamCaptureUnsupported = 900,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -25,17 +26,27 @@ enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrCooperativeLaunch = 95,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+/** Of a kernel; what it has of its own is not known here. */
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes = 0;
 };
 enum { cudaStreamNonBlocking = 1, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 
 namespace shim {
 
-using Launches = std::vector<std::function<void()>>;
+/** What a graph launches, and whether some of it is beside the launch before it. */
+struct Launches : std::vector<std::function<void()>> {
+  bool beside = false;
+};
 struct Stream {
   int device = 0;
   Launches* capturing = nullptr;
+  bool launched = false;  // whether its last work was a launch that another may be beside
 };
 
 /** Device 1 is as one without tensor cores. Few processors, so that small matrices too keep all of them busy. */
@@ -44,15 +55,21 @@ constexpr int CAPABILITIES[DEVICES] = {90, 75};
 constexpr int PROCESSORS = 8;
 /** Shared memory that a block may have, in bytes. */
 constexpr int SHARED_MEMORY[DEVICES] = {227 * 1024, 64 * 1024};
+/** What a launch may take of it for which nothing was asked. */
+constexpr int SHARED_MEMORY_OF_ALL = 48 * 1024;
 
 /** Of the process, as CUDA's is. */
 struct Runtime {
   std::mutex lock;
   std::map<void*, int> blocks[DEVICES];  // addresses, and 1 for those of the host
+  std::map<const void*, int> granted[DEVICES];  // shared memory that launches of a kernel may take, where it was asked for
   std::atomic<cudaError_t> sticky[DEVICES] = {};
   std::atomic<int> made{0};  // streams, graphs and blocks of memory that are there
   /** Faults to come: the n-th memory from now on is refused (0: the next), the n-th piece of work ends the context; -1: none. */
   std::atomic<int> refuse{-1}, end{-1};
+  /** Whether no launch may be beside the one before it, nor a graph have such; and how many have been. */
+  std::atomic<bool> alone{false}, alone_in_graphs{false};
+  std::atomic<int64_t> beside{0};
 };
 inline Runtime& runtime() {
   static Runtime all;
@@ -96,9 +113,19 @@ inline cudaError_t give(void* pointer) {
   std::free(pointer);
   return cudaSuccess;
 }
-/** What `kernel<<<...>>>` does: run now, or when the graph being captured is launched. */
+/** Whether a kernel may be launched with so much shared memory; that it may not is told. */
+inline bool launches(const void* kernel, int shared) {
+  Runtime& all = runtime();
+  const std::lock_guard<std::mutex> guard(all.lock);
+  const auto found = all.granted[device].find(kernel);
+  if (shared <= (found == all.granted[device].end() ? SHARED_MEMORY_OF_ALL : found->second)) return true;
+  told(cudaErrorInvalidValue);
+  return false;
+}
+/** What a launch does: run now, or when the graph being captured is launched. */
 template <class Work>
 void submit(Stream* stream, Work work) {
+  stream->launched = false;
   if (state() != cudaSuccess) return;
   if (stream->capturing != nullptr)
     stream->capturing->push_back(work);
@@ -133,6 +160,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   if (device < 0 || device >= shim::DEVICES) return shim::told(cudaErrorInvalidDevice);
   const int capability = shim::CAPABILITIES[device];
   *value = attribute == cudaDevAttrMultiProcessorCount            ? shim::PROCESSORS
+           : attribute == cudaDevAttrCooperativeLaunch            ? 1
            : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? shim::SHARED_MEMORY[device]
            : attribute == cudaDevAttrComputeCapabilityMajor       ? capability / 10
                                                                   : capability % 10;
@@ -143,6 +171,18 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel, i
   *blocks = 1;
   return shim::state();
 }
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  *attributes = {};
+  return shim::state();
+}
+/** Of the kernel, whoever launches it. */
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
+  if (shim::state() != cudaSuccess) return shim::state();
+  if (value < 0 || value > shim::SHARED_MEMORY[shim::device]) return shim::told(cudaErrorInvalidValue);
+  const std::lock_guard<std::mutex> guard(shim::runtime().lock);
+  shim::runtime().granted[shim::device][kernel] = value;
+  return cudaSuccess;
+}
 /** Frees all of the device's memory, and ends what its state was. */
 inline cudaError_t cudaDeviceReset() {
   shim::Runtime& all = shim::runtime();
@@ -150,6 +190,7 @@ inline cudaError_t cudaDeviceReset() {
   for (const auto& block : all.blocks[shim::device]) std::free(block.first);
   all.made -= static_cast<int>(all.blocks[shim::device].size());
   all.blocks[shim::device].clear();
+  all.granted[shim::device].clear();
   all.sticky[shim::device] = cudaSuccess;
   return cudaSuccess;
 }
@@ -176,26 +217,62 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return stream->capturing != nullptr ? shim::told(cudaErrorStreamCaptureUnsupported) : shim::state();
 }
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  stream->launched = false;
   if (stream->capturing != nullptr) return shim::told(cudaErrorStreamCaptureUnsupported);
   if (shim::worked() != cudaSuccess) return shim::state();
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  stream->launched = false;
   if (stream->capturing != nullptr) return shim::told(cudaErrorStreamCaptureUnsupported);
   if (shim::worked() != cudaSuccess) return shim::state();
   std::memset(to, value, bytes);
   return cudaSuccess;
 }
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+union cudaLaunchAttributeValue {
+  int programmaticStreamSerializationAllowed;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
+/** In CUDA's order; two of its names are taken. */
+struct cudaLaunchConfig_t {
+  dim3 grid, block;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
+  const bool beside = config->numAttrs > 0 && config->attrs->val.programmaticStreamSerializationAllowed != 0;
+  if (!shim::launches(reinterpret_cast<const void*>(kernel), static_cast<int>(config->dynamicSmemBytes))) return cudaErrorInvalidValue;
+  if (beside && shim::runtime().alone) return shim::told(cudaErrorNotSupported);
+  if (beside) shim::runtime().beside++;
+  if (beside && config->stream->capturing != nullptr) config->stream->capturing->beside = true;
+  // CUDA would wait for what it is; here nothing depends on how.
+  if (beside && !config->stream->launched) shim::broken("a launch is beside what is no launch of a kernel whose blocks do not wait for each other.");
+  const dim3 grid = config->grid;
+  const int threads = static_cast<int>(config->block.x);
+  const size_t shared = config->dynamicSmemBytes;
+  shim::submit(config->stream, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, shared, -1, beside); });
+  config->stream->launched = true;
+  return shim::state();
+}
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (shim::state() != cudaSuccess) return shim::state();
   stream->capturing = new shim::Launches;
+  stream->launched = false;
   shim::runtime().made++;
   shim::captures++;
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = stream->capturing;
+  stream->launched = false;
   stream->capturing = nullptr;
   shim::captures--;
   if (shim::state() == cudaSuccess) return cudaSuccess;
@@ -212,12 +289,14 @@ inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 /** Keeps the launches with the arguments of then, so that an argument which should not have been captured shows. */
 inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
   if (shim::state() != cudaSuccess) return shim::state();
+  if (graph->beside && shim::runtime().alone_in_graphs) return shim::told(cudaErrorNotSupported);
   *executable = new shim::Launches(*graph);
   shim::runtime().made++;
   return cudaSuccess;
 }
 inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return cudaGraphDestroy(executable); }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  stream->launched = false;
   if (shim::worked() != cudaSuccess) return shim::state();
   for (const auto& launch : *executable) launch();
   return cudaSuccess;

@@ -166,6 +166,7 @@ inline void single_attention(Context& context, float* out, const float* queries,
 /** What the instructions of tensor.cuh do, laid bare: a (16, 16) and b (8, 16) come to shared memory by asynchronous copies; what a
  *  lane then holds of each (registers: 32 lanes of a[4], b[2], and b[2] again from b turned), and d (16, 8) = a . b. */
 __global__ void fragments_kernel(float* d, unsigned* registers, const float* a, const float* b) {
+  await_earlier();
 #if DOGE_TENSOR
   struct alignas(16) Operands {
     unsigned short a[16 * 16], b[8 * 16], turned[16 * 8];

@@ -213,6 +213,7 @@ export function buildRunner({ shim, arch }) {
       cxx,
       "-std=c++17",
       "-O2",
+      "-pthread",
       "-Wall",
       "-Wextra",
       join(native, "runner.cc"),
@@ -230,7 +231,10 @@ function main(args) {
     const at = args.indexOf(name);
     return at < 0 ? undefined : args[at + 1];
   };
-  const arch = option("--arch")?.split(",");
+  // Without the "a" code for 9.0 lacks its products, and the probe takes none such.
+  const arch = option("--arch")
+    ?.split(",")
+    .map((name) => (name === "90" ? "90a" : name));
   const command = args.find((word) => !word.startsWith("-") && word !== option("--arch")) ?? "build";
   const possible = args.includes("--if-possible");
   if (args.includes("--bring") && nvcc() === undefined) {

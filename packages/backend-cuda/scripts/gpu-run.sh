@@ -44,23 +44,25 @@ done
 if [ ! -e build/libdoge_cuda.so ]; then
   nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d '. ')
+  [ "$capability" != 90 ] || capability=90a # products by warpgroups are in no other code
   step "build" "$nvcc" -O3 -std=c++17 --threads 2 -shared -cudart static -Xcompiler -fPIC,-fvisibility=hidden,-fno-strict-aliasing \
     "-gencode=arch=compute_$capability,code=sm_$capability" "-DDOGE_CODE=\"$capability\"" '-DDOGE_PTX=""' \
     native/doge.cu native/device.cu native/probe.cu -ldl -lpthread -lrt -o build/libdoge_cuda.so
 fi
 if [ ! -e build/doge_runner ]; then
   # shellcheck disable=SC2016  # $ORIGIN is for the loader, not for the shell
-  step "build of the runner" g++ -std=c++17 -O2 native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
+  step "build of the runner" g++ -std=c++17 -O2 -pthread native/runner.cc -Lbuild -ldoge_cuda -Wl,-rpath,'$ORIGIN' -o build/doge_runner
 fi
 
 export LD_LIBRARY_PATH="$package/build${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# What waits for what never comes ends by itself after some seconds; the bound is for what does not.
 # shellcheck disable=SC2086  # left out when it is empty
-step "products and attention" build/doge_runner attention ${CHECK:-}
+step "products and attention" timeout -k 10 300 build/doge_runner attention ${CHECK:-}
 # shellcheck disable=SC2086
-step "forms of the matmul" build/doge_runner tiles ${CHECK:-}
+step "forms of the matmul" timeout -k 10 300 build/doge_runner tiles ${CHECK:-}
 # shellcheck disable=SC2086
-step "properties" build/doge_runner check ${CHECK:-}
-step "goldens" python3 scripts/check.py build/libdoge_cuda.so
+step "properties" timeout -k 10 300 build/doge_runner check ${CHECK:-}
+step "goldens" timeout -k 10 300 python3 scripts/check.py build/libdoge_cuda.so
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     # Memory is refused on purpose: that is no error of a call. Fewer texts, and a bound: racecheck is slow.
@@ -98,6 +100,10 @@ done
 # Above, a row's weights come through as long a ring as shared memory has room for (11 units of 2 KB for each warp); here through a short one.
 for size in $sizes; do
   step "ring of 3 units $size" bash -c "DOGE_RING=3 build/doge_runner time $size bf16 ${TIMES:-5} | grep -m 1 '1 row'"
+done
+# Above, kernels are launched beside the one before them; here each when that one has ended.
+for size in $sizes; do
+  step "launches apart $size" bash -c "DOGE_DEPENDENT=0 build/doge_runner time $size bf16 ${TIMES:-5} | grep -m 2 -E 'prefill|[0-9] rows'"
 done
 say "table"
 python3 scripts/table.py "$out/machine.csv" "$out/times.jsonl" "$out/rates.json" | tee "$out/table.md"

@@ -14,14 +14,25 @@ function nameOf(mangled) {
   return numbers.length === 0 ? name : `${name}<${numbers.join(", ")}>`;
 }
 
-/** Rows { kernel, arch, registers, spilled, shared } of the messages of nvcc -Xptxas -v, and the lines that are no part of them. */
+/** Rows { kernel, arch, registers, spilled, shared, serialized } of the messages of nvcc -Xptxas -v, and the lines that are no part of
+ *  them. `serialized`: whether products by warpgroups wait for each other, which ptxas tells before it tells of their kernel. */
 export function readResources(log) {
   const rows = [];
   const others = [];
+  const warned = new Set();
   for (const line of log.split("\n")) {
+    const [, serialized] = /wgmma\.mma_async instructions are serialized .* in the function '(\S+)'/.exec(line) ?? [];
+    if (serialized !== undefined) warned.add(serialized);
     const [, mangled, arch] = /Compiling entry function '(\S+)' for 'sm_(\w+)'/.exec(line) ?? [];
     if (mangled !== undefined) {
-      rows.push({ kernel: nameOf(mangled), arch, registers: 0, spilled: 0, shared: 0 });
+      rows.push({
+        kernel: nameOf(mangled),
+        arch,
+        registers: 0,
+        spilled: 0,
+        shared: 0,
+        serialized: warned.delete(mangled),
+      });
       continue;
     }
     const row = rows.at(-1);
@@ -31,14 +42,16 @@ export function readResources(log) {
     else if (row !== undefined && registers !== undefined) {
       row.registers = Number(registers);
       row.shared = Number(/(\d+) bytes smem/.exec(line)?.[1] ?? 0);
-    } else if (line.trim() !== "" && !/^ptxas info/.test(line)) others.push(line);
+    } else if (line.trim() !== "" && !/^ptxas info\s*: (?!\(C\d+\))/.test(line)) others.push(line);
   }
   return { rows, others };
 }
 
-/** What must not be shipped: a kernel that spills registers to memory, or that has more shared memory than a block may. */
+/** What must not be shipped: a kernel that spills registers to memory, whose products wait for each other, or that has more shared
+ *  memory than a block may. */
 export function faultsOf(rows) {
-  return rows.flatMap(({ kernel, arch, spilled, shared }) => [
+  return rows.flatMap(({ kernel, arch, spilled, shared, serialized }) => [
+    ...(serialized ? [`${kernel} has products by warpgroups that wait for each other on sm_${arch}`] : []),
     ...(spilled > 0 ? [`${kernel} spills ${spilled} bytes of registers on sm_${arch}`] : []),
     ...(shared > SHARED ? [`${kernel} has ${shared} bytes of shared memory on sm_${arch}, over ${SHARED}`] : []),
   ]);

@@ -1,6 +1,7 @@
 // Decoding one row: the launch that makes all of its steps draws what the kernels for rows draw, on a device that brings weights to shared
 // memory by itself and on one whose lanes copy them, at widths that fill neither a unit of the ring nor the last turn of a matrix.
-import { type Config, checked, type DType } from "@doge-lm/core";
+import { type Backend, type Config, checked, type DType, type Model } from "@doge-lm/core";
+import { assertAgreesWithItself } from "@doge-lm/core/backend-kit";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { sines, small } from "./models.ts";
@@ -41,5 +42,52 @@ describe.skipIf(withoutShim !== undefined)(`decoding one row${withoutShim ? ` (s
       await backend.close();
     }
     for (const ids of drawn) expect(ids).toEqual(drawn[0]);
+  });
+
+  test("a device whose draws of one row go wrong is refused", async () => {
+    const backend = new CudaBackend("cuda-on-host-shim", binding, 0, { device: "host shim", dtypes, trains: false });
+    const check = { engine: "This GPU", dtypes: ["f32"], few: 8, apart: 0.05, draws: 12 } as const;
+    const wrong = (at: number): Backend => ({
+      name: backend.name,
+      can: backend.can,
+      load: async (...from) => {
+        const model = await backend.load(...from);
+        const sample = model.sample.bind(model);
+        model.sample = async (rows) => {
+          const [drawn] = await sample(rows);
+          return [
+            { ...drawn!, ids: drawn!.ids.map((id, index) => (index === at ? (id + 1) % model.config.vocabSize : id)) },
+          ];
+        };
+        return model;
+      },
+      close: async () => {},
+    });
+    try {
+      await assertAgreesWithItself(wrong(-1), check);
+      await expect(assertAgreesWithItself(wrong(11), check)).rejects.toThrow(/draws \d+ as draw 12 of a single text/);
+    } finally {
+      await backend.close();
+    }
+  });
+
+  test("a model with a shorter ring takes no shared memory from one with a longer", async () => {
+    const raw = new CudaBackend("cuda-on-host-shim", binding, 0, { device: "host shim", dtypes, trains: false });
+    const backend = checked(raw);
+    const draw = async (model: Model) => {
+      const [found] = await model.sample([{ sequence: model.sequence(), tokens: text, count: 6, sampling }]);
+      return [...found!.ids];
+    };
+    try {
+      const long = await backend.load(checkpoint, { dtype: "bf16", room: 2048 });
+      const alone = await draw(long);
+      process.env.DOGE_RING = "1";
+      const short = await backend.load(checkpoint, { dtype: "bf16", room: 2048 });
+      expect(await draw(short)).toEqual(alone);
+      expect(await draw(long)).toEqual(alone);
+    } finally {
+      delete process.env.DOGE_RING;
+      await backend.close();
+    }
   });
 });

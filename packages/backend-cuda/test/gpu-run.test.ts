@@ -91,6 +91,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
       "times tiny bf16",
       "times tiny q8",
       "ring of 3 units tiny",
+      "launches apart tiny",
     ])
       expect(stdout).toContain(`ok   ${step}\n`);
     for (const name of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
@@ -130,7 +131,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(status).toBe(1);
     expect(stdout).toContain("FAIL compute-sanitizer racecheck");
     expect(stdout).toContain("There is no size tiny-but-unknown");
-    expect(stdout).toMatch(/\n8 failed\n$/);
+    expect(stdout).toMatch(/\n9 failed\n$/);
   }, 1_500_000);
 
   test("without a GPU it says so and stops", () => {

@@ -78,6 +78,37 @@ describe.skipIf(withoutShim !== undefined)(`the driver${withoutShim ? ` (skipped
       expect(probe({ CAPABILITY: capability }), String(capability)).toMatchObject({ available: true, capability });
     }
   });
+
+  test("C1: 9.0 takes code for 9.0a alone: in all other the products that it is given are empty", () => {
+    const own = (name: string) => fileURLToPath(new URL(`../native/${name}`, import.meta.url));
+    const main = join(folder, "main.cc");
+    writeFileSync(
+      main,
+      `#include <cstdio>\n#include "${own("doge.h")}"\nint main(int, char** a) { doge_probe_result r; doge_probe(0, a[1], &r); std::puts(r.reason); }\n`,
+    );
+    const reason = (code: string, ptx: string) => {
+      const program = join(folder, "probe");
+      const built = [`-DDOGE_CODE="${code}"`, `-DDOGE_PTX="${ptx}"`];
+      execFileSync(builder.compiler()!, [
+        "-std=c++17",
+        "-DDOGE_SHIM",
+        ...built,
+        main,
+        "-x",
+        "c++",
+        own("probe.cu"),
+        "-ldl",
+        "-o",
+        program,
+      ]);
+      return execFileSync(program, [driver], {
+        encoding: "utf8",
+        env: { ...process.env, FAKE_CAPABILITY: "90" },
+      }).trim();
+    };
+    expect(reason("80,90a", "")).toBe("");
+    expect(reason("80,90", "90")).toBe("no-image");
+  });
 });
 
 describe("the binary", () => {

@@ -10,6 +10,7 @@ interface Row {
   readonly registers: number;
   readonly spilled: number;
   readonly shared: number;
+  readonly serialized: boolean;
 }
 interface Resources {
   readResources(log: string): { readonly rows: Row[]; readonly others: string[] };
@@ -36,8 +37,8 @@ ptxas info    : Used 48 registers, used 0 barriers, 488 bytes cmem[0]
 test("registers, spills and shared memory are read from what ptxas says", () => {
   const { rows, others } = readResources(log);
   expect(rows).toEqual([
-    { kernel: "matmul_tiles_kernel<2, 4>", arch: "80", registers: 239, spilled: 0, shared: 41488 },
-    { kernel: "store_kernel", arch: "90a", registers: 48, spilled: 24, shared: 0 },
+    { kernel: "matmul_tiles_kernel<2, 4>", arch: "80", registers: 239, spilled: 0, shared: 41488, serialized: false },
+    { kernel: "store_kernel", arch: "90a", registers: 48, spilled: 24, shared: 0, serialized: false },
   ]);
   expect(others).toEqual(["nvcc warning : something else"]);
   expect(tableOf(rows)).toContain("| matmul_tiles_kernel<2, 4> | 239 |  | 41488 |");
@@ -49,6 +50,21 @@ test("spills and too much shared memory are refused by name", () => {
   expect(faultsOf([good, spilled, { ...good, shared: 49153 }])).toEqual([
     "store_kernel spills 24 bytes of registers on sm_90a",
     "matmul_tiles_kernel<2, 4> has 49153 bytes of shared memory on sm_80, over 49152",
+  ]);
+});
+
+test("products by warpgroups that wait for each other are refused by name, and what ptxas advises is shown", () => {
+  const kernel = "_ZN4doge21attention_half_kernelILi64ELi2EEEvPti";
+  const advice = `ptxas info    : (C7514) Potential Performance Loss: wgmma.mma_async instructions are serialized due to non wgmma instructions reading accumulator registers of  a wgmma between start and end of the pipeline stage in the function '${kernel}'`;
+  const { rows, others } = readResources(`ptxas info    : 0 bytes gmem
+${advice}
+ptxas info    : Compiling entry function '${kernel}' for 'sm_90a'
+ptxas info    : Used 42 registers, used 0 barriers
+ptxas info    : Compiling entry function '${kernel}' for 'sm_80'
+ptxas info    : Used 4 registers, used 0 barriers`);
+  expect(others).toEqual([advice]);
+  expect(faultsOf(rows)).toEqual([
+    "attention_half_kernel<64, 2> has products by warpgroups that wait for each other on sm_90a",
   ]);
 });
 

@@ -10,6 +10,9 @@ export interface ShimBinding extends BindingWithKernels {
   fail(allocation: number, operation: number): void;
   /** Blocks of memory, streams and graphs that the process has on all devices. */
   made(): number;
+  /** Whether the driver refuses launches beside the one before them (1), and graphs that have such; how many such launches there were. */
+  alone(launches: number, graphs: number): void;
+  beside(): number;
 }
 
 interface Builder {

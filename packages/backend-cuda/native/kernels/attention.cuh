@@ -25,6 +25,7 @@ constexpr int HELD = 8;
  *  (bias, position) order. Grid (runs, kv_heads). slots (tokens, kv_heads), written; bias (tokens, stride). */
 __global__ void keep_kernel(int* slots, const float* bias, const Run* runs, const int* positions, const int* rows,
                             const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  await_earlier();
   __shared__ int best_slot[KEEP_THREADS / WARP];
   __shared__ unsigned long long best_key[KEEP_THREADS / WARP];
   const Run run = runs[blockIdx.x];
@@ -83,6 +84,7 @@ __global__ void keep_kernel(int* slots, const float* bias, const Run* runs, cons
 /** Copies each token's keys, values and biases into its slot. Grid (tokens, kv_heads). slots: null where slot = position. */
 __global__ void store_kernel(const float* qkv, const float* bias, const int* slots, const int* positions, const int* rows,
                              const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  await_earlier();
   const size_t token = blockIdx.x;
   const int head = static_cast<int>(blockIdx.y);
   const int position = positions[token];
@@ -129,6 +131,7 @@ inline int slices_of(int processors, int tokens, int heads, int slots) {
  *  layer too, and the window keeps the one that the definition keeps. `halves`, unless null, gets the result in place of `mixed`. */
 __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
                                  const RowState* states, const int* call_pages, PageShape page, Heads shape, Slices slices, unsigned short* halves) {
+  await_earlier();
   constexpr int WARPS = ATTENTION_THREADS / WARP;
   __shared__ bool is_last;
   __shared__ float query[WARP * HELD];
@@ -270,6 +273,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
 
 /** Make pages empty: nobody in any slot. Grid (pages, layers). */
 __global__ void clear_kernel(const int* list, PageShape page, Heads shape, size_t layer_bytes) {
+  await_earlier();
   int* const words = reinterpret_cast<int*>(page.base + static_cast<size_t>(list[blockIdx.x]) * page.page_bytes +
                                             static_cast<size_t>(blockIdx.y) * layer_bytes);
   for (int index = static_cast<int>(threadIdx.x); index < shape.kv_heads * PAGE; index += static_cast<int>(blockDim.x)) {
@@ -280,6 +284,7 @@ __global__ void clear_kernel(const int* list, PageShape page, Heads shape, size_
 
 /** Restore the state after the first `length` tokens: later keys are gone, and so is what later tokens evicted. */
 __global__ void truncate_kernel(const int* list, int length, PageShape page, Heads shape, size_t layer_bytes) {
+  await_earlier();
   int* const words = reinterpret_cast<int*>(page.base + static_cast<size_t>(list[blockIdx.x]) * page.page_bytes +
                                             static_cast<size_t>(blockIdx.y) * layer_bytes);
   for (int index = static_cast<int>(threadIdx.x); index < shape.kv_heads * PAGE; index += static_cast<int>(blockDim.x)) {

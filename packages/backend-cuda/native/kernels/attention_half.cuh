@@ -37,6 +37,7 @@ template <int DIM, int GROUPS>
 __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
     attention_half_kernel(unsigned short* mixed, int mixed_stride, const unsigned short* halves, const float* biases, Past past, const QueryUnit* units,
                           Heads shape, float scale, Meeting meeting) {
+  await_earlier();
 #if DOGE_WARPGROUP
   using Stages = ChunkStages<DIM, GROUPS>;
   constexpr int THREADS = GROUPS * GROUP_THREADS;
@@ -220,6 +221,7 @@ __global__ void __launch_bounds__(GROUPS * GROUP_THREADS, GROUPS == 1 ? 2 : 1)
   ask_sums(turns);
   multiply_wait(sums);
   copy_wait<0>();
+  let_next_come();
 
 #pragma unroll
   for (int part = 0; part < 2; part++)

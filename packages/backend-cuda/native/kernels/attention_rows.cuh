@@ -17,6 +17,7 @@ template <int GROUP>
 __global__ void __launch_bounds__(ROWS_THREADS)
     attention_rows_kernel(float* mixed, unsigned short* halves, int mixed_stride, const float* qkv, const int* positions, const int* rows,
                           const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  await_earlier();
   constexpr int WARPS = ROWS_THREADS / WARP;
   /** Stretches of four numbers of a page's keys that a lane reads. */
   constexpr int MINE = ROWS_HEAD * PAGE / 4 / WARP;
@@ -138,6 +139,7 @@ __global__ void __launch_bounds__(ROWS_THREADS)
         }
     }
   }
+  let_next_come();
 #pragma unroll
   for (int head = 0; head < GROUP; head++) {
     total[head] = warp_sum(total[head]);

@@ -48,6 +48,7 @@ template <int DIM>
 __global__ void __launch_bounds__(QUERY_THREADS, 2)
     attention_tiles_kernel(float* mixed, int mixed_stride, const float* qkv, const QueryTile* tiles, const int* positions, const int* rows,
                            const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  await_earlier();
 #if DOGE_TENSOR
   using Tile = AttentionTile<DIM>;
   __shared__ Tile tile;

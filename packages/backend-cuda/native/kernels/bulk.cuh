@@ -16,7 +16,11 @@ using Arrival = unsigned long long;
 #if defined(DOGE_SHIM)
 
 /** Bit 0: the parity of the phase under way; bit 1: the bytes are told; the upper half: bytes that are still to come. */
-inline void arrival_start(Arrival* at) { *at = 0; }
+inline void arrival_start(Arrival* at) {
+  *at = 0;
+  shim::bulk_touch(at);
+}
+inline void bulk_fence() { shim::bulk_fence(); }
 inline void arrival_expect(Arrival* at, unsigned bytes) {
   if ((*at & 2) != 0) shim::broken("a barrier was told twice in one phase what comes.");
   *at = (*at | 2) + (static_cast<Arrival>(bytes) << 32);
@@ -34,15 +38,18 @@ inline void arrival_wait(Arrival* at, unsigned parity) {
     if (tries > 1000000) shim::broken("a barrier's bytes never came.");
     shim::yield(shim::block(), false);
   }
+  shim::bulk_touch(at);
 }
 
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
-/** By one thread; the others may use it after a barrier of theirs. */
+/** By one thread, then bulk_fence(); the others may use it after a barrier of theirs. */
 __device__ __forceinline__ void arrival_start(Arrival* at) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(at)) : "memory");
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
+/** What this thread has read and written in shared memory so far comes before the bulk copies that are asked for after a barrier: they go
+ *  another way than its loads (another proxy), and a barrier alone orders nothing between the two. */
+__device__ __forceinline__ void bulk_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ __forceinline__ void arrival_expect(Arrival* at, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(at)), "r"(bytes) : "memory");
 }
@@ -64,14 +71,15 @@ __device__ __forceinline__ bool arrival_over(Arrival* at, unsigned parity) {
   return over != 0;
 }
 __device__ __forceinline__ void arrival_wait(Arrival* at, unsigned parity) {
-  while (!arrival_over(at, parity)) {
-  }
+  for (int tries = 0; !arrival_over(at, parity); tries++)
+    if (tries > PATIENCE) asm volatile("trap;");
 }
 
 #else
 
 // Never reached: see Ring.
 __device__ __forceinline__ void arrival_start(Arrival*) {}
+__device__ __forceinline__ void bulk_fence() {}
 __device__ __forceinline__ void arrival_expect(Arrival*, unsigned) {}
 __device__ __forceinline__ void bulk_copy(void*, const void*, unsigned, Arrival*) {}
 __device__ __forceinline__ void arrival_wait(Arrival*, unsigned) {}

@@ -11,6 +11,25 @@
 
 namespace doge {
 
+/** The first thing that every thread of a kernel does that is launched beside the one before it (Device::launch_with): until that one has
+ *  ended and what it wrote is there. So a kernel has all that was launched before it behind it; what it saves is the launch, not an order.
+ *
+ *  Source: PTX ISA, "griddepcontrol"; CUDA Programming Guide, "Programmatic Dependent Launch". */
+__device__ __forceinline__ void await_earlier() {
+#if defined(DOGE_SHIM)
+  shim::await_earlier();
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/** Once all of a kernel's blocks have said so, or have ended, those of the next one come, to wait wherever there is room. A block says so
+ *  when it has little more to do than to write: earlier, the next one's blocks would crowd on the processors that are free first. */
+__device__ __forceinline__ void let_next_come() {
+#if !defined(DOGE_SHIM) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 constexpr int WARP = 32;
 constexpr unsigned ALL = 0xffffffffu;
 /** Evicted keys stay readable for this many more tokens: a rewind of that depth is a filter. */
@@ -19,6 +38,8 @@ constexpr int JOURNAL = 64;
 constexpr int PAGE = 16;
 /** A position that no token reaches: of a free slot, and `evicted` of a key that is kept. */
 constexpr int NOBODY = 0x7fffffff;
+/** Questions after which what a block waits for will not come: some seconds. A hang would be worse than the error that follows. */
+constexpr int PATIENCE = 1 << 24;
 /** Columns that share a q8 scale. */
 constexpr int BLOCK = 32;
 /** Numbers a row of a matrix or of an activation is padded to. */

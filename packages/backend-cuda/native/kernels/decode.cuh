@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   };
 
   for (int step = 0; step < of.steps && left > 0 && !stopped; step++) {
-    const int abort = block == 0 && thread == 0 ? of.draw.control->abort : 0;  // far away: asked for early
+    int abort = 0;
     if (thread < dim / 2) {
       shared.cosine[thread] = shared.layers[0].rope.cosine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
       shared.sine[thread] = shared.layers[0].rope.sine[static_cast<size_t>(position) * static_cast<size_t>(dim / 2) + static_cast<size_t>(thread)];
@@ -179,10 +179,13 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       const DecodeLayer& layer = shared.layers[depth];
       PageShape page = of.page;
       page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
-      if (depth == 0)
+      if (depth == 0) {
         embedded(layer.input_norm);
-      else
+        // Far away: asked for early, but not in front of this fence, which would wait for it, nor where a slice would wait at the ring's.
+        if (block == blocks - 1 && thread == 0) abort = of.draw.control->abort;
+      } else {
         normed(shared.layers[depth - 1].post_gate, layer.input_norm, between.update);
+      }
       epoch++;
       multiply_normed(Turn<type, QKV>{}, depth == 0 ? nullptr : shared.squares[which], known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride),
                       heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, epoch); });

@@ -22,7 +22,7 @@ struct Chunk {
     for (int each = 0; each < CHUNK_PAGES; each++) {
       const float* const layer = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, position / PAGE)]);
 #pragma unroll
-      for (int share = 0; share < DIM_SHARE; share++) keys[each][share] = layer[(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE];
+      for (int share = 0; share < DIM_SHARE; share++) keys[each][share] = kept_number(&layer[(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE]);
     }
   }
   /** And the biases of head `bias_head` of them. */
@@ -33,14 +33,14 @@ struct Chunk {
 #pragma unroll
     for (int each = 0; each < CHUNK_SLOTS / WARP; each++) {
       const int slot = each * WARP + thread % WARP;
-      biases[each] = layer_of(page, pages[min(chunk * CHUNK_PAGES + slot / PAGE, last)])[page.biases_at + bias_head * PAGE + slot % PAGE];
+      biases[each] = kept_number(&layer_of(page, pages[min(chunk * CHUNK_PAGES + slot / PAGE, last)])[page.biases_at + bias_head * PAGE + slot % PAGE]);
     }
     const int column = min(thread % DECODE_DIM, dim - 1);
 #pragma unroll
     for (int each = 0; each < CHUNK_PAGES; each++) {
       const float* const layer = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, last)]);
 #pragma unroll
-      for (int slot = 0; slot < PAGE / 2; slot++) values[each][slot] = layer[page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column];
+      for (int slot = 0; slot < PAGE / 2; slot++) values[each][slot] = kept_number(&layer[page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column]);
     }
   }
 };
@@ -259,13 +259,13 @@ __device__ __forceinline__ void keep(const Decoding& of, const Heads& heads, con
 
   float* const layer = layer_of(page, shared.pages[position / PAGE]);
   const int slot = position % PAGE;
-  if (lane == 0) layer[page.biases_at + bias_head * PAGE + slot] = bias;
+  if (lane == 0) keep_number(&layer[page.biases_at + bias_head * PAGE + slot], bias);
   if (head % (heads.heads / heads.kv_heads) != 0 || index >= half) return;
 #pragma unroll
   for (int each = 0; each < 4; each++) {
     const int row = index + each % 2 + each / 2 * half;
-    layer[(kv_head * dim + row) * PAGE + slot] = parts[1][each];
-    layer[page.values_at + (kv_head * PAGE + slot) * dim + row] = parts[2][each];
+    keep_number(&layer[(kv_head * dim + row) * PAGE + slot], parts[1][each]);
+    keep_number(&layer[page.values_at + (kv_head * PAGE + slot) * dim + row], parts[2][each]);
   }
 }
 

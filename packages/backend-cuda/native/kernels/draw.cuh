@@ -125,6 +125,7 @@ __device__ __forceinline__ void leave(const DrawPlan& plan) {
 /** Draws the next id of each row that still draws, and notes it. Grid (rows of logits); rows[i] is the row of logits i,
  *  positions[i] < 0: none. */
 __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions) {
+  await_earlier();
   __shared__ DrawShared shared;
   const size_t index = blockIdx.x;
   // One thread of a launch asks the host whether to go on, early, and notes the answer for the next step.
@@ -197,6 +198,7 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
 
 /** out[i] = ln p of the id next[i] after logits i. Grid (rows of logits). */
 __global__ void score_kernel(float* out, const float* logits, const int* next, const int* rows, int vocabulary, Control* control) {
+  await_earlier();
   __shared__ DrawShared shared;
   const size_t index = blockIdx.x;
   const float* const own = logits + index * static_cast<size_t>(vocabulary);

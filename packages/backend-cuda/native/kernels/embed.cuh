@@ -15,6 +15,7 @@ __device__ __forceinline__ float element(const Matrix& matrix, size_t row, int c
 
 /** out[t] = table[ids[t]]; a token at position -1 is none. out (tokens, stride). */
 __global__ void embed_kernel(float* out, int stride, Matrix table, const int* ids, const int* positions) {
+  await_earlier();
   const size_t token = blockIdx.x;
   if (positions[token] < 0) return;
   const size_t id = static_cast<size_t>(ids[token]);
@@ -25,6 +26,7 @@ __global__ void embed_kernel(float* out, int stride, Matrix table, const int* id
 /** The tokens of a decoding step: the id last drawn by each row, from `first` on, that draws on. */
 __global__ void step_kernel(int* ids, int* positions, int* rows, const RowState* states, int first, int count,
                             const Progress* progress) {
+  await_earlier();
   const int index = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (index >= count) return;
   const RowState& state = states[first + index];

@@ -15,9 +15,6 @@ namespace doge {
 /** A number's bits and its epoch. */
 using Pair = uint2;
 
-/** Questions after which a number will not come: some seconds. A hang would be worse than the error that follows. */
-constexpr int PATIENCE = 1 << 24;
-
 /** threadIdx.x, read anew: what follows from it is then computed where it is used, not kept in registers through all of a long kernel. */
 #if defined(DOGE_SHIM)
 inline int own_thread() { return static_cast<int>(threadIdx.x); }
@@ -50,16 +47,19 @@ inline void ask_again(int asked) {
   shim::yield(shim::block(), false);
 }
 #else
+// One number of 8 bytes: PTX takes the elements of a vector as accesses of their own, in any order ("Vector Data-types" of its memory model).
 __device__ __forceinline__ void publish(Pair* to, unsigned bits, unsigned epoch) {
-  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(bits), "r"(epoch) : "memory");
+  asm volatile("{\n.reg .b64 pair;\nmov.b64 pair, {%1, %2};\nst.relaxed.gpu.global.b64 [%0], pair;\n}" ::"l"(to), "r"(bits), "r"(epoch) : "memory");
 }
 /** Zeros where they are not `wanted`: what is written sometimes keeps its registers for ever. */
 __device__ __forceinline__ uint4 two_pairs(const Pair* from, bool wanted) {
   uint4 four = {0, 0, 0, 0};
   asm volatile(
-      "{\n.reg .pred wanted;\n"
+      "{\n.reg .pred wanted;\n.reg .b64 first, second;\n"
       "setp.ne.u32 wanted, %5, 0;\n"
-      "@wanted ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+      "mov.b64 first, {%0, %1};\nmov.b64 second, {%2, %3};\n"
+      "@wanted ld.relaxed.gpu.global.v2.b64 {first, second}, [%4];\n"
+      "mov.b64 {%0, %1}, first;\nmov.b64 {%2, %3}, second;\n}"
       : "+r"(four.x), "+r"(four.y), "+r"(four.z), "+r"(four.w)
       : "l"(from), "r"(static_cast<unsigned>(wanted))
       : "memory");
@@ -95,5 +95,17 @@ __device__ __forceinline__ void await(uint2 (&to)[N], const Pair* const (&from)[
 }
 
 __device__ __forceinline__ float number(unsigned bits) { return __int_as_float(static_cast<int>(bits)); }
+
+// Numbers that stay, in global memory: one block writes them, others read them in later steps of the same launch. The writer's thread fences
+// (__threadfence) before its block publishes what others wait for; readers fence after they have seen that, for in the cache of their
+// processor may stand what was there before. On the shim a number is written when its thread fences, and read as it was when the block first
+// read something of its line since a fence.
+#if defined(DOGE_SHIM)
+inline void keep_number(float* to, float value) { shim::write_late(to, value); }
+inline float kept_number(const float* from) { return shim::read_early(from); }
+#else
+__device__ __forceinline__ void keep_number(float* to, float value) { *to = value; }
+__device__ __forceinline__ float kept_number(const float* from) { return *from; }
+#endif
 
 }  // namespace doge

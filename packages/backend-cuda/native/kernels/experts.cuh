@@ -31,6 +31,7 @@ constexpr int MOST_CHOSEN = 256;
  */
 __global__ void choose_kernel(int* ids, float* weights, const float* router, const int* positions, int step, int split,
                               ExpertShape shape) {
+  await_earlier();
   __shared__ float halves[2][MOST_SIDE];
   __shared__ float turned[2][MOST_SIDE];
   __shared__ int counts[CHOOSE_THREADS / WARP * 15];
@@ -129,6 +130,7 @@ __global__ void choose_kernel(int* ids, float* weights, const float* router, con
 /** weights <- silu(down[e] . x[t]) * weights, one warp an expert. Grid (tokens, ceil(per_token / 4)). */
 __global__ void experts_down_kernel(float* weights, const int* ids, const float* x, const int* positions, Matrix down,
                                     ExpertShape shape) {
+  await_earlier();
   const int token = static_cast<int>(blockIdx.x);
   const int lane = static_cast<int>(threadIdx.x) % WARP;
   const int which = static_cast<int>(blockIdx.y) * (EXPERT_THREADS / WARP) + static_cast<int>(threadIdx.x) / WARP;
@@ -144,6 +146,7 @@ __global__ void experts_down_kernel(float* weights, const int* ids, const float*
 /** out[t] += sum_e weights[e] up[e]. Grid (tokens, ceil(hidden / 128)). */
 __global__ void experts_up_kernel(float* out, const float* weights, const int* ids, const int* positions, Matrix up,
                                   ExpertShape shape) {
+  await_earlier();
   const int token = static_cast<int>(blockIdx.x);
   const int column = static_cast<int>(blockIdx.y * EXPERT_THREADS + threadIdx.x);
   if (column >= shape.hidden || positions[token] < 0) return;

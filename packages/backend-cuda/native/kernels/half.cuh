@@ -89,6 +89,7 @@ constexpr int HALVE_THREADS = 128;
 
 /** A bf16 matrix in half precision. Grid (outer). */
 __global__ void halve_kernel(unsigned short* data, float* scales, Matrix from, int gated) {
+  await_earlier();
   __shared__ float most[HALVE_THREADS / WARP];
   const int row = static_cast<int>(blockIdx.x);
   const unsigned short* const own = static_cast<const unsigned short*>(from.data) + static_cast<size_t>(row) * static_cast<size_t>(from.stride);

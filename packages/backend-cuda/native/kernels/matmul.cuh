@@ -85,6 +85,7 @@ constexpr int MATMUL_COLUMNS = 4;
 template <Type type, int ROWS, bool GATED>
 __global__ void matmul_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows,
                               const int* positions, int width) {
+  await_earlier();
   constexpr int CHUNK = Format<type>::CHUNK;
   constexpr int OWN = GATED ? MATMUL_COLUMNS / 2 : MATMUL_COLUMNS;
   const int lane = static_cast<int>(threadIdx.x) % WARP;

@@ -50,6 +50,7 @@ struct ManyStep {
 template <Type type>
 __global__ void __launch_bounds__(MANY_THREADS)
     matmul_many_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows, const int* positions) {
+  await_earlier();
 #if DOGE_MANY
   constexpr int CHUNK = Format<type>::CHUNK;
   constexpr int STEPS = MANY_INNER / CHUNK;

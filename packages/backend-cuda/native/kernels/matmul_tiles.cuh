@@ -39,6 +39,7 @@ struct alignas(16) MatmulTile {
 template <Type type, int TALL>
 __global__ void __launch_bounds__(TILES_THREADS)
     matmul_tiles_kernel(float* out, int out_stride, const float* x, int x_stride, Matrix weight, int rows, const int* positions) {
+  await_earlier();
 #if DOGE_TENSOR
   using Tile = MatmulTile<type, TALL>;
   __shared__ Tile tile;

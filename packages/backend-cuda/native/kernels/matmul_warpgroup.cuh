@@ -42,6 +42,7 @@ struct WarpgroupTile {
 template <int ROWS, int COLUMNS, int STAGES, bool GATED>
 __global__ void __launch_bounds__(2 * WARPGROUP, WarpgroupTile<ROWS, COLUMNS, STAGES>::BESIDE)
     matmul_warpgroup_kernel(HalfResult to, const unsigned short* x, int x_stride, HalfMatrix weight, int rows, const int* positions) {
+  await_earlier();
 #if DOGE_WARPGROUP
   using Tile = WarpgroupTile<ROWS, COLUMNS, STAGES>;
   constexpr int SPLIT = Tile::SPLIT, MINE = Tile::MINE;
@@ -158,6 +159,7 @@ __global__ void __launch_bounds__(2 * WARPGROUP, WarpgroupTile<ROWS, COLUMNS, ST
   if constexpr (!GATED && CHUNK * 8 < MINE) fetch(0);
   multiply_wait(sums);
   copy_wait<0>();
+  let_next_come();
 
   // Of two groups that have summed parts, each finishes half of the outputs.
   float own[MINE / 2];

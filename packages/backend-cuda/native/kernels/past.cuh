@@ -22,6 +22,7 @@ __host__ __device__ constexpr int past_stride(const Heads& shape) { return 2 * s
 
 /** Grid (parts, kv_heads + 1): each head's keys and values, and all biases. Slots begin at a multiple of four; head_dim is even. */
 __global__ void past_kernel(Past past, const PastSlots* parts, const RowState* states, const int* call_pages, PageShape page, Heads shape) {
+  await_earlier();
   const PastSlots its = parts[blockIdx.x];
   const int* const pages = call_pages + states[its.row].first_page;
   const int head = static_cast<int>(blockIdx.y);

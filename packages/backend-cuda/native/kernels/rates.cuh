@@ -10,6 +10,7 @@ constexpr int RATE_SUMS = 8;
 
 /** Reads `count` times 16 bytes, four at a time. */
 __global__ void read_kernel(unsigned* out, const uint4* from, size_t count) {
+  await_earlier();
   const size_t threads = static_cast<size_t>(gridDim.x) * RATE_THREADS;
   const size_t own = static_cast<size_t>(blockIdx.x) * RATE_THREADS + threadIdx.x;
   unsigned sum = 0;
@@ -23,6 +24,7 @@ __global__ void read_kernel(unsigned* out, const uint4* from, size_t count) {
 
 /** RATE_SUMS * turns multiply-adds a thread. */
 __global__ void multiply_kernel(float* out, float factor, int turns) {
+  await_earlier();
   float sums[RATE_SUMS];
 #pragma unroll
   for (int each = 0; each < RATE_SUMS; each++) sums[each] = static_cast<float>(each + static_cast<int>(threadIdx.x));
@@ -37,6 +39,7 @@ __global__ void multiply_kernel(float* out, float factor, int turns) {
 
 /** RATE_SUMS * turns times 16 * 8 * 16 multiply-adds a warp, on tensor cores. */
 __global__ void multiply_tiles_kernel(float* out, unsigned bits, int turns) {
+  await_earlier();
 #if DOGE_TENSOR
   float sums[RATE_SUMS][4] = {};
   const unsigned a[4] = {bits, bits + 1, bits + 2, bits + 3};

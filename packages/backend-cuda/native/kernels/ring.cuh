@@ -88,6 +88,7 @@ class Ring {
   __device__ __forceinline__ bool hungry() const { return owed >= (bulk() ? max(1, min(8, units_ - 3)) : 1); }
   /** Ask for what goes where units have been read. */
   __device__ __forceinline__ void refill() {
+    if (bulk() && owed > 0) bulk_fence();
 #pragma unroll 1
     for (; owed > 0; owed--) fill();
   }

@@ -42,6 +42,7 @@ __device__ __forceinline__ float norm_sum(float (&squares)[NORM_PARTS][2], int w
 __global__ void __launch_bounds__(NORM_WARPS* WARP)
     rmsnorm_kernel(float* out, unsigned short* halves, float* x, const float* gate, const float* update, const float* weight, int rows, int width, int stride,
                    float epsilon, const int* from, const int* positions) {
+  await_earlier();
   const int lane = static_cast<int>(threadIdx.x) % WARP;
   const int row = static_cast<int>(blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP);
   if (row >= rows) return;
@@ -89,6 +90,7 @@ __global__ void __launch_bounds__(NORM_WARPS* WARP)
   }
   float4 weights[NORM_HELD];
   read(weights, weight, 4 * lane);
+  let_next_come();
   const float scale = 1.0f / sqrtf(norm_sum(squares, width) / static_cast<float>(width) + epsilon);
   if (width <= NORM_HELD * NORM_COLUMNS) {
 #pragma unroll

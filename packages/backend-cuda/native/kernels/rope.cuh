@@ -130,6 +130,7 @@ __device__ __forceinline__ void rope_biases(float* delta, const float* qkv, size
         }
     }
   }
+  let_next_come();
   const float dot = own_sum(sums);
   const int which = warp + lane / ROPE_BIASES * ROPE_WARPS;
   const RopeToken token = own.of(which);
@@ -150,6 +151,7 @@ constexpr int ROPE_PASS = ROPE_PAIRS * WARP;
 __global__ void __launch_bounds__(ROPE_THREADS)
     rope_kernel(float* qkv, float* delta, unsigned short* halves, RopeWeights weights, const int* positions, const int* rows, const RowState* states,
                 const int* call_pages, PageShape page, Heads shape, int count) {
+  await_earlier();
   __shared__ float turned[2][ROPE_PASS][ROPE_TOKENS + 1];  // of a key head, so that lanes meet in a bank neither way
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % WARP;
@@ -198,6 +200,7 @@ __global__ void __launch_bounds__(ROPE_THREADS)
         x[turn][pair][0] = there ? row[0] : 0.0f;
         x[turn][pair][1] = there ? row[half] : 0.0f;
       }
+    let_next_come();
 #pragma unroll
     for (int turn = 0; turn < ROPE_TURNS; turn++) {
       const RopeToken& token = its[turn];
