@@ -4,6 +4,7 @@ import { chromium } from "../../../../tools/browser.ts";
 import { accessibilityTests } from "./accessibility.ts";
 import { chatTests } from "./chat.ts";
 import { faultTests } from "./faults.ts";
+import { mannersTests } from "./manners.ts";
 import { modelTests } from "./models.ts";
 import { offlineTests } from "./offline.ts";
 import { openPlayground, type Playground } from "./playground.ts";
@@ -20,6 +21,7 @@ describe.skipIf(chromium.path === undefined)(`the playground in Chromium${chromi
 
   describe.concurrent("as a person uses it", () => {
     chatTests(() => playground);
+    mannersTests(() => playground);
     accessibilityTests(() => playground);
   });
   describe("its models", () => modelTests(() => playground));

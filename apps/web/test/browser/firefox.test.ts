@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { firefox } from "../../../../tools/browser.ts";
 import { softwareGpu } from "../../../../tools/software-gpu.mjs";
 import { chatTests } from "./chat.ts";
+import { mannersTests } from "./manners.ts";
 import { modelTests } from "./models.ts";
 import { offlineTests } from "./offline.ts";
 import { openPlayground, type Playground } from "./playground.ts";
@@ -25,6 +26,7 @@ describe.skipIf(absence !== "")(`the playground in Firefox${absence}`, { timeout
 
   // One after the other: only one window of a Firefox has the keyboard.
   describe("as a person uses it", () => chatTests(() => playground));
+  describe("its manners", () => mannersTests(() => playground));
   describe("its models", () => modelTests(() => playground));
   describe("without its host", () => offlineTests(() => playground, trouble));
 });
