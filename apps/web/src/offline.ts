@@ -20,9 +20,18 @@ export interface OfflineHandle {
   keep(): void;
 }
 
+/** What a browser may refuse to name at all: in a sandboxed frame, or where cookies are blocked. */
+function reach<Part>(name: () => Part): Part | undefined {
+  try {
+    return name();
+  } catch {
+    return undefined;
+  }
+}
+
 /** @returns null when the page is about to be loaded again, with the headers that the service worker adds */
 export async function startOffline(events: OfflineEvents): Promise<OfflineHandle | null> {
-  const { serviceWorker } = navigator;
+  const serviceWorker = reach(() => navigator.serviceWorker);
   if (!__DOGE_BUILT__ || serviceWorker === undefined) {
     events.onState("unsupported");
     return { keep: () => {} };
@@ -35,7 +44,8 @@ export async function startOffline(events: OfflineEvents): Promise<OfflineHandle
     events.onState("failed");
     return { keep: () => {} };
   }
-  if (!crossOriginIsolated && sessionStorage.getItem(RELOADED) === null) {
+  // Where nothing can be remembered, the page would load itself for ever.
+  if (!crossOriginIsolated && reach(() => sessionStorage.getItem(RELOADED)) === null) {
     // Once, and before anything has been said: the next load has the headers.
     if (await controlled(serviceWorker)) {
       sessionStorage.setItem(RELOADED, "1");

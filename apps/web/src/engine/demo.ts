@@ -22,44 +22,60 @@ export async function demoFiles(
   signal: AbortSignal,
   onProgress: (progress: LoadProgress) => void,
 ): Promise<Record<string, Blob>> {
+  // All are asked for at once: on a slow network it is asking that takes the time.
+  const answers = await Promise.all(
+    Object.entries(ADDRESSES).map(async ([file, address]) => ({ file, response: await ask(file, address, signal) })),
+  );
+  const total = answers.reduce((sum, { response }) => sum + sizeOf(response), 0);
+  let loaded = 0;
   const files: Record<string, Blob> = {};
-  for (const [name, address] of Object.entries(ADDRESSES)) {
-    files[name] = await fetchBlob(name, address, signal, onProgress);
+  for (const { file, response } of answers) {
+    const counts = sizeOf(response) > 0;
+    files[file] = await read(file, response, signal, (bytes) => {
+      if (counts) loaded += bytes;
+      onProgress({ phase: "fetching", file, loaded, total });
+    });
   }
   return files;
 }
 
-async function fetchBlob(
-  file: string,
-  address: string,
-  signal: AbortSignal,
-  onProgress: (progress: LoadProgress) => void,
-): Promise<Blob> {
-  const unreachable = (why: string, cause?: unknown) =>
-    new SiteUnreachable(`The demo model's ${file} could not be fetched (${why}): is the site still there?`, { cause });
+/** Bytes of what comes, where the site tells: of what it compresses, it tells another number. */
+const sizeOf = ({ headers }: Response): number =>
+  headers.has("content-encoding") ? 0 : Number(headers.get("content-length") ?? 0);
+
+const unreachable = (file: string, why: string, cause?: unknown) =>
+  new SiteUnreachable(`The demo model's ${file} could not be fetched (${why}): is the site still there?`, { cause });
+
+async function ask(file: string, address: string, signal: AbortSignal): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(address, { signal });
   } catch (error) {
     if (signal.aborted) throw error;
-    throw unreachable("no connection", error);
+    throw unreachable(file, "no connection", error);
   }
-  if (!response.ok || response.body === null) throw unreachable(`status ${response.status}`);
-  const total = Number(response.headers.get("content-length") ?? 0);
+  if (!response.ok || response.body === null) throw unreachable(file, `status ${response.status}`);
+  return response;
+}
+
+async function read(
+  file: string,
+  { body }: Response,
+  signal: AbortSignal,
+  onBytes: (count: number) => void,
+): Promise<Blob> {
   const parts: Uint8Array<ArrayBuffer>[] = [];
-  let loaded = 0;
-  const reader = response.body.getReader();
+  const reader = body!.getReader();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       parts.push(value);
-      loaded += value.length;
-      onProgress({ phase: "fetching", file, loaded, total });
+      onBytes(value.length);
     }
   } catch (error) {
     if (signal.aborted) throw error;
-    throw unreachable("the connection broke", error);
+    throw unreachable(file, "the connection broke", error);
   }
   return new Blob(parts);
 }

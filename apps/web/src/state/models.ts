@@ -25,7 +25,7 @@ export class Models {
     this.#loadAbort?.abort();
     const abort = new AbortController();
     this.#loadAbort = abort;
-    const name = request.source.kind === "demo" ? "the demo model" : request.source.name;
+    const name = request.source.kind === "demo" ? "Demo model" : request.source.name;
     const begun: Loading = { request, name, progress: null };
     this.#board.state.set({ loading: begun, request, announcement: `Loading ${name}.` });
     const mine = () => this.#loadAbort === abort;

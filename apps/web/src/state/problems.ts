@@ -26,7 +26,12 @@ interface Explanation {
 
 const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
   "hub-not-found": { title: "There is no such model", ways: ["choose-model"] },
-  "hub-unauthorized": { title: "The hub does not give this model out", ways: ["choose-model"] },
+  // Hubs answer so for names that do not exist, too: the commonest cause is a slip of the keyboard.
+  "hub-unauthorized": {
+    title: "There is no such model, or it is not given to everybody",
+    more: "On this page a token is given under “Revision, hub and token”.",
+    ways: ["choose-model"],
+  },
   "hub-unreachable": {
     title: "The hub cannot be reached",
     more: "The next try goes on from the last whole piece. Models that were downloaded before work without a connection.",

@@ -42,7 +42,7 @@ function ModelButton() {
               ? where
               : progress === null
                 ? "starting…"
-                : `${progress.phase === "fetching" ? "downloading" : "reading"} ${bytes(progress.loaded)}${progress.total > 0 ? ` of ${bytes(progress.total)}` : ""}`}
+                : `${bytes(progress.loaded)}${progress.total > 0 ? ` of ${bytes(progress.total)}` : ""}`}
           </span>
         </span>
         <Icon name="chevron" size={16} />

@@ -20,6 +20,7 @@ const PATHS = {
   download: "M12 5v11M7 11l5 5 5-5M5 19h14",
   chip: "M7 7h10v10H7zM10 4v3M14 4v3M10 17v3M14 17v3M4 10h3M4 14h3M17 10h3M17 14h3",
   folder: "M3.5 18V6h6l2 2.5h9V18z",
+  down: "M12 5v14M6 13l6 6 6-6",
   chevron: "M7 10l5 5 5-5",
 } as const;
 

@@ -31,6 +31,7 @@ export function Question({
       {editing ? (
         <EditForm
           text={turn.content}
+          busy={busy}
           onCancel={leave}
           onSave={(text) => {
             setEditing(false);
@@ -67,10 +68,13 @@ export function Question({
 
 function EditForm({
   text,
+  busy,
   onSave,
   onCancel,
 }: {
   readonly text: string;
+  /** Another answer is being written: this one waits. */
+  readonly busy: boolean;
   readonly onSave: (text: string) => void;
   readonly onCancel: () => void;
 }) {
@@ -84,7 +88,7 @@ function EditForm({
       class="edit"
       onSubmit={(event) => {
         event.preventDefault();
-        onSave(field.current!.value);
+        if (!busy) onSave(field.current!.value);
       }}
     >
       <textarea
@@ -109,7 +113,7 @@ function EditForm({
         <button type="button" class="button small" onClick={onCancel}>
           Cancel
         </button>
-        <button type="submit" class="button small primary">
+        <button type="submit" class="button small primary" disabled={busy}>
           Ask again
         </button>
       </div>

@@ -16,11 +16,12 @@ export function Sidebar() {
     for (const file of files ?? []) {
       try {
         await app.conversations.add(await importSession(file, Date.now()));
-        open(null);
       } catch (error) {
         app.tell({ tone: "error", title: "Nothing was imported", text: (error as Error).message, ways: [] });
       }
     }
+    // Whatever came of it is seen on the page.
+    open(null);
   };
   return (
     <div class="sidebar">

@@ -321,6 +321,42 @@ export function chatTests(playground: () => Playground): void {
       expect(await page.locator(".entry").count()).toBe(0);
     }));
 
+  test("leads back to the end of a long conversation, and keeps what is opened there to it", () =>
+    visit({ viewport: { width: 390, height: 800 } }, async ({ page }) => {
+      const bring = async (content: unknown) => {
+        await page.getByRole("button", { name: "Conversations" }).click();
+        await page.locator('input[accept*="json"]').setInputFiles({
+          name: "a.json",
+          mimeType: "application/json",
+          buffer: Buffer.from(JSON.stringify(content)),
+        });
+        await page.getByRole("dialog").waitFor({ state: "detached" });
+      };
+      const turn = (at: number) => ({ role: at % 2 ? "assistant" : "user", content: `Turn ${at}. `.repeat(40) });
+      await bring({
+        format: "doge-session",
+        version: 1,
+        messages: Array.from({ length: 20 }, (_, at) => turn(at)),
+        ids: [],
+      });
+      await page.getByText("Turn 19.").waitFor();
+      const end = page.getByRole("button", { name: "To the end of the conversation" });
+      const thread = page.getByRole("region", { name: "Conversation" });
+      expect(await end.count()).toBe(0);
+      await thread.evaluate((box) => box.scrollTo(0, 0));
+      await end.click();
+      await end.waitFor({ state: "detached" });
+      expect(await thread.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight)).toBeLessThan(2);
+      await page.getByRole("button", { name: "Edit this message" }).first().click();
+      await page.getByLabel("Edit the message").waitFor();
+      await page.getByRole("button", { name: "New conversation" }).click();
+      await ask(page, "What is 7 plus 8?");
+      expect(await page.getByLabel("Edit the message").count()).toBe(0);
+      // What is wrong is said where it is seen: not behind the list.
+      await bring({ format: "other" });
+      await page.getByRole("alert").getByText("a.json was not imported").waitFor();
+    }));
+
   test("writes from the side that a text is written from, keeps words whole, and copies code", () =>
     visit(
       { viewport: { width: 390, height: 800 }, permissions: ["clipboard-read", "clipboard-write"] },

@@ -19,6 +19,27 @@ export function offlineTests(playground: () => Playground, trouble = ""): void {
     await context.close();
   });
 
+  test("starts where the browser denies it every storage, and says what that means", async () => {
+    const { page, context, faults } = await playground().visit({
+      plain: true,
+      before: () => {
+        const deny = () => {
+          throw new DOMException("Denied.", "SecurityError");
+        };
+        for (const name of ["localStorage", "sessionStorage", "indexedDB", "caches"])
+          Object.defineProperty(globalThis, name, { get: deny });
+        Object.defineProperty(navigator, "serviceWorker", { get: deny });
+        Object.defineProperty(navigator, "storage", { get: () => undefined });
+      },
+    });
+    expect(await ask(page, "What is the capital of France?")).toBe(FRANCE);
+    await page.locator(".notice", { hasText: "Conversations are not kept" }).waitFor();
+    await page.locator(".model-button").click();
+    await page.getByText("The page itself needs a network").waitFor();
+    expect(faults).toEqual([]);
+    await context.close();
+  });
+
   test("offers a newer version of itself, and reloads with it when asked to", async () => {
     const { page, context } = await playground().visit({ plain: true });
     await page.getByText("the page works without a network").waitFor();

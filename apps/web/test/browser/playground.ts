@@ -36,6 +36,8 @@ export interface VisitOptions extends BrowserContextOptions {
   readonly unready?: boolean;
   /** The host without the headers. */
   readonly plain?: boolean;
+  /** Runs in the page ahead of its own programs. */
+  readonly before?: () => void;
 }
 
 export interface Visit {
@@ -70,7 +72,7 @@ export async function openPlayground(wanted: TestBrowser, gpu = false): Promise<
         await page.waitForTimeout(50);
       }
     },
-    async visit({ query = "", unready = false, plain: bare = false, ...rest } = {}) {
+    async visit({ query = "", unready = false, plain: bare = false, before, ...rest } = {}) {
       const context = await browser.newContext({
         viewport: { width: 1280, height: 800 },
         // Where the host sends the headers, it would only keep what no such test comes back for.
@@ -78,6 +80,7 @@ export async function openPlayground(wanted: TestBrowser, gpu = false): Promise<
         ...rest,
       });
       context.setDefaultTimeout(PATIENCE);
+      if (before !== undefined) await context.addInitScript(before);
       const page = await context.newPage();
       const faults: string[] = [];
       page.on("pageerror", (error) => faults.push(error.message));
