@@ -270,8 +270,8 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
       // What only the step of a single text without a window goes through.
       [
         base,
-        "weightsOfSlots[lane] = weight;",
-        "weightsOfSlots[lane] = 2.0 * weight;",
+        "weightsOfSlots[mine] = weight;",
+        "weightsOfSlots[mine] = 2.0 * weight;",
         /for the step of a single text \(f32/,
       ],
     ] as const) {
