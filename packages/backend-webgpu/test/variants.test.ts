@@ -136,10 +136,10 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
       await dealt(backend, free, "f32");
       if (name !== "base") return;
       await dealt(backend, { ...free, heads: 2, headDim: 132 }, "q8");
-      // Rows of several turns, biases everywhere and of every head, and pairs enough for four teams each.
-      const wide: Config = { ...free, hiddenSize: 1000, heads: 20, kvHeads: 10, headDim: 68, biasHeads: 20 };
+      // Rows of several turns and a rest, biases everywhere and of every head, and heads enough for four teams each.
+      const wide: Config = { ...free, hiddenSize: 268, heads: 8, kvHeads: 4, headDim: 68, biasHeads: 8 };
       const biased: Config = { ...wide, attentionBias: true, mlpBias: true, qkNorm: false };
-      for (const dtype of ["f32", "bf16", "q4"] as const) await dealt(backend, biased, dtype, [0, 65, 300]);
+      for (const dtype of ["bf16", "q4"] as const) await dealt(backend, biased, dtype, [65, 300]);
     });
     for (const [index, [config, dtype]] of models.entries()) near(found[index]!, await expected(config, dtype));
   });
