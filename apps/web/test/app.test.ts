@@ -1,11 +1,9 @@
 // The controller with an engine that does as it is told: what is shown, kept and said when things go well and when they do not.
 import { beforeEach, describe, expect, test } from "vitest";
-import { EngineClient, EngineError, type EnginePort } from "../src/engine/client.ts";
-import { calls } from "../src/engine/look.ts";
+import { EngineClient, type EnginePort } from "../src/engine/client.ts";
 import type { AnswerFacts, LoadRequest, ModelFacts, Report, Request } from "../src/engine/protocol.ts";
 import { App } from "../src/state/app.ts";
 import { withTurns } from "../src/state/conversation.ts";
-import { explain } from "../src/state/problems.ts";
 import { DEFAULT_SETTINGS } from "../src/state/settings.ts";
 import { type ConversationStore, memoryStore } from "../src/storage/database.ts";
 
@@ -400,30 +398,4 @@ describe("conversations", () => {
     await app.answers.keepUnfinished();
     expect((await store.list())[0]!.turns.map(({ content }) => content)).toEqual(["Hi", "half of"]);
   });
-});
-
-describe("problems", () => {
-  test.each(["out-of-memory", "disk-full", "hub-unreachable", "offline-missing", "unavailable", "no-such-code"])(
-    "are whole sentences with a way out: %s",
-    (code) => {
-      const { title, text, ways } = explain(new EngineError({ code, message: "It has 3 bytes" }), "loading the model");
-      expect(title.length).toBeGreaterThan(5);
-      expect(text).toMatch(/^It has 3 bytes\. ?/);
-      expect(text).toMatch(/\.$/);
-      expect(ways.length).toBeGreaterThan(0);
-    },
-  );
-});
-
-test("an answer is looked into in bounded calls, or in those of its generation", () => {
-  expect(calls(70, 150, false)).toEqual([
-    [0, 64],
-    [64, 128],
-    [128, 150],
-  ]);
-  expect(calls(70, 72, true)).toEqual([
-    [0, 70],
-    [70, 71],
-    [71, 72],
-  ]);
 });

@@ -18,8 +18,6 @@ const TURN = (SIZE / LANES) * ROWS;
 export interface Projection {
   /** Declarations: `scratch`, which anybody may use before and behind, and what rows and columns are read with. */
   readonly declared: string;
-  /** Numbers of `scratch`. */
-  readonly scratch: number;
   /** Statements that ask for the first weights. */
   readonly ask: string;
   /** Statements behind them: all outputs, scaled and biased, each given to `keep(output, value)`. */
@@ -76,7 +74,6 @@ export function project(format: Format, packed: boolean, outputs: string): Proje
     ? "weights[(shape.scalesAt + block) >> 2u][(shape.scalesAt + block) & 3u]"
     : "weights[shape.scalesAt + block]";
   return {
-    scratch,
     declared: /* wgsl */ `
 ${SUMMED}
 ${SQUARED}
