@@ -30,7 +30,7 @@ export function chatCommand(): Command {
 In the conversation, /help lists commands: /system, /retry, /save and others.
 Ctrl-C stops the answer; Ctrl-D leaves.`,
     );
-  return withSampling(withModel(command)).action(async (flags: Flags) => {
+  return withSampling(withModel(command), "until the model ends").action(async (flags: Flags) => {
     const conversation = await Conversation.open(flags);
     try {
       if (flags.once === undefined) return await converse(conversation, flags);

@@ -28,7 +28,7 @@ export function generateCommand(): Command {
     .optionsGroup("Prompt:")
     .option("--prompt <text>", 'the text to continue; "" is the beginning-of-text token alone')
     .option("--prompt-ids <ids>", "token ids, separated by commas", idList);
-  withSampling(withModel(command))
+  withSampling(withModel(command), "the model's own, else 20")
     .option("--ignore-eos", "do not stop at the end-of-text token")
     .option("--echo", "print the prompt first; with --logprobs, ln p of its tokens too")
     .option("--logprobs <count>", "with --json: ln p of each id and of the most likely ones (at most 20)", whole)

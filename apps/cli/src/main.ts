@@ -32,7 +32,7 @@ const program = new Command("doge")
 Examples:
   doge chat
   doge chat --once "Hi, how are you doing today?"
-  doge generate --prompt "Once upon a time" --temperature 0.8 --seed 7
+  doge generate --prompt "Once upon a time, there was" --max-new-tokens 50
   doge chat --model SmallDoge/Doge-60M-Instruct
   doge score --model ./Doge-60M-Instruct --prompt-ids 0,20756,875 --json
   doge backends`,

@@ -37,11 +37,11 @@ export function withModel(command: Command): Command {
   return withHub(withNames);
 }
 
-/** Options that shape the draw, named as in transformers. */
-export function withSampling(command: Command): Command {
+/** Options that shape the draw, named as in transformers. `length`: how long a text is without them. */
+export function withSampling(command: Command, length: string): Command {
   return command
     .optionsGroup("Length:")
-    .option("--max-new-tokens <count>", "stop after this many new tokens", whole)
+    .option("--max-new-tokens <count>", `stop after this many new tokens (default: ${length})`, whole)
     .option("--max-length <count>", "stop at this many tokens, those of the prompt included", whole)
     .option("--min-new-tokens <count>", "no end of text before this many new tokens", whole)
     .option("--min-length <count>", "no end of text before this many tokens, those of the prompt included", whole)
