@@ -9,7 +9,7 @@ const OWN: { readonly [name: string]: readonly RegExp[] } = {
   "@doge-lm/wasm": [/^build\/doge-(simd|relaxed)(-shared)?\.wasm$/, /^build\/worker\.js$/, /^types\/binary\.d\.ts$/],
   "@doge-lm/tokenizer-fast": [/^wasm\/tokenizer\.wasm$/, /^types\/binary\.d\.ts$/],
   // Compiled on the machine of those for whom there is no binary.
-  "@doge-lm/cuda": [/^native\/(kernels\/)?[\w-]+\.(h|cc|cu|cuh)$/, /^scripts\/(build|resources)\.mjs$/],
+  "@doge-lm/cuda": [/^native\/((kernels|runner)\/)?[\w-]+\.(h|cc|cu|cuh)$/, /^scripts\/(build|resources)\.mjs$/],
   "@doge-lm/cuda-linux-x64": [/^doge_cuda\.node$/],
   "@doge-lm/conformance": [/^fixtures\/README\.md$/, /^fixtures\/[\w-]+\/[\w.-]+\.(json|safetensors|bin)$/],
   "@doge-lm/demo-model": [

@@ -18,12 +18,14 @@ export async function within<T>(work: Promise<T>, { milliseconds, timeout, late,
   const onAbort = () => reject(aborted(signal!));
   signal?.addEventListener("abort", onAbort, { once: true });
   if (signal?.aborted) onAbort();
-  work.then(
+  // Another's code may answer with no promise at all.
+  const promised = Promise.resolve(work);
+  promised.then(
     (value) => void (waiting || late?.(value)),
     () => {},
   );
   try {
-    return await Promise.race([work, over]);
+    return await Promise.race([promised, over]);
   } finally {
     waiting = false;
     clearTimeout(timer);

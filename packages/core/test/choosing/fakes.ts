@@ -1,8 +1,7 @@
 // Providers for the tests of choosing: backends of a few lines that are as fast as a clock of their own says, and that misbehave.
-
 import { noteProven } from "../../src/contract/proven.ts";
-import type { Availability, Backend, Model, Provider, RateStore, SampleRow } from "../../src/index.ts";
-import { MockBackend } from "../running/mock.ts";
+import type { Availability, Backend, ChooseOptions, Model, Provider, RateStore, SampleRow } from "../../src/index.ts";
+import { config, MockBackend } from "../running/mock.ts";
 
 /** The time that backends take, which no machine disturbs. */
 export class Clock {
@@ -82,3 +81,9 @@ export function memoryRates(): RateStore & { readonly map: Map<string, string> }
   const map = new Map<string, string>();
   return { map, get: async (key) => map.get(key), set: async (key, value) => void map.set(key, value) };
 }
+
+/** Shape, clock and store of a test; the budget is real time, of which a busy machine may need much. */
+export const settings = (clock: Clock, more: ChooseOptions = {}): ChooseOptions => ({
+  ...{ config: { ...config, layers: 6 }, rates: memoryRates(), wanted: "auto", budget: 60_000, now: clock.now },
+  ...more,
+});
