@@ -34,9 +34,9 @@ export interface Search {
   now(): number;
 }
 
-/** Longer than a probe or an opening takes, those that compile shaders included. */
+/** Longer than a probe or an opening takes, those included that compile shaders for a software adapter on a busy machine (14 s were seen). */
 const probeMs = 5000;
-const openMs = 30_000;
+const openMs = 60_000;
 /** An abort is noticed within about so long (contract S1): what the last one takes too long is in the budget. */
 const graceMs = 50;
 /** One that comes earlier in the list is preferred to one that is faster by less: no calibration is more exact. */

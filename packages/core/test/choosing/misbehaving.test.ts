@@ -158,12 +158,12 @@ describe("backends that misbehave", () => {
     const deaf: Provider = { ...fake("deaf"), probe: never };
     const stuck: Provider = { ...fake("stuck"), open: never };
     const choosing = choose([deaf, stuck, fake("one", { clock })], settings(clock));
-    for (let step = 0; step < 50; step++) await vi.advanceTimersByTimeAsync(1000);
+    for (let step = 0; step < 80; step++) await vi.advanceTimersByTimeAsync(1000);
     const choice = await choosing;
     expect(choice.backend.name).toBe("one");
     expect(choice.tried.slice(0, 2).map(({ state, reason }) => [state, reason])).toEqual([
       ["broken", "It should have worked and failed: Its probe gave no answer in 5 seconds."],
-      ["broken", "It should have worked and failed: Opening it gave no answer in 30 seconds."],
+      ["broken", "It should have worked and failed: Opening it gave no answer in 60 seconds."],
     ]);
   });
 
@@ -173,7 +173,7 @@ describe("backends that misbehave", () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     const provider: Provider = { ...late, open: () => promise.then(() => late.open()) };
     const choosing = choose([provider, fake("one")], settings(new Clock()));
-    for (let step = 0; step < 40; step++) await vi.advanceTimersByTimeAsync(1000);
+    for (let step = 0; step < 70; step++) await vi.advanceTimersByTimeAsync(1000);
     expect((await choosing).backend.name).toBe("one");
     resolve();
     await vi.advanceTimersByTimeAsync(1000);
