@@ -1,5 +1,6 @@
 // What the conformance suite does not ask of every backend: how the reference rewinds beyond its journal, what its inspect
 // shows, and that its weights are the numbers of their dtype.
+import { small as smallest } from "@doge-lm/conformance/models";
 import type { Config, DType, Model, Sequence } from "@doge-lm/core";
 import {
   dequantizeQ4,
@@ -15,29 +16,7 @@ import {
 import { describe, expect, it } from "vitest";
 import { reference } from "../src/index.ts";
 
-const small: Config = {
-  generation: "native",
-  vocabSize: 40,
-  hiddenSize: 36,
-  intermediateSize: 20,
-  layers: 2,
-  heads: 4,
-  kvHeads: 2,
-  headDim: 6,
-  normEpsilon: 1e-6,
-  maxPositions: 256,
-  rope: { type: "default", theta: 10000, factor: 1 },
-  qkNorm: true,
-  biasHeads: 2,
-  window: 8,
-  attentionBias: false,
-  mlpBias: false,
-  tied: true,
-  experts: null,
-  bosId: null,
-  eosIds: [],
-  padId: null,
-};
+const small: Config = { ...smallest, hiddenSize: 36, intermediateSize: 20, layers: 2, headDim: 6, window: 8 };
 const withExperts: Config = {
   ...small,
   experts: { count: 16, perToken: 4, side: 4, normalize: false, indexing: "expert" },

@@ -1,5 +1,5 @@
 // A job: what one call of the contract computes, as units of work that are written into submits. It lays out the memory of the
-// call (call.ts), then gives its units in order; model.ts decides how many go into one submit.
+// call (call.ts), then gives its units in order; submits.ts decides how many go into one submit.
 import { keyValueWidth, queryWidth, type Routing } from "@doge-lm/core";
 import { type Group, type PendingToken, planGroups, type Task, type Verb } from "@doge-lm/core/backend-kit";
 import { qkvStride } from "./activations.ts";
