@@ -7,6 +7,8 @@ import { App } from "./state/app.ts";
 import type { State } from "./state/board.ts";
 import { keptSettings } from "./state/settings.ts";
 import { openConversations } from "./storage/database.ts";
+import { keptDrafts } from "./storage/drafts.ts";
+import { turnTaking } from "./storage/turn-taking.ts";
 import { Shell } from "./views/shell.tsx";
 
 let app: App | undefined;
@@ -42,6 +44,15 @@ function firstRequest(address: URL, { settings }: State): LoadRequest {
   };
 }
 
+/** Undefined where there is none: a policy may forbid even the name. */
+function database(): IDBFactory | undefined {
+  try {
+    return indexedDB;
+  } catch {
+    return undefined;
+  }
+}
+
 let updated = false;
 /** Now, or once there is somebody to tell. */
 function tellOfUpdate(): void {
@@ -66,6 +77,10 @@ async function goOn({ state, conversations }: App): Promise<void> {
   }
 }
 
+// What takes long begins meanwhile; but an engine only where the page will not be loaded again.
+const opening = openConversations(database());
+const engine = new EngineClient(() => new Worker(new URL("./engine/worker.ts", import.meta.url), { type: "module" }));
+if (crossOriginIsolated) engine.start();
 const handle = await startOffline({
   onState: (state) => {
     offline = state;
@@ -79,27 +94,24 @@ const handle = await startOffline({
 });
 
 if (handle !== null) {
-  const engine = new EngineClient(() => new Worker(new URL("./engine/worker.ts", import.meta.url), { type: "module" }));
-  let factory: IDBFactory | undefined;
-  try {
-    factory = indexedDB;
-  } catch {
-    // A policy may forbid even the name.
-  }
   app = new App({
     engine,
-    store: await openConversations(factory),
+    store: await opening,
+    turns: turnTaking(navigator.locks),
+    drafts: keptDrafts(() => localStorage),
     settings: keptSettings.load(),
     saveSettings: keptSettings.save,
     // A page that nobody sees is not drawn, and is told of what happens all the same.
     nextFrame: (work) => (document.hidden ? setTimeout(work, 100) : requestAnimationFrame(work)),
     now: () => Date.now(),
   });
+  // What takes the longest begins first.
+  const loading = app.models.load(firstRequest(new URL(location.href), app.state.get()));
   draw();
   tellOfUpdate();
   addEventListener("pagehide", () => void app?.answers.keepUnfinished());
   await goOn(app);
-  await app.models.load(firstRequest(new URL(location.href), app.state.get()));
+  await loading;
   void app.models.probe();
   handle.keep();
 }

@@ -3,15 +3,18 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { EngineClient, type EnginePort } from "../src/engine/client.ts";
 import type { AnswerFacts, LoadRequest, ModelFacts, Report, Request } from "../src/engine/protocol.ts";
 import { App } from "../src/state/app.ts";
-import { withTurns } from "../src/state/conversation.ts";
 import { DEFAULT_SETTINGS } from "../src/state/settings.ts";
+import { inSight, versionsOf, withTurn } from "../src/state/versions.ts";
 import { type ConversationStore, memoryStore } from "../src/storage/database.ts";
+import { keptDrafts } from "../src/storage/drafts.ts";
+import { type TurnTaking, turnTaking } from "../src/storage/turn-taking.ts";
 
 const model = {
   name: "Demo model",
   backend: "wasm",
   device: "wasm simd128",
   context: 512,
+  chats: true,
   warnings: [],
 } as unknown as ModelFacts;
 const facts: AnswerFacts = {
@@ -54,16 +57,22 @@ class FakeWorker implements EnginePort {
 
 let workers: FakeWorker[];
 let store: ConversationStore;
+let turns: TurnTaking;
 let app: App;
 let frames: (() => void)[];
 const worker = () => workers.at(-1)!;
 const state = () => app.state.get();
+const words = () => inSight(state().current).map(({ content }) => content);
+/** Of what stands at this place. */
+const versions = (place: number) =>
+  versionsOf(state().current.turns, inSight(state().current)[place]!).map(({ content }) => content);
 const settled = () => new Promise((done) => setTimeout(done));
 
 beforeEach(() => {
   workers = [];
   frames = [];
   store = memoryStore();
+  turns = turnTaking(undefined);
   const engine = new EngineClient(() => {
     workers.push(new FakeWorker());
     return worker();
@@ -72,6 +81,10 @@ beforeEach(() => {
   app = new App({
     engine,
     store,
+    turns,
+    drafts: keptDrafts(() => {
+      throw new Error("There is no storage here.");
+    }),
     settings: DEFAULT_SETTINGS,
     saveSettings: () => {},
     nextFrame: (work) => frames.push(work),
@@ -141,10 +154,10 @@ describe("answers", () => {
     await settled();
     app.answers.stop();
     await sent;
-    expect(state().current.turns).toEqual([{ role: "user", content: "A story" }]);
+    expect(words()).toEqual(["A story"]);
     answering("Once");
     await app.answers.retry();
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["A story", "Once"]);
+    expect(words()).toEqual(["A story", "Once"]);
   });
 
   test("that fail leave what was said, what had come and a notice", async () => {
@@ -155,11 +168,13 @@ describe("answers", () => {
       worker().fail(ticket, "device-lost", "The device is gone.");
     };
     await app.answers.send("Hi");
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "On"]);
+    expect(words()).toEqual(["Hi", "On"]);
     expect(state().notices[0]).toMatchObject({ title: "The GPU was lost", ways: ["try-again", "wasm"] });
+    // Another answer stands beside the one that broke off.
     answering("Hello");
     await app.answers.retry();
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello"]);
+    expect(words()).toEqual(["Hi", "Hello"]);
+    expect(versions(1)).toEqual(["On", "Hello"]);
   });
 
   test("again and the same at temperature 0 are explained", async () => {
@@ -177,8 +192,12 @@ describe("answers", () => {
     worker().answer = ({ ticket, kind }) => {
       if (kind === "ask") worker().fail(ticket, "device-lost", "The device is gone.");
     };
-    await app.answers.retry();
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello"]);
+    const before = state().current;
+    const again = app.answers.retry();
+    await settled();
+    await again;
+    expect(state().current).toEqual(before);
+    expect(words()).toEqual(["Hi", "Hello"]);
     expect((await store.list())[0]!.turns.length).toBe(2);
     expect(state().notices.map(({ title }) => title)).toEqual(["The GPU was lost"]);
   });
@@ -201,14 +220,50 @@ describe("answers", () => {
     expect(state().notices).toEqual([]);
   });
 
-  test("to an earlier message said otherwise replace what came after", async () => {
+  test("to an earlier message said otherwise stand beside what came after", async () => {
     await loaded();
     answering("a");
     await app.answers.send("one");
     await app.answers.send("two");
-    await app.answers.edit(0, "three");
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["three", "a"]);
+    const [first] = inSight(state().current);
+    await app.answers.edit(first!, "three");
+    expect(words()).toEqual(["three", "a"]);
     expect(worker().asked.at(-1)).toMatchObject({ messages: [{ role: "user", content: "three" }] });
+    expect(versions(0)).toEqual(["one", "three"]);
+    await app.conversations.see(first!.id, "");
+    expect(words()).toEqual(["one", "a", "two", "a"]);
+    // What is in sight is what is kept.
+    expect(inSight((await store.list())[0]!).length).toBe(4);
+    // The same words once more are another answer to them, and no message of their own.
+    await app.answers.edit(first!, " one ");
+    expect(words()).toEqual(["one", "a"]);
+    expect(versions(0)).toEqual(["one", "three"]);
+    expect(versions(1)).toEqual(["a", "a"]);
+  });
+
+  test("have versions, each with what followed it, of which one is given to the model", async () => {
+    await loaded();
+    answering("first");
+    await app.answers.send("one");
+    answering("second");
+    await app.answers.retry();
+    expect([words(), versions(1)]).toEqual([
+      ["one", "second"],
+      ["first", "second"],
+    ]);
+    answering("third");
+    await app.answers.send("two");
+    const [, second] = inSight(state().current);
+    const [first] = versionsOf(state().current.turns, second!);
+    await app.conversations.see(first!.id, "Version 1 of 2.");
+    expect(state().announcement).toBe("Version 1 of 2.");
+    expect(words()).toEqual(["one", "first"]);
+    await app.answers.send("three");
+    expect(worker().asked.at(-1)).toMatchObject({
+      messages: [{ content: "one" }, { content: "first" }, { content: "three" }],
+    });
+    await app.conversations.see(second!.id, "");
+    expect(words()).toEqual(["one", "second", "two", "third"]);
   });
 
   test("go to the conversation that they were asked in", async () => {
@@ -255,12 +310,27 @@ describe("answers", () => {
 });
 
 describe("models", () => {
+  test("come from a worker that may begin ahead of them, and is the only one", async () => {
+    app.around.engine.start();
+    expect(workers.length).toBe(1);
+    await loaded();
+    expect(workers.length).toBe(1);
+  });
+
   test("that fail to load leave the one before", async () => {
     await loaded();
     worker().answer = ({ ticket }) => worker().fail(ticket, "hub-not-found", "There is no model a/b.");
     expect(await app.models.load({ ...demo, source: { kind: "hub", name: "a/b" } })).toBe(false);
     expect(state().model).toBe(model);
     expect(state().notices[0]).toMatchObject({ title: "There is no such model", text: "There is no model a/b." });
+  });
+
+  test("that cannot chat say so before anything is said to them", async () => {
+    const loading = app.models.load(demo);
+    worker().answer = ({ ticket }) => worker().done(ticket, { ...model, chats: false });
+    expect(await loading).toBe(true);
+    expect(state().notices).toMatchObject([{ title: "This model does not chat", ways: ["choose-model"] }]);
+    expect(state().notices[0]!.text).toContain("choose an instruct model");
   });
 
   test("that are on their way let the one before finish what it says, and go on answering", async () => {
@@ -280,7 +350,7 @@ describe("models", () => {
     answering("again");
     await app.answers.send("And?");
     expect(state().loading?.name).toBe("a/b");
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi", "Hello", "And?", "again"]);
+    expect(words()).toEqual(["Hi", "Hello", "And?", "again"]);
     worker().done(other.ticket, model);
     expect(await loading).toBe(true);
   });
@@ -318,7 +388,7 @@ describe("models", () => {
     expect(worker().terminated).toBe(true);
     expect(state().model).toBeNull();
     expect(state().notices[0]?.text).toContain("out of memory");
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["Hi"]);
+    expect(words()).toEqual(["Hi"]);
     await loaded();
     expect(workers.length).toBe(2);
   });
@@ -356,12 +426,12 @@ describe("conversations", () => {
     answering("a");
     await app.answers.send("one");
     const mine = state().current;
-    const theirs = withTurns(mine, [...mine.turns, { role: "user", content: "two" }], 1000);
+    const theirs = withTurn(mine, { id: "t", parent: mine.at, said: 1000, role: "user", content: "two" });
     store.onElsewhere({ kept: theirs });
     expect(state().current.turns.length).toBe(3);
     // What is said here goes on from there.
     await app.answers.send("three");
-    expect(state().current.turns.map(({ content }) => content)).toEqual(["one", "a", "two", "three", "a"]);
+    expect(words()).toEqual(["one", "a", "two", "three", "a"]);
     store.onElsewhere({ kept: { ...theirs, id: "other", title: "Other" } });
     expect(state().conversations.map(({ title }) => title)).toEqual(["Other", "one"]);
     expect(state().current.id).toBe(mine.id);
@@ -378,8 +448,8 @@ describe("conversations", () => {
     const { ticket } = worker().asked.at(-1)!;
     const { id } = state().current;
     // Another tab's word of it does not disturb what is being written.
-    store.onElsewhere({ kept: { ...state().current, turns: [] } });
-    expect(state().current.turns.length).toBe(1);
+    store.onElsewhere({ kept: { ...state().current, turns: [], at: null } });
+    expect(words()).toEqual(["one"]);
     store.onElsewhere({ removed: id });
     await store.remove(id);
     worker().done(ticket, facts);
@@ -397,5 +467,46 @@ describe("conversations", () => {
     for (const frame of frames) frame();
     await app.answers.keepUnfinished();
     expect((await store.list())[0]!.turns.map(({ content }) => content)).toEqual(["Hi", "half of"]);
+    // It was not: the whole answer takes its place.
+    worker().say({ ticket: worker().asked.at(-1)!.ticket, kind: "piece", text: " it", tokens: 1 });
+    worker().done(worker().asked.at(-1)!.ticket, facts);
+    await settled();
+    expect((await store.list())[0]!.turns.map(({ content }) => content)).toEqual(["Hi", "half of it"]);
+  });
+
+  test("that two tabs answer at once keep the turns of both", async () => {
+    await loaded();
+    answering("a");
+    await app.answers.send("one");
+    const before = state().current;
+    worker().answer = () => {};
+    const sent = app.answers.send("mine");
+    await settled();
+    const { ticket } = worker().asked.at(-1)!;
+    let theirs = withTurn(before, { id: "q", parent: before.at, said: 1000, role: "user", content: "theirs" });
+    theirs = withTurn(theirs, { id: "r", parent: "q", said: 1001, role: "assistant", content: "b" });
+    store.onElsewhere({ kept: { ...theirs, title: "Renamed there", named: true } });
+    expect(words().at(-1)).toBe("mine");
+    worker().say({ ticket, kind: "piece", text: "c", tokens: 1 });
+    worker().done(ticket, facts);
+    await sent;
+    expect(words()).toEqual(["one", "a", "mine", "c"]);
+    expect(versions(2)).toEqual(["mine", "theirs"]);
+    const [kept] = await store.list();
+    expect(kept!.turns.map(({ content }) => content).sort()).toEqual(["a", "b", "c", "mine", "one", "theirs"]);
+    expect(kept!.title).toBe("Renamed there");
+  });
+
+  test("in which another tab answers take no question, which is kept to be sent later", async () => {
+    await loaded();
+    turns.take = async () => null;
+    expect(await app.answers.send("Hi")).toBe(false);
+    expect([state().answering, state().current.turns]).toEqual([null, []]);
+    expect(state().notices.map(({ title }) => title)).toEqual(["Another tab is answering here"]);
+    let back = 0;
+    turns.take = async () => () => void back++;
+    answering("Hello");
+    expect(await app.answers.send("Hi")).toBe(true);
+    expect([words(), back, state().notices]).toEqual([["Hi", "Hello"], 1, []]);
   });
 });

@@ -1,15 +1,6 @@
 // Conversations, settings and files: what is kept, and what is refused when it is read back.
 import { describe, expect, test } from "vitest";
-import {
-  beforeLastAnswer,
-  type Conversation,
-  edited,
-  emptyConversation,
-  messagesOf,
-  titleOf,
-  UNTITLED,
-  withTurns,
-} from "../src/state/conversation.ts";
+import { type Conversation, emptyConversation, messagesOf, titleOf, UNTITLED } from "../src/state/conversation.ts";
 import { hubName } from "../src/state/hub-name.ts";
 import {
   answerOptions,
@@ -19,6 +10,7 @@ import {
   readSettings,
   seedOf,
 } from "../src/state/settings.ts";
+import { inSight, versionsOf, withTurn } from "../src/state/versions.ts";
 import { memoryStore, openConversations } from "../src/storage/database.ts";
 import { gathered } from "../src/storage/local-files.ts";
 import { exportSession, fileNameOf, importSession } from "../src/storage/session-file.ts";
@@ -37,16 +29,19 @@ const facts = {
 const talk: Conversation = {
   ...emptyConversation(5, "Be brief."),
   turns: [
-    { role: "user", content: "Hi" },
-    { role: "assistant", content: "Hello!", facts },
+    { id: "q", parent: null, said: 5, role: "user", content: "Hi" },
+    { id: "a", parent: "q", said: 6, role: "assistant", content: "Hello!", facts },
   ],
+  at: "a",
 };
+const given = (conversation: Conversation) => messagesOf(conversation.system, inSight(conversation));
 
 describe("a conversation", () => {
   test("is named by what was said first, unless the person named it", () => {
-    const said = withTurns(emptyConversation(1), [{ role: "user", content: "  What is\nthis? " }], 2);
+    const turn = { id: "q", parent: null, said: 2, role: "user", content: "  What is\nthis? " } as const;
+    const said = withTurn(emptyConversation(1), turn);
     expect([said.title, said.updated]).toEqual(["What is this?", 2]);
-    const named = withTurns({ ...said, title: "Mine", named: true }, [{ role: "user", content: "Other" }], 3);
+    const named = withTurn({ ...said, title: "Mine", named: true }, { ...turn, id: "r", content: "Other" });
     expect(named.title).toBe("Mine");
     expect(titleOf("")).toBe(UNTITLED);
     expect(titleOf("word ".repeat(30)).length).toBeLessThanOrEqual(61);
@@ -54,14 +49,8 @@ describe("a conversation", () => {
   });
 
   test("is given to the model with its system message first", () => {
-    expect(messagesOf(talk).map(({ role }) => role)).toEqual(["system", "user", "assistant"]);
-    expect(messagesOf({ ...talk, system: " " }).map(({ role }) => role)).toEqual(["user", "assistant"]);
-  });
-
-  test("is answered again, or asked otherwise, from the right place", () => {
-    expect(beforeLastAnswer(talk.turns)).toEqual([{ role: "user", content: "Hi" }]);
-    expect(beforeLastAnswer([])).toBeNull();
-    expect(edited(talk.turns, 0, "Bye")).toEqual([{ role: "user", content: "Bye" }]);
+    expect(given(talk).map(({ role }) => role)).toEqual(["system", "user", "assistant"]);
+    expect(given({ ...talk, system: " " }).map(({ role }) => role)).toEqual(["user", "assistant"]);
   });
 });
 
@@ -85,10 +74,26 @@ describe("a saved session", () => {
   test("comes back as it was", async () => {
     const saved = exportSession(talk);
     expect(saved).toMatchObject({ format: "doge-session", version: 1, ids: [1, 2, 5, 6] });
+    expect(saved).not.toHaveProperty("turns");
     const read = await importSession(file(saved), 7);
-    expect(messagesOf(read)).toEqual(messagesOf(talk));
+    expect(given(read)).toEqual(given(talk));
     expect(read).toMatchObject({ title: "Hi", system: "Be brief." });
     expect(read.id).not.toBe(talk.id);
+  });
+
+  test("comes back with every version, and with the one that was in sight", async () => {
+    const bye = { id: "b", parent: "q", said: 7, role: "assistant", content: "Bye!" } as const;
+    const versions = { ...withTurn(talk, bye), at: "a" };
+    const saved = exportSession(versions);
+    expect(saved.messages).toEqual(given(talk));
+    const read = await importSession(file(saved), 9);
+    expect(given(read)).toEqual(given(talk));
+    expect(versionsOf(read.turns, inSight(read)[1]!).map(({ content }) => content)).toEqual(["Hello!", "Bye!"]);
+    // Another program went on from there: its messages are no list of turns, and none of them is lost.
+    const messages = [...saved.messages, { role: "user", content: "And?" }, { role: "assistant", content: "So." }];
+    const longer = await importSession(file({ ...saved, messages }), 9);
+    expect(given(longer)).toEqual(messages);
+    expect(longer.turns.length).toBe(5);
   });
 
   test.each([
@@ -98,6 +103,12 @@ describe("a saved session", () => {
     [{ format: "doge-session", version: 1, messages: {} }, "no list of messages"],
     [{ format: "doge-session", version: 1, messages: [null] }, "message 0 has no text"],
     [{ format: "doge-session", version: 1, messages: [{ role: "tool", content: "x" }] }, 'role "tool"'],
+    [{ format: "doge-session", version: 1, messages: [], turns: {} }, "turns are no list"],
+    [{ format: "doge-session", version: 1, messages: [], turns: [{ role: "user", parent: null }] }, "turn 0 has no"],
+    [
+      { format: "doge-session", version: 1, messages: [], turns: [{ role: "user", content: "x", parent: 0 }] },
+      "turn 0 stands behind none",
+    ],
   ])("is refused with a sentence: %j", async (content, why) => {
     await expect(importSession(file(content), 1)).rejects.toThrow(why);
   });

@@ -57,6 +57,11 @@ export class EngineClient {
     this.#start = start;
   }
 
+  /** Begin with the worker ahead of the first call: its program takes the longest to come. */
+  start(): void {
+    this.#live();
+  }
+
   probe(): Promise<Results["probe"]> {
     return this.#call<"probe">({ kind: "probe" });
   }

@@ -1,41 +1,51 @@
 // Asking: what is said, the answer as it is written, another one, and what lies inside it.
 import { isStopped } from "../engine/client.ts";
-import type { Look } from "../engine/protocol.ts";
-import type { Board } from "./board.ts";
-import { beforeLastAnswer, edited, messagesOf, type Turn, withTurns } from "./conversation.ts";
+import type { AnswerFacts, Look } from "../engine/protocol.ts";
+import type { Board, State } from "./board.ts";
+import { type Conversation, messagesOf, type Turn } from "./conversation.ts";
 import type { Conversations } from "./conversations.ts";
 import { explain } from "./problems.ts";
 import { answerOptions } from "./settings.ts";
+import { inSight, pathTo, withTurn } from "./versions.ts";
+
+/** What is to be answered: a turn of the conversation, which may have come with it. */
+interface Question {
+  readonly asked: Conversation;
+  readonly turn: Turn;
+}
 
 export class Answers {
   readonly #board: Board;
   readonly #conversations: Conversations;
   #askAbort: AbortController | undefined;
+  /** The right to answer is being asked for. */
+  #beginning = false;
 
   constructor(board: Board, conversations: Conversations) {
     this.#board = board;
     this.#conversations = conversations;
   }
 
-  async send(text: string): Promise<void> {
-    const { current, answering } = this.#board.state.get();
-    if (answering !== null || text.trim() === "") return;
-    await this.#answer([...current.turns, { role: "user", content: text.trim() }]);
+  /** @returns false when it was not taken: it is still to be said */
+  async send(text: string): Promise<boolean> {
+    if (text.trim() === "") return false;
+    return this.#begin((current) => this.#say(current, inSight(current).at(-1)?.id ?? null, text));
   }
 
   stop(): void {
     this.#askAbort?.abort();
   }
 
-  /** Another answer to what was said last. */
+  /** Another answer to what was said last; the one before stays as a version. */
   async retry(): Promise<void> {
-    const { current, answering, settings } = this.#board.state.get();
-    const turns = beforeLastAnswer(current.turns);
-    if (answering !== null || turns === null) return;
-    const before = current.turns.at(-1);
-    await this.#answer(turns, current.turns.slice(turns.length));
-    const after = this.#board.state.get().current.turns.at(-1);
-    const same = after !== before && after?.role === "assistant" && after.content === before?.content;
+    const { current, settings } = this.#board.state.get();
+    const seen = inSight(current);
+    const turn = seen.findLast(({ role }) => role === "user");
+    if (turn === undefined) return;
+    const before = seen[seen.indexOf(turn) + 1];
+    if (!(await this.#begin((asked) => ({ asked, turn })))) return;
+    const after = inSight(this.#board.state.get().current).at(-1);
+    const same = after?.parent === turn.id && after.id !== before?.id && after.content === before?.content;
     if (settings.parameters.temperature === 0 && same)
       this.#board.tell({
         tone: "fact",
@@ -46,16 +56,25 @@ export class Answers {
       });
   }
 
-  /** Say turn `index` differently; what came after it is gone. */
-  async edit(index: number, text: string): Promise<void> {
-    const { current, answering } = this.#board.state.get();
-    if (answering !== null || text.trim() === "") return;
-    await this.#answer(edited(current.turns, index, text.trim()));
+  /** Say a turn differently: the conversation goes on from there, and stays as it was beside it. As it was before: another answer to it.
+   *  @returns false when it was not taken: it is still to be said */
+  async edit(turn: Turn, text: string): Promise<boolean> {
+    if (text.trim() === "") return false;
+    return this.#begin((asked) =>
+      text.trim() === turn.content ? { asked, turn } : this.#say(asked, turn.parent, text),
+    );
   }
 
-  /** `otherwise`: the turns behind these when no answer comes at all. */
-  async #answer(turns: readonly Turn[], otherwise: readonly Turn[] = []): Promise<void> {
-    const { model, settings } = this.#board.state.get();
+  #say(current: Conversation, parent: string | null, text: string): Question {
+    const said = this.#board.around.now();
+    const turn: Turn = { id: crypto.randomUUID(), parent, said, role: "user", content: text.trim() };
+    return { asked: withTurn(current, turn), turn };
+  }
+
+  /** Answer in the conversation in sight, unless something stands in the way. @returns whether nothing did */
+  async #begin(ask: (current: Conversation) => Question): Promise<boolean> {
+    const { model, answering, current } = this.#board.state.get();
+    if (answering !== null || this.#beginning) return false;
     if (model === null) {
       this.#board.tell({
         tone: "error",
@@ -63,32 +82,58 @@ export class Answers {
         text: "What you wrote is kept. Choose a model, then send it again.",
         ways: ["choose-model", "demo-model"],
       });
-      return;
+      return false;
     }
-    const before = this.#board.state.get().current;
-    const asked = withTurns(before, turns, this.#board.around.now());
+    this.#beginning = true;
+    const giveBack = await this.#board.around.turns.take(current.id);
+    this.#beginning = false;
+    if (giveBack === null) {
+      this.#board.tell({
+        tone: "fact",
+        title: "Another tab is answering here",
+        text: "What you wrote is kept. Send it again when that answer has come.",
+        ways: [],
+        passing: true,
+      });
+      return false;
+    }
+    try {
+      const now = this.#board.state.get().current;
+      // Another conversation may have come into sight meanwhile.
+      if (now.id !== current.id) return false;
+      await this.#answer(ask(now), model.context);
+      return true;
+    } finally {
+      giveBack();
+    }
+  }
+
+  async #answer({ asked, turn: question }: Question, context: number): Promise<void> {
+    const { settings } = this.#board.state.get();
     const abort = new AbortController();
     this.#askAbort = abort;
+    const id = crypto.randomUUID();
     let text = "";
     let tokens = 0;
     let firstAt = 0;
     let drawn = true;
     const mine = () => this.#askAbort === abort;
+    const now = (speed: number | null) => ({ id, to: question.id, text, tokens, speed });
     const show = () => {
       drawn = true;
       if (!mine()) return;
       const seconds = (this.#board.around.now() - firstAt) / 1000;
-      this.#board.state.set({
-        answering: { text, tokens, speed: tokens > 4 && seconds > 0.2 ? tokens / seconds : null },
-      });
+      this.#board.state.set({ answering: now(tokens > 4 && seconds > 0.2 ? tokens / seconds : null) });
     };
     this.#board.pass();
-    this.#board.state.set({ current: asked, answering: { text, tokens, speed: null }, announcement: "Answering." });
+    this.#board.state.set({ current: asked, answering: now(null), announcement: "Answering." });
+    // Also where nothing new was said: other tabs learn that an answer is on its way.
     void this.#conversations.keep(asked);
-    let facts: Turn["facts"];
+    let facts: AnswerFacts | undefined;
     let failure: unknown;
     try {
-      facts = await this.#board.around.engine.ask(messagesOf(asked), answerOptions(settings.parameters), {
+      const messages = messagesOf(asked.system, pathTo(asked.turns, question.id));
+      facts = await this.#board.around.engine.ask(messages, answerOptions(settings.parameters), {
         signal: abort.signal,
         onPiece: (piece, count) => {
           if (tokens === 0) firstAt = this.#board.around.now();
@@ -105,19 +150,19 @@ export class Answers {
     const stopped = failure !== undefined && isStopped(failure);
     // What was written stays, also of an answer that broke off.
     const nothing = text === "" && (facts === undefined || (facts.stopReason === "abort" && facts.ids.length === 0));
-    const given = nothing ? otherwise : [{ role: "assistant", content: text, facts } as const];
     const { current, conversations } = this.#board.state.get();
     // As it is by now: it may have been renamed meanwhile, or be gone.
     const latest = current.id === asked.id ? current : conversations.find(({ id }) => id === asked.id);
-    if (latest !== undefined) {
-      const answered = withTurns(latest, [...turns, ...given], this.#board.around.now());
-      if (current.id === asked.id) this.#board.state.set({ current: answered });
-      void this.#conversations.keep(answered);
-    }
-    if (mine()) {
-      this.#askAbort = undefined;
-      this.#board.state.set({ answering: null });
-    }
+    const ended: Partial<State> = mine() ? { answering: null } : {};
+    if (mine()) this.#askAbort = undefined;
+    let kept: Promise<void> | undefined;
+    if (latest !== undefined && !nothing) {
+      const said = this.#board.around.now();
+      const answered = withTurn(latest, { id, parent: question.id, said, role: "assistant", content: text, facts });
+      // Both at once: the page is never drawn without the one or with both.
+      this.#board.state.set(current.id === asked.id ? { ...ended, current: answered } : ended);
+      kept = this.#conversations.keep(answered);
+    } else this.#board.state.set(ended);
     if (failure !== undefined && !stopped) this.#board.tell(explain(failure, "answering"));
     else if (stopped || facts?.stopReason === "abort") this.#board.announce("Stopped.");
     else this.#board.announce(`Doge answered: ${text}`);
@@ -125,17 +170,16 @@ export class Answers {
       this.#board.tell({
         tone: "fact",
         title: "The beginning is out of sight",
-        text: `The conversation is longer than the model's ${model.context} tokens: the model no longer sees how it began.`,
+        text: `The conversation is longer than the model's ${context} tokens: the model no longer sees how it began.`,
         ways: [],
         passing: true,
       });
+    // Only then may another tab go on.
+    await kept;
   }
 
-  /** The inside of the answer in turn `index`. Errors: EngineError. */
-  look(index: number, signal: AbortSignal): Promise<Look> {
-    const facts = this.#board.state.get().current.turns[index]?.facts;
-    if (facts === undefined)
-      return Promise.reject(new Error("This answer was not given here: there is nothing to look into."));
+  /** The inside of an answer. Errors: EngineError. */
+  look(facts: AnswerFacts, signal: AbortSignal): Promise<Look> {
     return this.#board.around.engine.look(facts.promptIds, facts.ids, { signal });
   }
 
@@ -151,7 +195,9 @@ export class Answers {
   async keepUnfinished(): Promise<void> {
     const { current, answering } = this.#board.state.get();
     if (answering === null || answering.text === "") return;
-    const turns = [...current.turns, { role: "assistant" as const, content: answering.text }];
-    await this.#board.around.store.put(withTurns(current, turns, this.#board.around.now())).catch(() => {});
+    const { id, to, text } = answering;
+    const said = this.#board.around.now();
+    const unfinished: Turn = { id, parent: to, said, role: "assistant", content: text };
+    await this.#board.around.store.put(withTurn(current, unfinished)).catch(() => {});
   }
 }

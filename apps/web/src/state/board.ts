@@ -2,6 +2,8 @@
 import type { EngineClient } from "../engine/client.ts";
 import type { BackendReport, LoadProgress, LoadRequest, ModelFacts } from "../engine/protocol.ts";
 import type { ConversationStore } from "../storage/database.ts";
+import type { Drafts } from "../storage/drafts.ts";
+import type { TurnTaking } from "../storage/turn-taking.ts";
 import { type Conversation, emptyConversation } from "./conversation.ts";
 import type { Notice, NoticeText } from "./problems.ts";
 import type { Parameters, Settings } from "./settings.ts";
@@ -9,6 +11,10 @@ import { Store } from "./store.ts";
 
 /** An answer that is being written. */
 interface Answering {
+  /** Of the turn that it will be. */
+  readonly id: string;
+  /** The turn that it answers. */
+  readonly to: string;
   readonly text: string;
   readonly tokens: number;
   /** Tokens per second since the first one; null until there are some. */
@@ -31,6 +37,8 @@ export interface State {
   readonly conversations: readonly Conversation[];
   readonly current: Conversation;
   readonly answering: Answering | null;
+  /** Another tab is answering in the conversation in sight. */
+  readonly elsewhere: boolean;
   readonly notices: readonly Notice[];
   /** For screen readers: what has just happened. */
   readonly announcement: string;
@@ -39,8 +47,10 @@ export interface State {
 
 /** What the controller has of its surroundings. */
 export interface Surroundings {
-  readonly engine: Pick<EngineClient, "probe" | "load" | "ask" | "look" | "onNotice" | "onMove" | "onDeath">;
+  readonly engine: Pick<EngineClient, "start" | "probe" | "load" | "ask" | "look" | "onNotice" | "onMove" | "onDeath">;
   readonly store: ConversationStore;
+  readonly turns: TurnTaking;
+  readonly drafts: Drafts;
   readonly settings: Settings;
   readonly saveSettings: (settings: Settings) => void;
   /** Call back when the page is next drawn, or soon where it is not. */
@@ -64,6 +74,7 @@ export class Board {
       conversations: [],
       current: emptyConversation(around.now(), settings.system),
       answering: null,
+      elsewhere: false,
       notices: [],
       announcement: "",
       settings,

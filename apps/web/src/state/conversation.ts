@@ -2,7 +2,13 @@
 import type { Message } from "@doge-lm/core";
 import type { AnswerFacts } from "../engine/protocol.ts";
 
+/** What was said once. It is never changed: what is said otherwise, or answered again, is another turn behind the same one. */
 export interface Turn {
+  readonly id: string;
+  /** The turn that it stands behind; null: it begins the conversation. */
+  readonly parent: string | null;
+  /** Milliseconds since 1970. */
+  readonly said: number;
   readonly role: "user" | "assistant";
   readonly content: string;
   /** Of answers that were given here, and have not been changed by hand. */
@@ -19,14 +25,21 @@ export interface Conversation {
   readonly updated: number;
   /** The system message; empty: none. */
   readonly system: string;
+  /** All that was ever said, every version of it: a tree by `parent`. There come only more. */
   readonly turns: readonly Turn[];
+  /** A turn in sight: with it what led to it, and the newest of what followed. Null: the newest of all. */
+  readonly at: string | null;
 }
+
+/** Under what the text is kept that is not sent yet: one for all conversations in which nothing was said. */
+export const draftKey = ({ id, turns }: Conversation): string => (turns.length === 0 ? "new" : id);
 
 export const UNTITLED = "New conversation";
 const LONGEST_TITLE = 60;
 
 export function emptyConversation(now: number, system = ""): Conversation {
-  return { id: crypto.randomUUID(), title: UNTITLED, named: false, created: now, updated: now, system, turns: [] };
+  const id = crypto.randomUUID();
+  return { id, title: UNTITLED, named: false, created: now, updated: now, system, turns: [], at: null };
 }
 
 /** The first words of what was said first. */
@@ -40,25 +53,8 @@ export function titleOf(text: string): string {
   return `${cut.slice(0, space > LONGEST_TITLE / 2 ? space : undefined)}…`;
 }
 
-export function withTurns(conversation: Conversation, turns: readonly Turn[], now: number): Conversation {
-  const first = turns.find(({ role }) => role === "user");
-  const title = conversation.named || first === undefined ? conversation.title : titleOf(first.content);
-  return { ...conversation, turns, title, updated: now };
-}
-
 /** What the model is given: the system message and the turns. */
-export function messagesOf({ system, turns }: Pick<Conversation, "system" | "turns">): Message[] {
+export function messagesOf(system: string, turns: readonly Pick<Turn, "role" | "content">[]): Message[] {
   const first = system.trim() === "" ? [] : [{ role: "system", content: system }];
   return [...first, ...turns.map(({ role, content }) => ({ role, content }))];
-}
-
-/** The turns up to the last thing that was said: what another answer is given to. Null when nothing was said. */
-export function beforeLastAnswer(turns: readonly Turn[]): readonly Turn[] | null {
-  const last = turns.findLastIndex(({ role }) => role === "user");
-  return last < 0 ? null : turns.slice(0, last + 1);
-}
-
-/** The turns with the user's turn `index` changed and everything behind it gone. */
-export function edited(turns: readonly Turn[], index: number, content: string): readonly Turn[] {
-  return [...turns.slice(0, index), { role: "user", content }];
 }

@@ -2,6 +2,7 @@
 import { type Elsewhere, newestFirst } from "../storage/database.ts";
 import type { Board } from "./board.ts";
 import { type Conversation, emptyConversation } from "./conversation.ts";
+import { merged } from "./versions.ts";
 
 export class Conversations {
   readonly #board: Board;
@@ -11,8 +12,9 @@ export class Conversations {
   constructor(board: Board, onLeave: () => void) {
     this.#board = board;
     this.#onLeave = onLeave;
-    const { store } = board.around;
+    const { store, turns } = board.around;
     store.onElsewhere = (change) => this.#follow(change);
+    turns.onElsewhere = (elsewhere) => board.state.set({ elsewhere });
     const { fault } = store;
     if (fault !== null) board.tell({ tone: "warning", title: "Conversations are not kept", text: fault, ways: [] });
   }
@@ -26,19 +28,20 @@ export class Conversations {
   }
 
   fresh(): void {
-    this.#onLeave();
     const { settings } = this.#board.state.get();
-    this.#board.state.set({
-      current: emptyConversation(this.#board.around.now(), settings.system),
-      announcement: "A new conversation.",
-    });
+    this.#show(emptyConversation(this.#board.around.now(), settings.system), "A new conversation.");
   }
 
   open(id: string): void {
     const found = this.#board.state.get().conversations.find((one) => one.id === id);
     if (found === undefined || found.id === this.#board.state.get().current.id) return;
+    this.#show(found, `Opened: ${found.title}.`);
+  }
+
+  #show(conversation: Conversation, announcement: string): void {
     this.#onLeave();
-    this.#board.state.set({ current: found, announcement: `Opened: ${found.title}.` });
+    this.#board.state.set({ current: conversation, announcement });
+    this.#board.around.turns.watch(conversation.id);
   }
 
   async rename(id: string, title: string): Promise<void> {
@@ -50,20 +53,28 @@ export class Conversations {
 
   async remove(id: string): Promise<void> {
     const { current, conversations } = this.#board.state.get();
-    const title = conversations.find((one) => one.id === id)?.title ?? "";
+    const found = conversations.find((one) => one.id === id);
     if (current.id === id) this.fresh();
     this.#board.state.set({
       conversations: conversations.filter((one) => one.id !== id),
-      announcement: `Deleted: ${title}.`,
+      announcement: `Deleted: ${found?.title ?? ""}.`,
     });
-    await this.#board.around.store.remove(id).catch((error) => this.#notKept(error));
+    const { store, drafts } = this.#board.around;
+    for (const key of [id, ...(found?.turns ?? []).map((turn) => turn.id)]) drafts.save(key, "");
+    await store.remove(id).catch((error) => this.#notKept(error));
   }
 
   /** A conversation from elsewhere: kept, and shown. */
   async add(conversation: Conversation): Promise<void> {
-    this.#onLeave();
-    this.#board.state.set({ current: conversation, announcement: `Imported: ${conversation.title}.` });
+    this.#show(conversation, `Imported: ${conversation.title}.`);
     await this.keep(conversation);
+  }
+
+  /** Bring another version of a turn into sight, with the newest of what followed it. */
+  async see(id: string, announcement: string): Promise<void> {
+    const { current } = this.#board.state.get();
+    this.#board.announce(announcement);
+    await this.#change({ ...current, at: id });
   }
 
   async setSystem(system: string): Promise<void> {
@@ -82,17 +93,23 @@ export class Conversations {
     await this.#board.around.store.put(conversation).catch((error) => this.#notKept(error));
   }
 
-  /** Another tab has kept or removed a conversation: this one shows it so, and does not write over it with what it had. Only an
-   *  answer that is being written here goes on where it is. */
+  /** Another tab has kept or removed a conversation: this one shows it so, with what it has itself. What comes anew is shown, unless an
+   *  answer is being written here. */
   #follow(change: Elsewhere): void {
     const { current, conversations, answering } = this.#board.state.get();
-    const { id, kept } =
-      "kept" in change ? { id: change.kept.id, kept: [change.kept] } : { id: change.removed, kept: [] };
+    const id = "kept" in change ? change.kept.id : change.removed;
+    const mine = current.id === id ? current : conversations.find((one) => one.id === id);
     const others = conversations.filter((one) => one.id !== id);
-    this.#board.state.set({ conversations: newestFirst([...kept, ...others]) });
-    if (current.id !== id) return;
-    if (kept[0] === undefined) this.fresh();
-    else if (answering === null) this.#board.state.set({ current: kept[0] });
+    if (!("kept" in change)) {
+      this.#board.state.set({ conversations: others });
+      if (current.id === id) this.fresh();
+      return;
+    }
+    const one = mine === undefined ? change.kept : merged(mine, change.kept, mine === current && answering !== null);
+    this.#board.state.set({ conversations: newestFirst([one, ...others]) });
+    if (mine !== current) return;
+    this.#board.state.set({ current: one });
+    this.#board.around.turns.watch(id);
   }
 
   #notKept(error: unknown): void {

@@ -1,8 +1,10 @@
 // Loading: the model that answers, the one that is on its way, and the backends that there are.
-import { isStopped } from "../engine/client.ts";
+import { EngineError, isStopped } from "../engine/client.ts";
 import type { LoadProgress, LoadRequest } from "../engine/protocol.ts";
 import type { Board, Loading } from "./board.ts";
 import { explain } from "./problems.ts";
+
+const NO_TEMPLATE = "What it was trained on are texts, not conversations.";
 
 export class Models {
   readonly #board: Board;
@@ -47,6 +49,9 @@ export class Models {
       this.#board.state.set({ model, loading: null, announcement: `${model.name} is ready, on ${model.device}.` });
       for (const text of model.warnings)
         this.#board.tell({ tone: "warning", title: `About ${model.name}`, text, ways: [] });
+      // Before anything is said in vain.
+      if (!model.chats)
+        this.#board.tell(explain(new EngineError({ code: "template-missing", message: NO_TEMPLATE }), "answering"));
       return true;
     } catch (error) {
       if (!mine()) return false;

@@ -11,16 +11,8 @@ import { useLook } from "./use-look.ts";
 
 const STRONGEST = 8;
 
-export function AttentionDialog({
-  index,
-  facts,
-  onClose,
-}: {
-  readonly index: number;
-  readonly facts: AnswerFacts | undefined;
-  readonly onClose: () => void;
-}) {
-  const looked = useLook(index, facts);
+export function AttentionDialog({ facts, onClose }: { readonly facts: AnswerFacts; readonly onClose: () => void }) {
+  const looked = useLook(facts);
   return (
     <Dialog title="What the model attends to" class="large" onClose={onClose}>
       {looked === null ? (

@@ -1,28 +1,42 @@
 // Where things are said: Enter sends, Shift and Enter begin a line, Escape stops the answer.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { draftKey } from "../state/conversation.ts";
 import { toMessage, useApp, usePage } from "./context.ts";
 import { Icon } from "./icons.tsx";
 
 export function Composer() {
   const { app } = usePage();
-  const ready = useApp(({ model }) => model !== null);
+  const { drafts } = app.around;
+  const ready = useApp(({ model }) => model?.chats === true);
+  const mute = useApp(({ model }) => model?.chats === false);
   const answering = useApp(({ answering }) => answering !== null);
+  const elsewhere = useApp(({ elsewhere }) => elsewhere);
   const loading = useApp(({ loading }) => loading !== null);
   const id = useApp(({ current }) => current.id);
+  const key = useApp(({ current }) => draftKey(current));
   const field = useRef<HTMLTextAreaElement>(null);
-  const [text, setText] = useState("");
+  const [text, setText] = useState(() => drafts.load(key));
 
   useEffect(() => {
     if (document.querySelector("dialog[open]") === null) toMessage();
   }, [id]);
+  useEffect(() => setText(drafts.load(key)), [key]);
 
+  const change = (draft: string) => {
+    setText(draft);
+    drafts.save(key, draft);
+  };
+  const send = async () => {
+    change("");
+    if (await app.answers.send(text)) return;
+    // Not taken: it is there again, ahead of what was written since.
+    const back = [text, drafts.load(key)].filter((part) => part !== "").join("\n");
+    drafts.save(key, back);
+    if (draftKey(app.state.get().current) === key) setText(back);
+  };
   const submit = () => {
-    if (answering) {
-      app.answers.stop();
-    } else if (ready && text.trim() !== "") {
-      setText("");
-      void app.answers.send(text);
-    }
+    if (answering) app.answers.stop();
+    else if (ready && !elsewhere && text.trim() !== "") void send();
     field.current?.focus();
   };
   return (
@@ -39,13 +53,22 @@ export function Composer() {
       <textarea
         id="message"
         ref={field}
-        rows={1}
+        // Where a field does not grow by itself.
+        rows={Math.min(6, text.split("\n").length)}
         dir="auto"
         value={text}
-        placeholder={ready ? "Message Doge" : loading ? "The model is being loaded…" : "Choose a model first"}
+        placeholder={
+          ready
+            ? "Message Doge"
+            : loading
+              ? "The model is being loaded…"
+              : mute
+                ? "This model does not chat"
+                : "Choose a model first"
+        }
         aria-describedby="message-keys"
         enterkeyhint="send"
-        onInput={({ currentTarget }) => setText(currentTarget.value)}
+        onInput={({ currentTarget }) => change(currentTarget.value)}
         onKeyDown={(event) => {
           // While a word is being composed, Enter ends that.
           if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -58,7 +81,7 @@ export function Composer() {
         class={answering ? "send stop" : "send"}
         aria-label={answering ? "Stop" : "Send"}
         title={answering ? "Stop (Escape)" : "Send (Enter)"}
-        disabled={!answering && (!ready || text.trim() === "")}
+        disabled={!answering && (!ready || elsewhere || text.trim() === "")}
       >
         <Icon name={answering ? "stop" : "send"} />
       </button>

@@ -1,11 +1,12 @@
 // How views reach the controller and follow its state, and a few habits that they share.
 import { createContext } from "preact";
 import { useContext, useEffect, useReducer, useRef, useState } from "preact/hooks";
+import type { AnswerFacts } from "../engine/protocol.ts";
 import type { Offline } from "../offline.ts";
 import type { App } from "../state/app.ts";
 import type { State } from "../state/board.ts";
 
-export type Opened = null | "model" | "parameters" | "conversations" | { readonly attention: number };
+export type Opened = null | "model" | "parameters" | "conversations" | { readonly attention: AnswerFacts };
 
 /** What belongs to the page alone: what is open, and what the service worker has said. */
 export interface Page {
@@ -36,6 +37,9 @@ export function useApp<Part>(select: (state: State) => Part): Part {
   }, [app]);
   return part;
 }
+
+/** An answer is being written in the conversation in sight, here or in another tab: another one waits. */
+export const useBusy = (): boolean => useApp(({ answering, elsewhere }) => answering !== null || elsewhere);
 
 /** Whether a media query holds, now and later. */
 export function useMedia(query: string): boolean {

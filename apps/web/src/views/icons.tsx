@@ -22,6 +22,9 @@ const PATHS = {
   folder: "M3.5 18V6h6l2 2.5h9V18z",
   down: "M12 5v14M6 13l6 6 6-6",
   chevron: "M7 10l5 5 5-5",
+  back: "M14 7l-5 5 5 5",
+  forth: "M10 7l5 5-5 5",
+  more: "M6 12h.01M12 12h.01M18 12h.01",
 } as const;
 
 export type IconName = keyof typeof PATHS;
@@ -41,6 +44,7 @@ export function IconButton({
   onClick,
   pressed,
   disabled,
+  idle,
   opens,
   class: className = "",
 }: {
@@ -49,6 +53,8 @@ export function IconButton({
   readonly onClick: () => void;
   readonly pressed?: boolean | undefined;
   readonly disabled?: boolean | undefined;
+  /** It has nothing to do now, and keeps the focus all the same. */
+  readonly idle?: boolean;
   /** It opens a dialog. */
   readonly opens?: boolean;
   readonly class?: string;
@@ -62,6 +68,7 @@ export function IconButton({
       aria-pressed={pressed}
       aria-haspopup={opens ? "dialog" : undefined}
       disabled={disabled}
+      aria-disabled={idle || undefined}
       onClick={onClick}
     >
       <Icon name={icon} />

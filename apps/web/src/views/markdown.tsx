@@ -1,13 +1,36 @@
 // Markdown as elements. Text reaches the page as text alone, never as HTML.
 import { Component, cloneElement, h, type VNode } from "preact";
-import { useMemo } from "preact/hooks";
-import { type Element, type Node, parse } from "../markdown/parse.ts";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { Element, Node } from "../markdown/parse.ts";
 import { Copy } from "./copy.tsx";
 
+type Parse = typeof import("../markdown/parse.ts").parse;
+
+// Nearly half of the page's program, which no first drawing needs: it comes beside it.
+let parser: Parse | null = null;
+const coming: Promise<Parse | null> = import("../markdown/parse.ts").then(
+  ({ parse }) => {
+    parser = parse;
+    return parse;
+  },
+  () => null, // the site is out of reach: what is written can be read all the same
+);
+
 export function Markdown({ text, writing = false }: { readonly text: string; readonly writing?: boolean }) {
-  const blocks = useMemo(() => parse(text), [text]);
+  const [parse, set] = useState<Parse | null>(() => parser);
+  useEffect(() => {
+    if (parse === null) void coming.then((come) => set(() => come));
+  }, []);
+  const blocks = useMemo(() => parse?.(text), [parse, text]);
+  const style = writing ? "markdown writing" : "markdown";
+  if (blocks === undefined)
+    return (
+      <div class={`${style} unread`} dir="auto">
+        {text}
+      </div>
+    );
   return (
-    <div class={writing ? "markdown writing" : "markdown"}>
+    <div class={style}>
       {blocks.map(({ source, node }, index) => (
         <Block key={index} source={source} node={node} />
       ))}

@@ -68,7 +68,7 @@ export function ModelDialog({ onClose }: { readonly onClose: () => void }) {
       <Stored onLoad={(name) => void load({ kind: "hub", name })} />
       {/* In sight wherever the dialog is scrolled to. */}
       <div class="dialog-foot">
-        <Notices />
+        <Notices lasting />
         <LoadingProgress />
       </div>
     </Dialog>

@@ -12,13 +12,16 @@ const WORDS: Readonly<Record<Way, string>> = {
   wasm: "Use WebAssembly",
 };
 
-export function Notices() {
+/** `lasting`: without what is about the answer in sight. */
+export function Notices({ lasting = false }: { readonly lasting?: boolean }) {
   const notices = useApp(({ notices }) => notices);
   return (
     <div class="notices">
-      {notices.map((notice) => (
-        <NoticeCard key={notice.id} notice={notice} />
-      ))}
+      {notices
+        .filter(({ passing }) => !lasting || passing !== true)
+        .map((notice) => (
+          <NoticeCard key={notice.id} notice={notice} />
+        ))}
     </div>
   );
 }

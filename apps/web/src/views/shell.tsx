@@ -37,7 +37,6 @@ function Layout() {
   const wide = useMedia(WIDE);
   const theme = useApp(({ settings }) => settings.theme);
   const announcement = useApp(({ announcement }) => announcement);
-  const turns = useApp(({ current }) => current.turns);
   const title = useApp(({ current }) => current.title);
   const [dragging, setDragging] = useState(false);
 
@@ -117,7 +116,7 @@ function Layout() {
         </Dialog>
       )}
       {typeof opened === "object" && opened !== null && (
-        <AttentionDialog index={opened.attention} facts={turns[opened.attention]?.facts} onClose={() => open(null)} />
+        <AttentionDialog facts={opened.attention} onClose={() => open(null)} />
       )}
     </div>
   );

@@ -1,16 +1,15 @@
-// The conversations of this browser: begin, open, rename, delete, export and import them.
-import { useEffect, useRef, useState } from "preact/hooks";
+// Beside the conversation: a new one, the list of all, files of others, and the colours of the page.
+import { useRef } from "preact/hooks";
 import icon from "../../public/icon.svg?url";
-import type { Conversation } from "../state/conversation.ts";
 import type { Theme } from "../state/settings.ts";
-import { exportSession, fileNameOf, importSession } from "../storage/session-file.ts";
-import { download, refocus, useApp, usePage } from "./context.ts";
+import { importSession } from "../storage/session-file.ts";
+import { useApp, usePage } from "./context.ts";
+import { ConversationList } from "./conversation-list.tsx";
 import { Icon, IconButton, type IconName } from "./icons.tsx";
 
 export function Sidebar() {
   const { app, open } = usePage();
-  const conversations = useApp(({ conversations }) => conversations);
-  const current = useApp(({ current }) => current.id);
+  const empty = useApp(({ conversations }) => conversations.length === 0);
   const chooser = useRef<HTMLInputElement>(null);
   const bring = async (files: FileList | null) => {
     for (const file of files ?? []) {
@@ -40,14 +39,10 @@ export function Sidebar() {
         <Icon name="plus" /> New conversation
       </button>
       <h2 class="list-title">Conversations</h2>
-      {conversations.length === 0 ? (
+      {empty ? (
         <p class="quiet small">What you talk about is kept here, in this browser alone.</p>
       ) : (
-        <ul class="conversations">
-          {conversations.map((one) => (
-            <Entry key={one.id} conversation={one} current={one.id === current} />
-          ))}
-        </ul>
+        <ConversationList />
       )}
       <input
         ref={chooser}
@@ -93,111 +88,5 @@ function ThemeSwitch() {
         />
       ))}
     </div>
-  );
-}
-
-function Entry({ conversation, current }: { readonly conversation: Conversation; readonly current: boolean }) {
-  const { app, open } = usePage();
-  const [naming, setNaming] = useState(false);
-  const [sure, setSure] = useState(false);
-  const { id, title } = conversation;
-  const entry = useRef<HTMLLIElement>(null);
-  useEffect(() => {
-    if (current) entry.current?.scrollIntoView({ block: "nearest" });
-  }, [current]);
-  /** The focus goes back to where it came from: Rename is the first of the ways, Delete the last. */
-  const back = (to: "first" | "last") =>
-    requestAnimationFrame(() => entry.current?.querySelector<HTMLElement>(`.entry-ways > button:${to}-child`)?.focus());
-  if (naming) {
-    const leave = () => {
-      setNaming(false);
-      back("first");
-    };
-    return (
-      <li ref={entry} class="entry">
-        <form
-          class="row naming"
-          onSubmit={(event) => {
-            event.preventDefault();
-            void app.conversations.rename(id, new FormData(event.currentTarget).get("title") as string);
-            leave();
-          }}
-        >
-          <input
-            name="title"
-            aria-label="Name of the conversation"
-            dir="auto"
-            value={title}
-            maxLength={200}
-            ref={(field) => field?.select()}
-            onKeyDown={(event) => {
-              if (event.key !== "Escape") return;
-              event.preventDefault();
-              event.stopPropagation();
-              leave();
-            }}
-          />
-          <button type="submit" class="button small">
-            Save
-          </button>
-        </form>
-      </li>
-    );
-  }
-  return (
-    <li ref={entry} class={current ? "entry current" : "entry"}>
-      <button
-        type="button"
-        class="entry-title"
-        dir="auto"
-        title={title}
-        aria-current={current ? "true" : undefined}
-        onClick={() => {
-          app.conversations.open(id);
-          open(null);
-        }}
-      >
-        {title}
-      </button>
-      {sure ? (
-        <div class="row entry-ways">
-          <button
-            type="button"
-            class="button small danger"
-            ref={(own) => own?.focus()}
-            onClick={() => {
-              const { nextElementSibling: next, previousElementSibling: before } = entry.current!;
-              void app.conversations.remove(id);
-              (next ?? before)?.querySelector("button")?.focus();
-              refocus();
-            }}
-          >
-            Delete
-          </button>
-          <button
-            type="button"
-            class="button small"
-            onClick={() => {
-              setSure(false);
-              back("last");
-            }}
-          >
-            Keep
-          </button>
-        </div>
-      ) : (
-        <div class="row entry-ways">
-          <IconButton icon="edit" label={`Rename: ${title}`} onClick={() => setNaming(true)} />
-          <IconButton
-            icon="download"
-            label={`Export: ${title}`}
-            onClick={() =>
-              download(fileNameOf(conversation), `${JSON.stringify(exportSession(conversation), null, 2)}\n`)
-            }
-          />
-          <IconButton icon="trash" label={`Delete: ${title}`} onClick={() => setSure(true)} />
-        </div>
-      )}
-    </li>
   );
 }

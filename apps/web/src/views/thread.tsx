@@ -1,17 +1,24 @@
-// The conversation itself: what was said and answered, the answer that is being written, and the system message above.
-import { useEffect, useRef, useState } from "preact/hooks";
+// The conversation itself: what was said and answered, and the system message above.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { inSight, pathTo } from "../state/versions.ts";
+import { Answer } from "./answer.tsx";
 import { refocus, useApp } from "./context.ts";
 import { IconButton } from "./icons.tsx";
-import { Markdown } from "./markdown.tsx";
-import { Answer, Question } from "./message.tsx";
+import { Question } from "./question.tsx";
 import { Welcome } from "./welcome.tsx";
+import { Writing } from "./writing.tsx";
 
 /** So near the end counts as being there. */
 const NEAR = 120;
 
 export function Thread() {
   const current = useApp(({ current }) => current);
-  const answering = useApp(({ answering }) => answering);
+  /** The turn that is being answered: what stands behind it makes room. */
+  const answered = useApp(({ answering }) => answering?.to ?? null);
+  const turns = useMemo(
+    () => (answered === null ? inSight(current) : pathTo(current.turns, answered)),
+    [current, answered],
+  );
   const scroller = useRef<HTMLElement>(null);
   const following = useRef(true);
   const [away, setAway] = useState(false);
@@ -20,17 +27,29 @@ export function Thread() {
     setAway(!follows);
   };
 
-  const empty = current.turns.length === 0 && answering === null;
-
+  const empty = turns.length === 0;
   // The end stays in sight, unless the person has scrolled away from it.
-  useEffect(() => {
+  const keepUp = () => {
     const { current: box } = scroller;
     if (box !== null && following.current && !empty) box.scrollTop = box.scrollHeight;
-  }, [current, answering]);
+  };
+  // A notice below, a keyboard on the screen: there is less room, and the end still stays.
+  const end = useRef(keepUp);
+  end.current = keepUp;
+  useEffect(() => {
+    const observer = new ResizeObserver(() => end.current());
+    observer.observe(scroller.current!);
+    return () => observer.disconnect();
+  }, []);
+  // Something new was said, perhaps in another tab. What only comes into sight, as another version, stays where it is.
+  useEffect(keepUp, [current.updated]);
   // Another conversation, or a question: to its end.
   useEffect(() => {
+    if (answered !== null) toEnd();
+  }, [answered]);
+  useEffect(() => {
     toEnd();
-  }, [current.id, current.turns.length]);
+  }, [current.id, empty]);
 
   function toEnd(): void {
     follow(true);
@@ -62,34 +81,12 @@ export function Thread() {
               )}
               {/* What is opened in a turn belongs to its conversation. */}
               <ol key={current.id} class="turns">
-                {current.turns.map((turn, index) =>
-                  turn.role === "user" ? (
-                    <Question key={index} turn={turn} index={index} last={index === current.turns.length - 1} />
-                  ) : (
-                    <Answer key={index} turn={turn} index={index} last={index === current.turns.length - 1} />
-                  ),
-                )}
-                {answering !== null && (
-                  <li class="turn answer" aria-busy="true">
-                    <h2 class="who">Doge</h2>
-                    {answering.text === "" ? (
-                      <p class="thinking">
-                        <span class="sr-only">Reading the conversation</span>
-                        <span class="dots" aria-hidden="true">
-                          <i />
-                          <i />
-                          <i />
-                        </span>
-                      </p>
-                    ) : (
-                      <Markdown text={answering.text} writing />
-                    )}
-                    <p class="facts">
-                      {answering.tokens > 0 && `${answering.tokens} tokens`}
-                      {answering.speed !== null && ` · ${Math.round(answering.speed)} tokens/s`}
-                    </p>
-                  </li>
-                )}
+                {turns.map((turn, index) => {
+                  const View = turn.role === "user" ? Question : Answer;
+                  // Versions of one turn share their place, and with it the focus.
+                  return <View key={`${turn.role} to ${turn.parent}`} turn={turn} last={index === turns.length - 1} />;
+                })}
+                <Writing onGrow={keepUp} />
               </ol>
             </>
           )}

@@ -6,8 +6,8 @@ import { percent } from "./context.ts";
 import { quoted, TokenStrip, visible } from "./token-strip.tsx";
 import { useLook } from "./use-look.ts";
 
-export function TokenView({ index, facts }: { readonly index: number; readonly facts: AnswerFacts }) {
-  const looked = useLook(index, facts);
+export function TokenView({ facts }: { readonly facts: AnswerFacts }) {
+  const looked = useLook(facts);
   if (looked === null)
     return (
       <p class="quiet" role="status">

@@ -9,17 +9,17 @@ export type Looked = { readonly look: Look } | { readonly fault: string } | null
 const kept = new WeakMap<AnswerFacts, Look>();
 
 /** Null while it is being computed. */
-export function useLook(index: number, facts: AnswerFacts | undefined): Looked {
+export function useLook(facts: AnswerFacts): Looked {
   const { app } = usePage();
   const [looked, set] = useState<Looked>(null);
   useEffect(() => {
-    const known = facts === undefined ? undefined : kept.get(facts);
+    const known = kept.get(facts);
     if (known !== undefined) {
       set({ look: known });
       return;
     }
     const model = app.state.get().model;
-    if (facts !== undefined && model?.name !== facts.model) {
+    if (model?.name !== facts.model) {
       const now = model === null ? "none is" : `${model.name} is`;
       set({
         fault: `${facts.model} gave this answer, and ${now} loaded now: only the model that gave it can be looked into.`,
@@ -28,9 +28,9 @@ export function useLook(index: number, facts: AnswerFacts | undefined): Looked {
     }
     const abort = new AbortController();
     set(null);
-    app.answers.look(index, abort.signal).then(
+    app.answers.look(facts, abort.signal).then(
       (look) => {
-        if (facts !== undefined) kept.set(facts, look);
+        kept.set(facts, look);
         set({ look });
       },
       (error: unknown) => {
@@ -38,6 +38,6 @@ export function useLook(index: number, facts: AnswerFacts | undefined): Looked {
       },
     );
     return () => abort.abort();
-  }, [app, index, facts]);
+  }, [app, facts]);
   return looked;
 }

@@ -1,6 +1,6 @@
 // What is there before anything has been said.
 import icon from "../../public/icon.svg?url";
-import { refocus, useApp, usePage } from "./context.ts";
+import { toMessage, useApp, usePage } from "./context.ts";
 
 /** Questions that the demo model answers rightly, one of each kind. */
 const EXAMPLES = [
@@ -36,10 +36,10 @@ export function Welcome() {
             <button
               type="button"
               class="example"
-              disabled={model === null}
+              disabled={model?.chats !== true}
               onClick={() => {
                 void app.answers.send(question);
-                refocus();
+                toMessage();
               }}
             >
               {question}

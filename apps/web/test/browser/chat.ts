@@ -6,6 +6,7 @@ import { demoFiles } from "./hub.ts";
 import {
   answerText,
   ask,
+  choose,
   faultless,
   type Playground,
   ready,
@@ -68,18 +69,17 @@ export function chatTests(playground: () => Playground): void {
     visit({}, async ({ page }) => {
       await ask(page, "What is the capital of France?");
       const list = page.getByRole("navigation");
-      await list.getByRole("button", { name: /^Rename/ }).click();
+      await choose(page, "What is the capital of France?", "Rename");
       await page.getByLabel("Name of the conversation").fill("Geography");
       await page.keyboard.press("Enter");
-      const [name, path] = await playground().saved(page, () =>
-        list.getByRole("button", { name: "Export: Geography" }).click(),
-      );
+      await list.getByRole("button", { name: "Geography", exact: true }).waitFor();
+      const [name, path] = await playground().saved(page, () => choose(page, "Geography", "Export"));
       expect(name).toBe("geography.doge.json");
       const saved = JSON.parse(await readFile(path, "utf8"));
       expect(saved).toMatchObject({ format: "doge-session", version: 1 });
       expect(saved.messages.at(-1)).toEqual({ role: "assistant", content: FRANCE });
+      await choose(page, "Geography", "Delete");
       await list.getByRole("button", { name: "Delete: Geography" }).click();
-      await list.getByRole("button", { name: "Delete", exact: true }).click();
       expect(await list.locator(".entry").count()).toBe(0);
       await page.locator('input[accept*="json"]').setInputFiles(path);
       await page.getByText(FRANCE).first().waitFor();

@@ -4,6 +4,8 @@ import { chromium } from "../../../../tools/browser.ts";
 import { accessibilityTests } from "./accessibility.ts";
 import { chatTests } from "./chat.ts";
 import { faultTests } from "./faults.ts";
+import { keptTests } from "./kept.ts";
+import { listTests, touchTests } from "./list.ts";
 import { mannersTests } from "./manners.ts";
 import { modelTests } from "./models.ts";
 import { offlineTests } from "./offline.ts";
@@ -21,6 +23,9 @@ describe.skipIf(chromium.path === undefined)(`the playground in Chromium${chromi
 
   describe.concurrent("as a person uses it", () => {
     chatTests(() => playground);
+    listTests(() => playground);
+    touchTests(() => playground);
+    keptTests(() => playground);
     mannersTests(() => playground);
     accessibilityTests(() => playground);
   });

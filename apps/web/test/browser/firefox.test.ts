@@ -3,6 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { firefox } from "../../../../tools/browser.ts";
 import { softwareGpu } from "../../../../tools/software-gpu.mjs";
 import { chatTests } from "./chat.ts";
+import { keptTests } from "./kept.ts";
+import { listTests } from "./list.ts";
 import { mannersTests } from "./manners.ts";
 import { modelTests } from "./models.ts";
 import { offlineTests } from "./offline.ts";
@@ -26,6 +28,8 @@ describe.skipIf(absence !== "")(`the playground in Firefox${absence}`, { timeout
 
   // One after the other: only one window of a Firefox has the keyboard.
   describe("as a person uses it", () => chatTests(() => playground));
+  describe("its list", () => listTests(() => playground));
+  describe("what it keeps", () => keptTests(() => playground));
   describe("its manners", () => mannersTests(() => playground));
   describe("its models", () => modelTests(() => playground));
   describe("without its host", () => offlineTests(() => playground, trouble));

@@ -121,6 +121,12 @@ export async function ask(page: Page, text: string): Promise<string> {
   return answerText(page);
 }
 
+/** What the menu of a conversation in the list offers. */
+export async function choose(page: Page, title: string, what: "Rename" | "Export" | "Delete"): Promise<void> {
+  await page.getByRole("button", { name: `More: ${title}` }).click();
+  await page.getByRole("menuitem", { name: what }).click();
+}
+
 /** Ask for a model of a hub by its name. */
 export async function loadFrom(hub: string, page: Page, name: string): Promise<void> {
   await page.locator(".model-button").click();
