@@ -501,6 +501,13 @@ describe("conversations", () => {
     expect(await app.answers.send("Hi")).toBe(false);
     expect([state().answering, state().current.turns]).toEqual([null, []]);
     expect(state().notices.map(({ title }) => title)).toEqual(["Another tab is answering here"]);
+    turns.onElsewhere(true);
+    expect(state()).toMatchObject({
+      elsewhere: true,
+      announcement: "Another tab is answering in this conversation.",
+    });
+    turns.onElsewhere(false);
+    expect(state()).toMatchObject({ elsewhere: false, announcement: "The other tab has answered." });
     let back = 0;
     turns.take = async () => () => void back++;
     answering("Hello");

@@ -24,6 +24,17 @@ describe.skipIf(!locked)(`the right to answer${locked ? "" : " (skipped: this No
     again!();
   });
 
+  test("passes on without a refusal where it is about to be given back", async () => {
+    const [one, other] = [tab(), tab()];
+    const back = await one.take("f");
+    const waiting = other.take("f");
+    await setTimeout(20);
+    back!();
+    const again = await waiting;
+    expect(again).not.toBeNull();
+    again!();
+  });
+
   test("is followed by the others, in the conversation in sight", async () => {
     const [one, other] = [tab(), tab()];
     const told: boolean[] = [];
