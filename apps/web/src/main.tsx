@@ -98,7 +98,7 @@ if (handle !== null) {
     engine,
     store: await opening,
     turns: turnTaking(navigator.locks),
-    drafts: keptDrafts(() => localStorage),
+    drafts: keptDrafts([() => sessionStorage, () => localStorage]),
     settings: keptSettings.load(),
     saveSettings: keptSettings.save,
     // A page that nobody sees is not drawn, and is told of what happens all the same.

@@ -24,6 +24,17 @@ describe.skipIf(!locked)(`the right to answer${locked ? "" : " (skipped: this No
     again!();
   });
 
+  test("passes on without a refusal where it is about to be given back", async () => {
+    const [one, other] = [tab(), tab()];
+    const back = await one.take("f");
+    const waiting = other.take("f");
+    await setTimeout(20);
+    back!();
+    const again = await waiting;
+    expect(again).not.toBeNull();
+    again!();
+  });
+
   test("is followed by the others, in the conversation in sight", async () => {
     const [one, other] = [tab(), tab()];
     const told: boolean[] = [];
@@ -69,24 +80,45 @@ describe.skipIf(!locked)(`the right to answer${locked ? "" : " (skipped: this No
 });
 
 describe("drafts", () => {
-  test("are kept until they are sent", () => {
+  function place() {
     const kept = new Map<string, string>();
-    const storage = {
+    return {
+      kept,
       getItem: (key: string) => kept.get(key) ?? null,
       setItem: (key: string, text: string) => void kept.set(key, text),
       removeItem: (key: string) => void kept.delete(key),
     };
-    keptDrafts(() => storage).save("a", "Half a sen");
-    const drafts = keptDrafts(() => storage); // the page, loaded again
+  }
+
+  test("are kept until they are sent", () => {
+    const [own, all] = [place(), place()];
+    const open = () => keptDrafts([() => own, () => all]);
+    open().save("a", "Half a sen");
+    const drafts = open(); // the page, loaded again
     expect([drafts.load("a"), drafts.load("b")]).toEqual(["Half a sen", ""]);
     drafts.save("a", "");
-    expect([drafts.load("a"), kept.size]).toEqual(["", 0]);
+    expect([drafts.load("a"), own.kept.size, all.kept.size]).toEqual(["", 0, 0]);
+  });
+
+  test("of two tabs are each tab's own, and the last one outlives them", () => {
+    const [mine, theirs, all] = [place(), place(), place()];
+    const here = () => keptDrafts([() => mine, () => all]);
+    const there = keptDrafts([() => theirs, () => all]);
+    const drafts = here();
+    drafts.save("new", "mine");
+    there.save("new", "theirs");
+    expect(here().load("new")).toBe("mine");
+    drafts.save("new", ""); // sent
+    expect(keptDrafts([() => theirs, () => all]).load("new")).toBe("theirs");
+    expect(keptDrafts([place, () => all]).load("new")).toBe("theirs");
   });
 
   test("are known until the page is closed where nothing is kept", () => {
-    const drafts = keptDrafts(() => {
-      throw new Error("The operation is insecure.");
-    });
+    const drafts = keptDrafts([
+      () => {
+        throw new Error("The operation is insecure.");
+      },
+    ]);
     expect(drafts.load("a")).toBe("");
     drafts.save("a", "Half a sen");
     expect(drafts.load("a")).toBe("Half a sen");

@@ -91,7 +91,7 @@ export class Answers {
       this.#board.tell({
         tone: "fact",
         title: "Another tab is answering here",
-        text: "What you wrote is kept. Send it again when that answer has come.",
+        text: "Ask again when that answer has come. What you wrote is kept.",
         ways: [],
         passing: true,
       });

@@ -14,7 +14,10 @@ export class Conversations {
     this.#onLeave = onLeave;
     const { store, turns } = board.around;
     store.onElsewhere = (change) => this.#follow(change);
-    turns.onElsewhere = (elsewhere) => board.state.set({ elsewhere });
+    turns.onElsewhere = (elsewhere) => {
+      const announcement = elsewhere ? "Another tab is answering in this conversation." : "The other tab has answered.";
+      board.state.set({ elsewhere, announcement });
+    };
     const { fault } = store;
     if (fault !== null) board.tell({ tone: "warning", title: "Conversations are not kept", text: fault, ways: [] });
   }
@@ -40,8 +43,8 @@ export class Conversations {
 
   #show(conversation: Conversation, announcement: string): void {
     this.#onLeave();
-    this.#board.state.set({ current: conversation, announcement });
     this.#board.around.turns.watch(conversation.id);
+    this.#board.state.set({ current: conversation, announcement });
   }
 
   async rename(id: string, title: string): Promise<void> {

@@ -9,27 +9,38 @@ export interface Drafts {
 
 const PREFIX = "doge-draft-";
 
-export function keptDrafts(storage: () => Pick<Storage, "getItem" | "setItem" | "removeItem">): Drafts {
+type Place = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+
+/** `places`: the tab's own storage ahead of that of all tabs, which outlives it. */
+export function keptDrafts(places: readonly (() => Place)[]): Drafts {
   // A browser that keeps nothing, or has no room, still knows it until the page is closed.
   const here = new Map<string, string>();
-  return {
-    load: (key) => {
-      const own = here.get(key);
-      if (own !== undefined) return own;
+  const each = (work: (place: Place) => void) => {
+    for (const place of places) {
       try {
-        return storage().getItem(PREFIX + key) ?? "";
-      } catch {
-        return "";
-      }
-    },
-    save: (key, text) => {
-      here.set(key, text);
-      try {
-        if (text === "") storage().removeItem(PREFIX + key);
-        else storage().setItem(PREFIX + key, text);
+        work(place());
       } catch {
         // See above.
       }
+    }
+  };
+  const drafts: Drafts = {
+    load: (key) => {
+      let text = here.get(key) ?? null;
+      each((place) => {
+        text ??= place.getItem(PREFIX + key);
+      });
+      return text ?? "";
+    },
+    save: (key, text) => {
+      const before = drafts.load(key);
+      here.set(key, text);
+      each((place) => {
+        if (text !== "") place.setItem(PREFIX + key, text);
+        // What another tab has written meanwhile is none of this one's.
+        else if (place.getItem(PREFIX + key) === before) place.removeItem(PREFIX + key);
+      });
     },
   };
+  return drafts;
 }

@@ -10,8 +10,10 @@ export interface TurnTaking {
   onElsewhere: (busy: boolean) => void;
 }
 
+/** Milliseconds to wait for the right: another tab whose answer is seen here may be about to give it back. */
+const PATIENCE = 200;
 /** Milliseconds between two looks, while another tab answers. */
-const PAUSE = 250;
+const PAUSE = 100;
 
 const nameOf = (id: string): string => `doge-answer-${id}`;
 
@@ -35,24 +37,27 @@ export function turnTaking(locks: Pick<LockManager, "request" | "query"> | undef
     if (taken) timer = setTimeout(() => void look(), PAUSE);
     tell(taken);
   };
+  const ask = (id: string, options: LockOptions): Promise<(() => void) | null> =>
+    new Promise((resolve) => {
+      if (locks === undefined) return resolve(() => {});
+      let granted = false;
+      locks
+        .request(nameOf(id), options, (lock) => {
+          if (lock === null) return resolve(null);
+          granted = true;
+          own.add(id);
+          return new Promise<void>((done) => resolve(done));
+        })
+        // It is held until then, also when it was given back.
+        .then(() => granted && own.delete(id))
+        // Refused altogether, as in a sandboxed frame: as where there are none.
+        .catch(() => resolve(options.signal?.aborted ? null : () => {}));
+    });
   const turns: TurnTaking = {
     take: async (id) => {
-      if (locks === undefined) return () => {};
-      const giveBack = await new Promise<(() => void) | null>((resolve) => {
-        locks
-          .request(nameOf(id), { ifAvailable: true }, (lock) => {
-            if (lock === null) return resolve(null);
-            own.add(id);
-            return new Promise<void>((done) => {
-              resolve(() => {
-                own.delete(id);
-                done();
-              });
-            });
-          })
-          // Refused altogether, as in a sandboxed frame: as where there are none.
-          .catch(() => resolve(() => {}));
-      });
+      // A busy machine may take long to say that nobody has it: only what another tab has is waited for with an end.
+      const giveBack =
+        (await ask(id, { ifAvailable: true })) ?? (await ask(id, { signal: AbortSignal.timeout(PATIENCE) }));
       if (giveBack === null && id === watched) void look();
       return giveBack;
     },

@@ -10,7 +10,6 @@ export function Composer() {
   const ready = useApp(({ model }) => model?.chats === true);
   const mute = useApp(({ model }) => model?.chats === false);
   const answering = useApp(({ answering }) => answering !== null);
-  const elsewhere = useApp(({ elsewhere }) => elsewhere);
   const loading = useApp(({ loading }) => loading !== null);
   const id = useApp(({ current }) => current.id);
   const key = useApp(({ current }) => draftKey(current));
@@ -36,7 +35,7 @@ export function Composer() {
   };
   const submit = () => {
     if (answering) app.answers.stop();
-    else if (ready && !elsewhere && text.trim() !== "") void send();
+    else if (ready && text.trim() !== "") void send();
     field.current?.focus();
   };
   return (
@@ -81,7 +80,7 @@ export function Composer() {
         class={answering ? "send stop" : "send"}
         aria-label={answering ? "Stop" : "Send"}
         title={answering ? "Stop (Escape)" : "Send (Enter)"}
-        disabled={!answering && (!ready || elsewhere || text.trim() === "")}
+        disabled={!answering && (!ready || text.trim() === "")}
       >
         <Icon name={answering ? "stop" : "send"} />
       </button>

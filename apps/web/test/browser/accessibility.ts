@@ -12,6 +12,12 @@ export function accessibilityTests(playground: () => Playground): void {
     faultless(playground(), { colorScheme, reducedMotion: "reduce" }, async ({ page }) => {
       await check(page);
       await ask(page, "What is the capital of France?");
+      await page.getByRole("button", { name: "Answer again" }).click();
+      await page.getByText("2 / 2").waitFor();
+      await page.getByRole("button", { name: /^More:/ }).click();
+      await page.getByRole("menu").waitFor();
+      await check(page);
+      await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Tokens and their probabilities" }).click();
       await page.locator(".alternatives").waitFor();
       await page.locator(".question").hover();

@@ -40,6 +40,22 @@ export function keptTests(playground: () => Playground): void {
       await other.getByRole("button", { name: /^Delete:/ }).click();
       await page.getByText("Talk to a small model.").waitFor();
       expect(await page.locator(".entry").count()).toBe(0);
+      // Nothing of it lies in the database any more.
+      const left = () =>
+        other.evaluate(
+          () =>
+            new Promise<number>((resolve) => {
+              const opening = indexedDB.open("doge-playground");
+              opening.onsuccess = () => {
+                const count = opening.result.transaction("turns").objectStore("turns").count();
+                count.onsuccess = () => {
+                  opening.result.close();
+                  resolve(count.result);
+                };
+              };
+            }),
+        );
+      await expect.poll(left).toBe(0);
     }));
 
   test("lets one tab at a time answer in a conversation; another one's question waits in its field", () =>
@@ -52,14 +68,15 @@ export function keptTests(playground: () => Playground): void {
       await page.evaluate((lock) => {
         void navigator.locks.request(lock, () => new Promise((done) => Object.assign(window, { done })));
       }, name);
-      // It may be asked in the moment before the other tab is heard of.
       await message(other).fill("What is the capital of France?");
       await message(other).press("Enter");
-      await other.getByText("Another tab is answering in this conversation.").waitFor();
+      const busy = other.locator(".thinking", { hasText: "Another tab is answering in this conversation." });
+      await busy.waitFor();
+      await other.getByText("What you wrote is kept.").waitFor();
       expect(await message(other).inputValue()).toBe("What is the capital of France?");
-      expect(await other.getByRole("button", { name: "Send" }).isDisabled()).toBe(true);
+      expect(await other.getByRole("button", { name: "Answer again" }).isDisabled()).toBe(true);
       await page.evaluate(() => (window as unknown as { done(): void }).done());
-      await other.getByText("Another tab is answering in this conversation.").waitFor({ state: "detached" });
+      await busy.waitFor({ state: "detached" });
       await message(other).press("Enter");
       await page.getByText(FRANCE).first().waitFor();
     }));

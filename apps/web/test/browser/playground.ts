@@ -114,10 +114,11 @@ export async function write(field: Locator, text: string): Promise<void> {
 
 /** Say something and wait for the whole answer. @returns its text */
 export async function ask(page: Page, text: string): Promise<string> {
-  const before = await page.locator(".turn.answer").count();
+  const whole = page.locator(".turn.answer .ways");
+  const before = await whole.count();
   await page.getByLabel("Message", { exact: true }).fill(text);
   await page.keyboard.press("Enter");
-  await page.locator(".turn.answer").nth(before).locator(".ways").waitFor();
+  await whole.nth(before).waitFor();
   return answerText(page);
 }
 
