@@ -1,5 +1,7 @@
 // `npm run check`: lint, types, import arrows, documentation and package checks, each as one named step.
-import { spawnSync } from "node:child_process";
+//
+// What reads sources runs beside what builds and packs, for each takes little more than one processor; lines come in the order of the list.
+import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,6 +14,8 @@ interface Step {
   readonly command: readonly string[];
   /** What it prints is worth reading when it passes too: sizes, and what was skipped. */
   readonly tells?: true;
+  /** Builds, or needs what the steps before it have built. */
+  readonly builds?: true;
 }
 
 const STEPS: readonly Step[] = [
@@ -24,31 +28,62 @@ const STEPS: readonly Step[] = [
   {
     name: "build of packed packages (turbo)",
     command: [bin("turbo"), "run", "build", "--filter=!@doge-lm/docs", "--output-logs=errors-only"],
+    builds: true,
   },
   {
     name: "documentation site",
     command: [bin("turbo"), "run", "build", "--filter=@doge-lm/docs", "--output-logs=errors-only"],
+    builds: true,
   },
-  { name: "packed packages", command: script("packages.ts"), tells: true },
-  { name: "a release, rehearsed", command: script("release.ts"), tells: true },
+  { name: "packed packages", command: script("packages.ts"), tells: true, builds: true },
+  { name: "a release, rehearsed", command: script("release.ts"), tells: true, builds: true },
 ];
 
 const only = process.argv.slice(2);
 const chosen = only.length === 0 ? STEPS : STEPS.filter((step) => only.some((word) => step.name.includes(word)));
-let failed = 0;
-for (const { name, command, tells } of chosen) {
+
+interface Outcome {
+  readonly good: boolean;
+  readonly stdout: string;
+  readonly others: string;
+}
+
+function run({ command }: Step): Promise<Outcome> {
+  const { promise, resolve } = Promise.withResolvers<Outcome>();
   const [program, ...args] = command as [string, ...string[]];
-  const result = spawnSync(program, args, { cwd: root, encoding: "utf8" });
-  const good = result.status === 0;
+  const child = execFile(program, args, { cwd: root, maxBuffer: 2 ** 28 }, (error, stdout, stderr) => {
+    // What could not be started, or said more than is kept, has a message of its own.
+    const message = error === null || typeof error.code === "number" ? "" : `${error.message}\n`;
+    resolve({ good: error === null, stdout, others: stderr + message });
+  });
+  child.stdin?.end();
+  return promise;
+}
+
+/** One after the other. */
+function inTurn(steps: readonly Step[]): [Step, Promise<Outcome>][] {
+  let before: Promise<unknown> = Promise.resolve();
+  return steps.map((step) => {
+    const outcome = before.then(() => run(step));
+    before = outcome;
+    return [step, outcome];
+  });
+}
+
+const outcomes = new Map([
+  ...inTurn(chosen.filter(({ builds }) => builds === undefined)),
+  ...inTurn(chosen.filter(({ builds }) => builds)),
+]);
+let failed = 0;
+for (const step of chosen) {
+  const { good, stdout, others } = await outcomes.get(step)!;
   if (!good) {
     failed++;
-    process.stdout.write(
-      `${result.stdout ?? ""}${result.stderr ?? ""}${result.error ? `${result.error.message}\n` : ""}`,
-    );
-  } else if (tells) {
-    console.log(result.stdout.trimEnd().replaceAll(/^/gm, "     "));
+    process.stdout.write(stdout + others);
+  } else if (step.tells) {
+    console.log(stdout.trimEnd().replaceAll(/^/gm, "     "));
   }
-  console.log(`${good ? "ok  " : "FAIL"} ${name}`);
+  console.log(`${good ? "ok  " : "FAIL"} ${step.name}`);
 }
 console.log(`${chosen.length - failed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
