@@ -7,16 +7,18 @@ import { softwareGpu } from "./tools/software-gpu.mjs";
 // Test files run in processes of their own, which find the software GPU by these variables.
 Object.assign(process.env, softwareGpu().env);
 
-/** Files that take a minute or more, the longest first: begun last, one of them would run alone in the end. */
+/** Files that take a minute or more, the longest first: begun last, one of them would run alone in the end. The first compiles the host shim
+ *  of the CUDA kernels; those that take it from there stand further down. */
 const LONGEST = [
   "packages/backend-cuda/test/conformance.test.ts",
-  "packages/backend-cuda/test/gpu-run.test.ts",
-  "apps/web/test/browser/firefox.test.ts",
-  "packages/backend-webgpu/test/variants.test.ts",
   "packages/backend-webgpu/test/conformance.test.ts",
+  "packages/backend-webgpu/test/variants.test.ts",
+  "apps/web/test/browser/firefox.test.ts",
+  "packages/backend-cuda/test/core.test.ts",
+  "packages/backend-cuda/test/gpu-run.test.ts",
   "packages/backend-wasm/test/conformance-threads.test.ts",
   "apps/web/test/browser/chromium.test.ts",
-  "packages/backend-cuda/test/core.test.ts",
+  "packages/backend-webgpu/test/faults.test.ts",
 ];
 
 class LongestFirst extends BaseSequencer {

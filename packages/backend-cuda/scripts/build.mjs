@@ -143,16 +143,20 @@ const SOURCES = ["doge.cu", "device.cu", "probe.cu"];
 const ADDON = ["addon.cc", "addon_run.cc", "addon_kernels.cc"];
 const addonOf = (kind) => (kind === "node" ? [`-I${headers()}`, ...ADDON.map((name) => join(native, name))] : []);
 
-/** The binding over the host shim. @throws Failure without a C++ compiler. */
+/** The binding over the host shim, or with `kind` "library" the core alone: of the same objects. @throws Failure without a C++ compiler. */
 export function buildShim(kind = "node") {
   const cxx = compiler();
   if (cxx === undefined) throw new Failure("There is no C++ compiler: install g++ or clang, or set CXX.");
   const flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"];
-  const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"];
-  const sources = ["-x", "c++", ...SOURCES.map((name) => join(native, name))];
-  const mac = process.platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-ldl", "-lpthread"];
+  const compile = [cxx, "-DDOGE_SHIM", ...flags, "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"];
+  const objects = SOURCES.map((name) =>
+    make(join(build, `${basename(name, ".cu")}.shim.o`), (output) => [
+      [...compile, "-x", "c++", "-c", join(native, name), "-o", output],
+    ]),
+  );
+  const libraries = process.platform === "darwin" ? ["-undefined", "dynamic_lookup"] : ["-ldl", "-lpthread"];
   return make(join(build, kind === "node" ? "doge_shim.node" : "libdoge_shim.so"), (output) => [
-    [cxx, "-shared", "-DDOGE_SHIM", ...flags, ...warnings, ...sources, ...addonOf(kind), ...mac, "-o", output],
+    [...compile, "-shared", ...addonOf(kind), ...objects, ...libraries, "-o", output],
   ]);
 }
 

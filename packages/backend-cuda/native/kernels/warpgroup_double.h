@@ -26,25 +26,42 @@ inline size_t operand_address(uint64_t its, int outer, int inner, bool turned) {
   if (address + 2 > shim::MOST_SHARED) shim::broken("wgmma: an operand reaches beyond shared memory.");
   return address;
 }
-inline unsigned short operand_bits(uint64_t its, int outer, int inner, bool turned) {
+inline unsigned short bits_at(const unsigned char* shared, size_t address) {
   unsigned short bits;
-  std::memcpy(&bits, shim::dynamic_shared() + operand_address(its, outer, inner, turned), 2);
+  std::memcpy(&bits, shared + address, 2);
   return bits;
 }
-inline float operand_value(uint64_t its, int outer, int inner, bool turned) { return half_value(operand_bits(its, outer, inner, turned)); }
+/** The block's shared memory, looked for once and not for each number: a thread_local of a library is a call away, and compilers make that
+ *  call in every turn of a loop unless they cannot know what they hold. */
+inline const unsigned char* shared_memory() {
+  const unsigned char* its = shim::dynamic_shared();
+  __asm__("" : "+r"(its));
+  return its;
+}
+/** Calls `take(inner, address)` for the numbers of a row of an operand, or of its column where it is turned. */
+template <class Take>
+inline void operand_row(uint64_t its, int outer, bool turned, Take take) {
+  // Eight numbers of a row stand side by side.
+  const int together = turned ? 1 : 8;
+  for (int inner = 0; inner < STEP; inner += together) {
+    const size_t address = operand_address(its, outer, inner, turned);
+    for (int each = 0; each < together; each++) take(inner + each, address + 2 * static_cast<size_t>(each));
+  }
+}
 /** A number that follows from all of an operand's, each of which must have been shown to products by the thread that copied it. */
 inline unsigned operand_hash(uint64_t its, int outer, bool turned) {
+  const shim::Block& block = shim::block();
+  const unsigned char* const shared = shared_memory();
   unsigned hash = 2166136261u;
   for (int each = 0; each < outer; each++)
-    for (int inner = 0; inner < STEP; inner++) {
-      if (shim::block().hidden[operand_address(its, each, inner, turned) / 16])
-        shim::broken("wgmma: an operand was copied by a thread that has not shown it to products since.");
-      hash = (hash ^ operand_bits(its, each, inner, turned)) * 16777619u;
-    }
+    operand_row(its, each, turned, [&](int, size_t address) {
+      if (block.hidden[address / 16]) shim::broken("wgmma: an operand was copied by a thread that has not shown it to products since.");
+      hash = (hash ^ bits_at(shared, address)) * 16777619u;
+    });
   return hash;
 }
 
-/** d (64, N) = left (64, 16) . b, plus what d was if `add`, when it is waited for. left(row, inner): what stands there then; now(): a
+/** d (64, N) = left (64, 16) . b, plus what d was if `add`, when it is waited for. left(shared, row, to): what stands there then; now(): a
  *  number that follows from what will be read. */
 template <int N, class Left, class Now>
 inline void product_of(float* to, bool add, uint64_t b, bool turned, Left left, Now now) {
@@ -62,17 +79,18 @@ inline void product_of(float* to, bool add, uint64_t b, bool turned, Left left, 
   const auto make = [=] {
     if (looks && now() != found) shim::broken("wgmma: an operand changed while its product was under way.");
     if (!before.empty()) std::copy(before.begin(), before.end(), to);
+    const unsigned char* const shared = shared_memory();
     const int row = thread % 128 / WARP * 16 + thread % WARP / 4;
-    float its[2][STEP];
-    for (int down = 0; down < 2; down++)
-      for (int inner = 0; inner < STEP; inner++) its[down][inner] = left(row + 8 * down, inner);
+    double its[2][STEP];
+    for (int down = 0; down < 2; down++) left(shared, row + 8 * down, its[down]);
     for (int column = 0; column < N / 4; column++) {
-      float right[STEP];
-      for (int inner = 0; inner < STEP; inner++) right[inner] = operand_value(b, column / 2 * 8 + thread % 4 * 2 + column % 2, inner, turned);
+      double right[STEP];
+      operand_row(b, column / 2 * 8 + thread % 4 * 2 + column % 2, turned,
+                  [&](int inner, size_t address) { right[inner] = static_cast<double>(half_value(bits_at(shared, address))); });
       for (int down = 0; down < 2; down++) {
         float& result = to[column / 2 * 4 + 2 * down + column % 2];
         double sum = add ? static_cast<double>(result) : 0.0;
-        for (int inner = 0; inner < STEP; inner++) sum += static_cast<double>(its[down][inner]) * static_cast<double>(right[inner]);
+        for (int inner = 0; inner < STEP; inner++) sum += its[down][inner] * right[inner];
         result = static_cast<float>(sum);
       }
     }
@@ -83,8 +101,12 @@ inline void product_of(float* to, bool add, uint64_t b, bool turned, Left left, 
 /** d (64, N) += a (64, 16) . b (N, 16), both by descriptors. */
 template <int N>
 inline void multiply(float (&d)[N / 2], uint64_t a, uint64_t b) {
-  product_of<N>(d, true, b, false, [a](int row, int inner) { return operand_value(a, row, inner, false); },
-                [a, b] { return operand_hash(a, 64, false) ^ operand_hash(b, N, false) * 31u; });
+  product_of<N>(
+      d, true, b, false,
+      [a](const unsigned char* shared, int row, double (&to)[STEP]) {
+        operand_row(a, row, false, [&](int inner, size_t address) { to[inner] = static_cast<double>(half_value(bits_at(shared, address))); });
+      },
+      [a, b] { return operand_hash(a, 64, false) ^ operand_hash(b, N, false) * 31u; });
 }
 /** d (64, N) = a (64, 16) . b, plus what d was if `add`: a in registers, which stay as they are until the product is waited for; b (N, 16),
  *  or where it is TURNED (16, N), by its descriptor. */
@@ -99,9 +121,11 @@ inline void multiply_held(float (&d)[N / 2], const unsigned (&a)[4], uint64_t b,
   });
   product_of<N>(
       d, add, b, TURNED,
-      [lanes](int row, int inner) {
-        const unsigned pair = lanes[static_cast<size_t>(inner % 8 / 2)][inner / 8 * 2 + row / 8 % 2];
-        return half_value(inner % 2 == 0 ? pair & 0xffffu : pair >> 16);
+      [lanes](const unsigned char*, int row, double (&to)[STEP]) {
+        for (int inner = 0; inner < STEP; inner++) {
+          const unsigned pair = lanes[static_cast<size_t>(inner % 8 / 2)][inner / 8 * 2 + row / 8 % 2];
+          to[inner] = static_cast<double>(half_value(inner % 2 == 0 ? pair & 0xffffu : pair >> 16));
+        }
       },
       [b, lanes] { return operand_hash(b, N, TURNED) ^ (lanes[0][0] + 3 * lanes[1][1] + 5 * lanes[2][2] + 7 * lanes[3][3]); });
 }
