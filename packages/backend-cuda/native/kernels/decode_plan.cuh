@@ -91,6 +91,14 @@ struct Decoding {
   bool bulk;  // whether the device brings them by itself; code for a device knows
 };
 
+/** What of a matrix of MATRICES a block's warps multiply with, the same in every layer. */
+struct Dealt {
+  int count;    // outputs that are dealt to warps
+  int columns;  // numbers of a row, padded
+  int second;   // rows from an output's first row to its second, where it is gated
+  int rows;     // that there are, from the matrix's first on
+};
+
 struct DecodeShared {
   alignas(16) float x[2][DECODE_WIDTH];
   DecodeLayer layers[DECODE_LAYERS];
@@ -106,7 +114,7 @@ struct DecodeShared {
   int ids[2][DECODE_WARPS];
   unsigned told[2][DECODE_WARPS];
   Matrix head;
-  int counts[MATRICES];  // outputs of each matrix
+  Dealt dealt[MATRICES];
   Arrival arrivals[DECODE_WARPS][MOST_UNITS];
 };
 
