@@ -1,8 +1,9 @@
-// CUDA's execution model as plain C++, for tests on machines without a GPU: its names over shim_block.h, shim_warp.h and shim_copies.h.
+// CUDA's execution model as plain C++, for tests on machines without a GPU: its names over the other files of the shim.
 //
 // The kernels are compiled unchanged. What this cannot show: races between blocks, memory ordering, occupancy, speed.
 #pragma once
 #include <cmath>
+#include "shim_cluster.h"
 #include "shim_copies.h"
 #include "shim_warp.h"
 

@@ -56,22 +56,12 @@ inline T together(T value, Work work) {
 /** Every lane gives a value; all get the one that `reduce` makes of the 32, computed once. */
 template <class T, class Reduce>
 inline T reduced(T value, Reduce reduce) {
-  static_assert(sizeof(T) <= 128, "a mail slot has 128 bytes");
-  Block& b = block();
-  const int self = b.current;
-  unsigned char(&buffer)[WARP][128] = b.mail[self / WARP][b.turn[self]++ & 1];
-  std::memcpy(buffer[self % WARP], &value, sizeof(T));
-  warp_barrier(b, [&] {
-    T all[WARP];
-    for (int lane = 0; lane < WARP; lane++) std::memcpy(&all[lane], buffer[lane], sizeof(T));
+  return together(value, [&](T(&all)[WARP]) {
     // The order of a butterfly of shuffles with 16, 8, 4, 2, 1.
     for (int half = WARP / 2; half > 0; half /= 2)
       for (int lane = 0; lane < half; lane++) all[lane] = reduce(all[lane], all[lane + half]);
-    std::memcpy(buffer[0], &all[0], sizeof(T));
+    for (int lane = 1; lane < WARP; lane++) all[lane] = all[0];
   });
-  T result;
-  std::memcpy(&result, buffer[0], sizeof(T));
-  return result;
 }
 
 }  // namespace shim

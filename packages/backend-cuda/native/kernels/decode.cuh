@@ -16,13 +16,6 @@
 
 namespace doge {
 
-/** Forms with known sizes are compiled for compute capability 9.0, where they were measured: elsewhere they would be megabytes for a guess. */
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900
-#define DOGE_KNOWN_SIZES 1
-#else
-#define DOGE_KNOWN_SIZES 0
-#endif
-
 /** Grid (blocks), all of them on the device at once. */
 template <Type type, int HIDDEN>
 __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) {

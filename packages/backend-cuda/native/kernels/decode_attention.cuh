@@ -68,7 +68,12 @@ __device__ __forceinline__ void turn(float (&x)[4], const float* weight, float e
   }
 }
 
-/** A lane's four numbers of a head to their places. */
+/** A lane's four numbers of a head, zeros beyond it; and to their places. */
+__device__ __forceinline__ void four_at(float (&four)[4], const float* from, int half) {
+  const int index = 2 * (own_thread() % WARP);
+#pragma unroll
+  for (int each = 0; each < 4; each++) four[each] = index < half ? from[index + each % 2 + each / 2 * half] : 0.0f;
+}
 __device__ __forceinline__ void put_four(float* to, const float (&four)[4], int half) {
   const int index = 2 * (own_thread() % WARP);
   if (index >= half) return;
@@ -202,21 +207,22 @@ __device__ __forceinline__ void keep(const Heads& heads, const RopeWeights& rope
   const int half = dim / 2;
   const int kv_head = head / (heads.heads / heads.kv_heads);
   const int bias_head = head / (heads.heads / heads.bias_heads);
+  const int keys = heads.kv_heads * dim;  // what stands behind them is 0
   constexpr int FOURS = 4;
   float dot = 0.0f;
 #pragma unroll 1
-  for (int start = lane * 4; start < rope.delta.stride; start += FOURS * WARP * 4) {
+  for (int start = lane * 4; start < keys; start += FOURS * WARP * 4) {
     float4 rows[FOURS];
     const Pair* from[2 * FOURS];
     unsigned wanted = 0;
 #pragma unroll
     for (int each = 0; each < FOURS; each++) {
       const int column = start + each * WARP * 4;
-      const int safe = column < rope.delta.stride ? column : start;
+      const int safe = column < keys ? column : start;
       rows[each] = Format<Type::F32>::fetch(rope.delta, static_cast<size_t>(bias_head), safe);
       from[2 * each] = qkv + heads.value_at + safe;
       from[2 * each + 1] = from[2 * each] + 2;
-      wanted |= column < rope.delta.stride ? 3u << 2 * each : 0u;
+      wanted |= column < keys ? 3u << 2 * each : 0u;
     }
     uint2 numbers[2 * FOURS];
     await(numbers, from, epoch, wanted);

@@ -52,6 +52,13 @@ __device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer)
   return its;
 }
 
+/** Forms with known sizes are compiled for compute capability 9.0, where they were measured: elsewhere they would be megabytes for a guess. */
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900
+#define DOGE_KNOWN_SIZES 1
+#else
+#define DOGE_KNOWN_SIZES 0
+#endif
+
 struct DecodeLayer {
   Matrix matrices[HEAD];
   RopeWeights rope;

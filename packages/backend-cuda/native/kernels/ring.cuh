@@ -28,8 +28,9 @@ struct OverBlocks {
   __device__ static __forceinline__ constexpr int rows(int which) { return 0x41412 >> 4 * which & 15; }
   __device__ static __forceinline__ constexpr int outputs(int which) { return 0x41212 >> 4 * which & 15; }
   __device__ static __forceinline__ constexpr int depth(int which) { return 0x14142 >> 4 * which & 15; }
-  /** Whether the same warps take turns at all matrices; and whether all lanes that hold an output of a layer's are told. */
-  static constexpr bool ALIKE = true, EVERY = false;
+  /** Whether the same warps take turns at all matrices; and whether all lanes that hold an output of one get it, not the first alone. */
+  static constexpr bool ALIKE = true;
+  __device__ static __forceinline__ constexpr bool every(int) { return false; }
   /** Where row `its` of those that are dealt stands. */
   __device__ static __forceinline__ int row(const DecodeShared&, int, int its) { return its; }
 };
@@ -49,13 +50,17 @@ __device__ __forceinline__ typename Format<type>::Raw raw_of(const uint4& slot) 
     return {{slot.x, slot.y}, __int_as_float(static_cast<int>(slot.z))};
 }
 
+/** Bytes of a number. */
+template <Type type>
+constexpr int WIDTH_OF = type == Type::F32 ? 4 : type == Type::BF16 ? 2 : 1;
+
 /** One warp's ring; every lane holds the same. A unit is four slots, stretches of 16 bytes for each lane, of as many rows as the turn has. */
 template <Type type, class Deal>
 class Ring {
  public:
   static constexpr int CHUNK = Format<type>::CHUNK;
   /** Numbers of a row in a slot, and bytes of a number. */
-  static constexpr int STRETCH = WARP * CHUNK, WIDTH = type == Type::F32 ? 4 : type == Type::BF16 ? 2 : 1;
+  static constexpr int STRETCH = WARP * CHUNK, WIDTH = WIDTH_OF<type>;
 
   /** Units lie at `memory`. */
   __device__ __forceinline__ Ring(const Decoding& of, DecodeShared& shared, unsigned char* memory, const Team& layers, const Team& head)

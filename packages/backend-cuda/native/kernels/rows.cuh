@@ -106,7 +106,7 @@ struct Turn {
         }
         const int each = lane / (WARP / ROWS);
         const int its_output = first + each;
-        if (((Deal::EVERY && WHICH != HEAD) || lane % (WARP / ROWS) == 0) && each < OWN && its_output < count) {
+        if ((Deal::every(WHICH) || lane % (WARP / ROWS) == 0) && each < OWN && its_output < count) {
           if (weight.bias != nullptr) result += weight.bias[ring.row(WHICH, its_output)];
           if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + its_output]));
           emit(its_output, result);
