@@ -156,8 +156,8 @@ napi_value length(napi_env env, napi_callback_info info) {
 }
 
 #if defined(DOGE_SHIM)
-/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made; alone(launches, graphs), beside(): doge_shim_alone and _beside.
- *  For tests. */
+/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made; alone(launches, graphs), beside(), unclustered(launches), clustered():
+ *  doge_shim_alone and so on. For tests. */
 napi_value fail(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   doge_shim_fail(arguments.integer(0), arguments.integer(1));
@@ -170,6 +170,12 @@ napi_value alone(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 napi_value beside(napi_env env, napi_callback_info) { return number(env, static_cast<double>(doge_shim_beside())); }
+napi_value unclustered(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  doge_shim_unclustered(arguments.integer(0));
+  return nullptr;
+}
+napi_value clustered(napi_env env, napi_callback_info) { return number(env, static_cast<double>(doge_shim_clustered())); }
 #endif
 
 napi_value init(napi_env env, napi_value exports) {
@@ -180,6 +186,7 @@ napi_value init(napi_env env, napi_value exports) {
       {"length", length},     {"run", run},     {"rates", rates},              {"bytes", bytes},
 #if defined(DOGE_SHIM)
       {"fail", fail},         {"made", made},     {"alone", alone},            {"beside", beside},
+      {"unclustered", unclustered}, {"clustered", clustered},
 #endif
   };
   functions.insert(functions.end(), kernels().begin(), kernels().end());

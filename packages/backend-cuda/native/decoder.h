@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 #include "buffers.h"
+#include "clusters.h"
 #include "kernels/decode.cuh"
 
 namespace doge {
@@ -25,7 +26,7 @@ class Decoder {
     choose(config, device.warpgroups());
     plan_.bulk = device.bulk_copies();
     constexpr int OWN = (static_cast<int>(sizeof(DecodeShared)) + 1023) / 1024 * 1024;  // the ring begins at such a multiple
-    plan_.units = units(device.shared_memory() - OWN, device, config.dtype);
+    plan_.units = ring_units(device.shared_memory() - OWN, device, config.dtype);
     shared_ = plan_.units * DECODE_WARPS * UNIT_BYTES;
     const int room = plan_.units < 1 ? 0 : device.together(shared_, kernel_, DECODE_THREADS);
     // Each block takes part in every exchange, so that nobody falls behind by more than one.
@@ -45,28 +46,18 @@ class Decoder {
     plan_.epsilon = config.epsilon;
     plan_.heads = heads;
     const int width = padded(config.hidden);
-    const int lengths[] = {heads.qkv_stride, padded(config.heads * plan_.slices * (config.head_dim + 2)), 2 * config.heads, width, padded(config.intermediate), width, 4 * blocks_};
-    Pair** const arrays[] = {&plan_.between.qkv, &plan_.between.parts, &plan_.between.scores, &plan_.between.mixed, &plan_.between.gated, &plan_.between.update, &plan_.between.draws};
-    size_t pairs = PADDING;  // the epoch stands in front
-    for (const int length : lengths) pairs += static_cast<size_t>(padded(length));
-    const size_t table = layers.size() * sizeof(DecodeLayer);
-    memory_ = static_cast<char*>(device.allocate(pairs * sizeof(Pair) + table));
-    device.fill(memory_, 0, pairs * sizeof(Pair));
-    plan_.between.epoch = reinterpret_cast<unsigned*>(memory_);
-    Pair* at = reinterpret_cast<Pair*>(memory_) + PADDING;
-    for (size_t each = 0; each < 7; each++) {
-      *arrays[each] = at;
-      at += padded(lengths[each]);
-    }
-    device.upload(at, layers.data(), table);
-    plan_.layers = reinterpret_cast<const DecodeLayer*>(at);
+    const size_t bytes = layers.size() * sizeof(DecodeLayer);
+    void* const table = pairs_.take(plan_.between, {heads.qkv_stride, padded(config.heads * plan_.slices * (config.head_dim + 2)), 2 * config.heads, width, padded(config.intermediate), width, 4 * blocks_}, bytes);
+    device.upload(table, layers.data(), bytes);
+    plan_.layers = static_cast<const DecodeLayer*>(table);
     device.finish();
+    clusters_ = std::make_unique<Clusters>(device, config, plan_);
+    if (!clusters_->ready()) clusters_.reset();
   }
-  ~Decoder() { device_.release(memory_); }
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
-  bool ready() const { return memory_ != nullptr; }
+  bool ready() const { return plan_.layers != nullptr; }
 
   /** Up to `steps` steps of the call's only row; with `logits` one, which ends with them and draws nothing. */
   void launch(const DrawPlan& draw, const PageShape& page, size_t layer_bytes, const int* call_pages, int steps, float* logits = nullptr) {
@@ -77,6 +68,7 @@ class Decoder {
     of.call_pages = call_pages;
     of.steps = steps;
     of.logits = logits;
+    if (clusters_ != nullptr && clusters_->launch(of)) return;
     device_.launch_together(shared_, kernel_, blocks_, DECODE_THREADS, of);
   }
 
@@ -85,8 +77,7 @@ class Decoder {
   /** The kernel of a published shape in the format that they are published in where it is `known`, else that of any shape. */
   void choose(const Config& config, bool known) {
     const int hidden = config.hidden;
-    const bool published = known && config.intermediate == 2 * hidden && config.head_dim == DECODE_DIM && config.heads * DECODE_DIM == hidden &&
-                           2 * config.kv_heads == config.heads && !config.attention_bias && !config.mlp_bias && config.dtype == Type::BF16;
+    const bool published = known && is_published(config);
     if (published && hidden == 256) kernel_ = decode_kernel<Type::BF16, 256>;
     if (published && hidden == 512) kernel_ = decode_kernel<Type::BF16, 512>;
     if (published && hidden == 768) kernel_ = decode_kernel<Type::BF16, 768>;
@@ -95,20 +86,12 @@ class Decoder {
     kernel_ = config.dtype == Type::F32 ? decode_kernel<Type::F32, 0> : config.dtype == Type::BF16 ? decode_kernel<Type::BF16, 0> : decode_kernel<Type::Q8, 0>;
   }
 
-  /** Units of each warp's ring for which there is room in so many bytes of shared memory, or DOGE_RING of them, to compare; where lanes copy
-   *  for themselves, a number that the kernel knows. */
-  static int units(int bytes, const Device& device, Type dtype) {
-    const int room = std::min(bytes / (DECODE_WARPS * UNIT_BYTES), MOST_UNITS);
-    const char* const wish = std::getenv("DOGE_RING");
-    if (device.bulk_copies() && dtype != Type::Q8) return wish == nullptr ? room : std::max(1, std::min(std::atoi(wish), room));
-    return !device.tensor_cores() ? std::min(room, 1) : room >= LANE_UNITS ? LANE_UNITS : room >= FEW_LANE_UNITS ? FEW_LANE_UNITS : std::min(room, 1);
-  }
-
   Device& device_;
+  PairArrays pairs_{device_};
+  std::unique_ptr<Clusters> clusters_;
   Kernel kernel_ = nullptr;
   Decoding plan_{};
   int blocks_ = 0, shared_ = 0;
-  char* memory_ = nullptr;
 };
 
 }  // namespace doge

@@ -179,6 +179,9 @@ DOGE_API int doge_shim_made(void);
 /** Whether no launch may be beside the one before it, and no graph have such; and how many launches have been. */
 DOGE_API void doge_shim_alone(int launches, int graphs);
 DOGE_API int64_t doge_shim_beside(void);
+/** Whether no launch may have clusters; and how many launches have had. */
+DOGE_API void doge_shim_unclustered(int launches);
+DOGE_API int64_t doge_shim_clustered(void);
 #endif
 
 #ifdef __cplusplus

@@ -85,6 +85,7 @@ class Device {
   bool tensor_cores() const { return context_.capability >= 80; }
   /** Whether it multiplies by warpgroups, which compute capability 9.0 alone does. */
   bool warpgroups() const { return context_.capability == 90; }
+  bool capturing() const { return capturing_ != nullptr; }
   /** Whether it brings stretches of memory to shared memory by itself (bulk.cuh). */
   bool bulk_copies() const { return context_.capability >= 90; }
   /** Whether a launch may be beside the one before it. */
@@ -142,27 +143,41 @@ class Device {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<size_t>(shared)), "A kernel's blocks could not be counted");
     return std::min(each, 1) * processors();
   }
-  /** A launch whose blocks wait for each other. */
-  template <class Parameter>
-  void launch_together(int shared, void (*kernel)(Parameter), int blocks, int threads, Parameter argument) {
+  /** The same for clusters of `size` blocks: how many of them. */
+  template <class... Parameters>
+  int together(int shared, void (*kernel)(Parameters...), int threads, int size) {
+    int found = 0;
+    if (context_.cooperative == 0 || !warpgroups()) return 0;
     grant(reinterpret_cast<const void*>(kernel), shared);
+    cudaLaunchAttribute attributes[2];
+    const cudaLaunchConfig_t config = together_config(attributes, shared, size, threads, size);
+    cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    if (status == cudaSuccess) status = cudaOccupancyMaxActiveClusters(&found, kernel, &config);
+    if (status == cudaSuccess) return found;
+    cudaGetLastError();  // a size that the device does not have
+    return 0;
+  }
+  /** A launch whose blocks wait for each other, in clusters of `size` where that is not 0. Whether the driver takes clusters. */
+  template <class Parameter>
+  bool launch_together(int shared, void (*kernel)(Parameter), int blocks, int threads, Parameter argument, int size = 0) {
+    grant(reinterpret_cast<const void*>(kernel), shared);
+    cudaLaunchAttribute attributes[2];
+    const cudaLaunchConfig_t config = together_config(attributes, shared, blocks, threads, size);
+    const cudaError_t status = cudaLaunchKernelEx(&config, kernel, argument);
+    if (status != cudaSuccess && status != cudaErrorMemoryAllocation && size > 0) {
+      cudaGetLastError();
+      return false;
+    }
+    check(status, "A kernel could not be launched");
+    check(cudaGetLastError(), "A kernel could not be launched");
+    follows_ = false;
     if (capturing_ != nullptr) {
       capturing_->launches_++;
     } else {
       context_.launches++;
       context_.submissions++;
     }
-    follows_ = false;
-#if defined(DOGE_SHIM)
-    if (shim::launches(reinterpret_cast<const void*>(kernel), shared))
-      shim::submit(stream_, [=] { shim::launch_together(blocks, threads, static_cast<size_t>(shared), [=] { kernel(argument); }); });
-#else
-    void* arguments[] = {&argument};
-    check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), arguments,
-                                      static_cast<size_t>(shared), stream_),
-          "A kernel could not be launched");
-#endif
-    check(cudaGetLastError(), "A kernel could not be launched");
+    return true;
   }
   /** Submit what `body` launches: captured when `graph` is new, and from then on as it was then. `body` only launches. It is called again
    *  where the driver takes no graph of launches beside each other. */
@@ -186,6 +201,14 @@ class Device {
   void end(Graph& graph);
   void cancel(Graph& graph) noexcept;
   void submit(Graph& graph);
+  /** What such a launch asks for. That a launch has clusters does not take from it that all of its blocks are there at once. */
+  cudaLaunchConfig_t together_config(cudaLaunchAttribute (&attributes)[2], int shared, int blocks, int threads, int size) const {
+    attributes[0].id = cudaLaunchAttributeCooperative;
+    attributes[0].val.cooperative = 1;
+    attributes[1].id = cudaLaunchAttributeClusterDimension;
+    attributes[1].val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), static_cast<size_t>(shared), stream_, attributes, size > 0 ? 2u : 1u};
+  }
   Context& context_;
   std::map<void*, size_t> sizes_;
   std::set<const void*> large_;  // kernels that have been granted more shared memory than all have

@@ -29,7 +29,7 @@ enum cudaDeviceAttr {
   cudaDevAttrCooperativeLaunch = 95,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributeNonPortableClusterSizeAllowed = 14 };
 /** Of a kernel; what it has of its own is not known here. */
 struct cudaFuncAttributes {
   size_t sharedSizeBytes = 0;
@@ -70,6 +70,9 @@ struct Runtime {
   /** Whether no launch may be beside the one before it, nor a graph have such; and how many have been. */
   std::atomic<bool> alone{false}, alone_in_graphs{false};
   std::atomic<int64_t> beside{0};
+  /** Whether no launch may have clusters; and how many have had. */
+  std::atomic<bool> unclustered{false};
+  std::atomic<int64_t> clustered{0};
 };
 inline Runtime& runtime() {
   static Runtime all;
@@ -176,8 +179,8 @@ inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const v
   return shim::state();
 }
 /** Of the kernel, whoever launches it. */
-inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
-  if (shim::state() != cudaSuccess) return shim::state();
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  if (shim::state() != cudaSuccess || attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) return shim::state();
   if (value < 0 || value > shim::SHARED_MEMORY[shim::device]) return shim::told(cudaErrorInvalidValue);
   const std::lock_guard<std::mutex> guard(shim::runtime().lock);
   shim::runtime().granted[shim::device][kernel] = value;
@@ -230,9 +233,12 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream
   std::memset(to, value, bytes);
   return cudaSuccess;
 }
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative = 2, cudaLaunchAttributeClusterDimension = 4, cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
 union cudaLaunchAttributeValue {
-  int programmaticStreamSerializationAllowed;
+  int cooperative, programmaticStreamSerializationAllowed;
+  struct {
+    unsigned x, y, z;
+  } clusterDim;
 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -246,9 +252,27 @@ struct cudaLaunchConfig_t {
   cudaLaunchAttribute* attrs;
   unsigned numAttrs;
 };
+namespace shim {
+/** What a launch says of an attribute; null: nothing. */
+inline const cudaLaunchAttributeValue* said(const cudaLaunchConfig_t* config, cudaLaunchAttributeID id) {
+  for (unsigned each = 0; each < config->numAttrs; each++)
+    if (config->attrs[each].id == id) return &config->attrs[each].val;
+  return nullptr;
+}
+}  // namespace shim
+template <class Kernel>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel, const cudaLaunchConfig_t* config) {
+  const cudaLaunchAttributeValue* const cluster = shim::said(config, cudaLaunchAttributeClusterDimension);
+  if (cluster == nullptr || config->grid.x % cluster->clusterDim.x != 0) return shim::told(cudaErrorInvalidValue);
+  *clusters = shim::PROCESSORS / static_cast<int>(cluster->clusterDim.x);
+  return shim::state();
+}
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
-  const bool beside = config->numAttrs > 0 && config->attrs->val.programmaticStreamSerializationAllowed != 0;
+  const cudaLaunchAttributeValue* const serial = shim::said(config, cudaLaunchAttributeProgrammaticStreamSerialization);
+  const cudaLaunchAttributeValue* const cooperative = shim::said(config, cudaLaunchAttributeCooperative);
+  const cudaLaunchAttributeValue* const cluster = shim::said(config, cudaLaunchAttributeClusterDimension);
+  const bool beside = serial != nullptr && serial->programmaticStreamSerializationAllowed != 0;
   if (!shim::launches(reinterpret_cast<const void*>(kernel), static_cast<int>(config->dynamicSmemBytes))) return cudaErrorInvalidValue;
   if (beside && shim::runtime().alone) return shim::told(cudaErrorNotSupported);
   if (beside) shim::runtime().beside++;
@@ -258,6 +282,14 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const dim3 grid = config->grid;
   const int threads = static_cast<int>(config->block.x);
   const size_t shared = config->dynamicSmemBytes;
+  if (cooperative != nullptr) {
+    if (cluster != nullptr && shim::runtime().unclustered) return shim::told(cudaErrorNotSupported);
+    if (cluster != nullptr) shim::runtime().clustered++;
+    const int blocks = static_cast<int>(grid.x), size = cluster == nullptr ? 0 : static_cast<int>(cluster->clusterDim.x);
+    const auto run = [=] { kernel(static_cast<Parameters>(arguments)...); };
+    shim::submit(config->stream, [=] { size == 0 ? shim::launch_together(blocks, threads, shared, run) : shim::launch_clusters(blocks, size, threads, shared, run); });
+    return shim::state();
+  }
   shim::submit(config->stream, [=] { shim::launch(grid, threads, [=] { kernel(static_cast<Parameters>(arguments)...); }, shared, -1, beside); });
   config->stream->launched = true;
   return shim::state();

@@ -62,6 +62,11 @@ step "products and attention" timeout -k 10 300 build/doge_runner attention ${CH
 step "forms of the matmul" timeout -k 10 300 build/doge_runner tiles ${CHECK:-}
 # shellcheck disable=SC2086
 step "properties" timeout -k 10 300 build/doge_runner check ${CHECK:-}
+# A row's steps by clusters of blocks are taken where they are asked for: by as many blocks as a cluster may have, and by 8.
+for blocks in 1 8; do
+  # shellcheck disable=SC2086
+  step "properties by clusters $blocks" env DOGE_DEBUG=1 "DOGE_CLUSTERS=$blocks" timeout -k 10 300 build/doge_runner check ${CHECK:-}
+done
 step "goldens" timeout -k 10 300 python3 scripts/check.py build/libdoge_cuda.so
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
@@ -83,6 +88,7 @@ with lzma.open(path + ".xz") as packed, open(path, "wb") as node:
 os.chmod(path, 0o755)
 PYTHON
   step "conformance through Node" "$root/.gpu/node" "$root/.gpu/conformance.mjs" "$package/build/doge_cuda.node" "$root/packages/conformance/fixtures"
+  step "conformance by clusters" env DOGE_CLUSTERS=1 "$root/.gpu/node" "$root/.gpu/conformance.mjs" "$package/build/doge_cuda.node" "$root/packages/conformance/fixtures"
   # Every dtype on every checkpoint against the reference: npm run agreement -- --merge FILE takes its JSON into the report.
   step "agreement" timeout 300 "$root/.gpu/node" "$root/.gpu/agreement.mjs" --only cuda --out "$out/agreement"
 else
@@ -100,6 +106,11 @@ done
 # Above, a row's weights come through as long a ring as shared memory has room for (11 units of 2 KB for each warp); here through a short one.
 for size in $sizes; do
   step "ring of 3 units $size" bash -c "DOGE_RING=3 build/doge_runner time $size bf16 ${TIMES:-5} | grep -m 1 '1 row'"
+done
+for size in $sizes; do
+  for blocks in 1 8; do
+    step "clusters $blocks $size" bash -c "DOGE_DEBUG=1 DOGE_CLUSTERS=$blocks build/doge_runner time $size bf16 ${TIMES:-5} 2>&1 | grep -m 2 -E 'clusters|1 row'"
+  done
 done
 # Above, kernels are launched beside the one before them; here each when that one has ended.
 for size in $sizes; do

@@ -80,14 +80,17 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(stdout).toMatch(/\n0 failed\n$/);
     for (const step of [
       "properties",
+      "properties by clusters 1",
       "goldens",
       "conformance through Node",
+      "conformance by clusters",
       "agreement",
       "ceilings",
       "times tiny f32",
       "times tiny bf16",
       "times tiny q8",
       "ring of 3 units tiny",
+      "clusters 1 tiny",
       "launches apart tiny",
     ])
       expect(stdout).toContain(`ok   ${step}\n`);
@@ -101,6 +104,8 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     for (const name of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
       expect(stdout).toContain(`--tool ${name} --error-exitcode 9 --print-limit 20`);
     }
+    // Two heads, and eight processors; what each drew follows.
+    expect(stdout).toMatch(/one row decodes by 2 clusters of 4 blocks\.\n.*"decode, 1 row/);
     expect(stdout).toMatch(/called with .*conformance\.mjs .*doge_cuda\.node .*fixtures\n/);
     expect(stdout).toMatch(/called with .*agreement\.mjs --only cuda --out .*\/out\/agreement\n/);
     const table = readFileSync(join(folder, "out", "table.md"), "utf8");
@@ -132,7 +137,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(status).toBe(1);
     expect(stdout).toContain("FAIL compute-sanitizer racecheck");
     expect(stdout).toContain("There is no size tiny-but-unknown");
-    expect(stdout).toMatch(/\n9 failed\n$/);
+    expect(stdout).toMatch(/\n11 failed\n$/);
   }, 1_500_000);
 
   test("without a GPU it says so and stops", () => {

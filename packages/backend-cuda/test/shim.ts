@@ -1,5 +1,9 @@
 // The core on the host shim, as a backend for tests only: the kernels run as plain C++ fibers, with no GPU. It is named for what
 // it is and lives among the tests, so that nobody is offered it.
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Capabilities, checkedProvider, type Provider } from "@doge-lm/core";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { type Binding, type BindingWithKernels, loadBinding } from "../src/binding.ts";
@@ -13,6 +17,9 @@ export interface ShimBinding extends BindingWithKernels {
   /** Whether the driver refuses launches beside the one before them (1), and graphs that have such; how many such launches there were. */
   alone(launches: number, graphs: number): void;
   beside(): number;
+  /** Whether the driver refuses launches with clusters (1); how many such launches there were. */
+  unclustered(launches: number): void;
+  clustered(): number;
 }
 
 interface Builder {
@@ -30,6 +37,20 @@ let binding: ShimBinding | undefined;
 export function shimBinding(): ShimBinding {
   binding ??= loadBinding(builder.buildShim()) as ShimBinding;
   return binding;
+}
+
+/** What a program over the shim's headers says on standard error under each of some arguments. */
+export function errorsOf<Name extends string>(source: string, names: readonly Name[]): Record<Name, string> {
+  const folder = mkdtempSync(join(tmpdir(), "doge-cuda-"));
+  try {
+    const [file, program] = [join(folder, "main.cc"), join(folder, "main")];
+    writeFileSync(file, source);
+    execFileSync(builder.compiler()!, ["-std=c++17", "-DDOGE_SHIM", file, "-lpthread", "-o", program]);
+    const said = names.map((name) => [name, spawnSync(program, [name], { encoding: "utf8" }).stderr]);
+    return Object.fromEntries(said) as Record<Name, string>;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 const can: Capabilities = { device: "host shim, no GPU", dtypes, trains: false };

@@ -1,5 +1,5 @@
-// decode_attention: the attention of a decoding step inside the one launch of decode_kernel (decode.cuh): slices of the keys before the step's
-// token, each by a block, and the token's own key by a warp. decode_merge.cuh makes one of them.
+// decode_attention: the attention of a decoding step inside the one launch of all steps (decode.cuh, clusters.cuh): slices of the keys before
+// the step's token, each by a block, and the token's own key by a warp. How numbers come and go is the kernel's.
 //
 // Source: as attention.cuh; splitting keys over blocks as flash-decoding does (Dao et al., 2023).
 #pragma once
@@ -45,13 +45,7 @@ struct Chunk {
   }
 };
 
-/** Where a lane finds numbers 2 lane, 2 lane + 1 and the two half a head behind of a head whose pairs begin at `head`. */
-__device__ __forceinline__ void four_of(const Pair* (&from)[2], const Pair* head, int half) {
-  const int index = 2 * (own_thread() % WARP);
-  from[0] = head + (index < half ? index : 0);
-  from[1] = from[0] + half;
-}
-/** Those four numbers of a query or key under its norm, where there is one, and turned by the step's angles. By a warp. */
+/** Numbers 2 lane, 2 lane + 1 and the two half a head behind of a query or key under its norm, where there is one, and turned by the step's angles. By a warp. */
 __device__ __forceinline__ void turn(float (&x)[4], const float* weight, float epsilon, int dim, const DecodeShared& shared) {
   const int half = dim / 2;
   const int index = 2 * (own_thread() % WARP);
@@ -74,34 +68,43 @@ __device__ __forceinline__ void turn(float (&x)[4], const float* weight, float e
   }
 }
 
-/** One block's slice of the attention to the keys before a step's token, for the heads of one key/value head: scores, softmax and
- *  weighted values, published. The sums are of value[j] - own, as in attention_kernel. */
-__device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, const RopeWeights& rope, const PageShape& page, int kv_head, int slice, int position,
-                                       unsigned epoch, DecodeShared& shared) {
+/** A lane's four numbers of a head, zeros beyond it; and to their places. */
+__device__ __forceinline__ void four_at(float (&four)[4], const float* from, int half) {
+  const int index = 2 * (own_thread() % WARP);
+#pragma unroll
+  for (int each = 0; each < 4; each++) four[each] = index < half ? from[index + each % 2 + each / 2 * half] : 0.0f;
+}
+__device__ __forceinline__ void put_four(float* to, const float (&four)[4], int half) {
+  const int index = 2 * (own_thread() % WARP);
+  if (index >= half) return;
+#pragma unroll
+  for (int each = 0; each < 4; each++) to[index + each % 2 + each / 2 * half] = four[each];
+}
+
+/** What a slice with `best` for its greatest score weighs where `top` is the greatest of all. */
+__device__ __forceinline__ float slice_weight(float best, float top) { return best == -INFINITY ? 0.0f : expf(best - top); }
+
+/** The slice of a block among the `slices` of the keys before a step's token, for `group` heads, of GROUP at most, from `head` on, which share
+ *  keys and values. */
+struct Slice {
+  int head, group, slice, slices, position;
+};
+/** Its scores, softmax and weighted values: tell(best, total) by the warps of each head once those are known, for others wait for them first,
+ *  and emit(head, column, sum). bring() puts the queries, turned, and the token's own value to shared memory. The sums are of value[j] - own,
+ *  as in attention_kernel. */
+template <int GROUP, class Bring, class Tell, class Emit>
+__device__ __forceinline__ void attend(const Slice& its, const Heads& heads, const PageShape& page, DecodeShared& shared, Bring bring, Tell tell, Emit emit) {
   const int thread = own_thread();
   const int lane = thread % WARP;
   const int warp = own_warp();
   const int dim = heads.head_dim;
-  const int group = heads.heads / heads.kv_heads;
-  const int bias_head = (kv_head * group + min(warp, group - 1)) / (heads.heads / heads.bias_heads);
+  const int group = its.group, slice = its.slice, slices = its.slices, position = its.position;
+  const int kv_head = its.head / (heads.heads / heads.kv_heads);
+  const int bias_head = (its.head + min(warp, group - 1)) / (heads.heads / heads.bias_heads);
   Chunk held;
   held.load_keys(heads, page, shared.pages, kv_head, slice, position);
   held.load_values(heads, page, shared.pages, kv_head, bias_head, slice, position);
-  // Each query is waited for and turned by one warp, the token's own value is brought by the next.
-  if (warp <= group) {
-    const int half = dim / 2;
-    const int index = 2 * lane;
-    const Pair* from[2];
-    four_of(from, of.between.qkv + (warp < group ? (kv_head * group + warp) * dim : heads.value_at + kv_head * dim), half);
-    uint2 numbers[2];
-    await(numbers, from, epoch, index < half ? 3 : 0);
-    float four[4] = {number(numbers[0].x), number(numbers[0].y), number(numbers[1].x), number(numbers[1].y)};
-    if (warp < group) turn(four, rope.query_norm, rope.epsilon, dim, shared);
-    float* const to = warp < group ? shared.query[warp] : shared.value;
-    if (index < half)
-#pragma unroll
-      for (int each = 0; each < 4; each++) to[index + each % 2 + each / 2 * half] = four[each];
-  }
+  bring();
   __syncthreads();
 
   const float scale = 1.0f / sqrtf(static_cast<float>(dim));
@@ -109,15 +112,13 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
   const int side = thread / DECODE_DIM;
   const float own_value = shared.value[column < dim ? column : 0];
   float best = -INFINITY, total = 0.0f;  // of head `warp`
-  // These two are told as soon as they are known: whoever has seen them asks for the rest.
-  Pair* const parts = of.between.parts + (kv_head * of.slices + slice) * group * (dim + 2);
-  if (slice * CHUNK_SLOTS >= position && warp < group && lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
-  float sums[DECODE_GROUP] = {};
+  if (slice * CHUNK_SLOTS >= position && warp < group) tell(best, total);
+  float sums[GROUP] = {};
 #pragma unroll 1
-  for (int chunk = slice; chunk * CHUNK_SLOTS < position; chunk += of.slices) {
-    const bool last = (chunk + of.slices) * CHUNK_SLOTS >= position;
+  for (int chunk = slice; chunk * CHUNK_SLOTS < position; chunk += slices) {
+    const bool last = (chunk + slices) * CHUNK_SLOTS >= position;
 #pragma unroll
-    for (int head = 0; head < DECODE_GROUP; head++) {
+    for (int head = 0; head < GROUP; head++) {
       float dots[CHUNK_PAGES] = {};
 #pragma unroll
       for (int share = 0; share < DIM_SHARE; share++) {
@@ -132,7 +133,7 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
         if (lane < PAGE) shared.dots[warp][head][each * PAGE + lane] = dots[each];
       }
     }
-    if (!last) held.load_keys(heads, page, shared.pages, kv_head, chunk + of.slices, position);
+    if (!last) held.load_keys(heads, page, shared.pages, kv_head, chunk + slices, position);
     __syncthreads();
     if (warp < group) {
       float scores[CHUNK_SLOTS / WARP];
@@ -157,14 +158,14 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
       total = total * fade + warp_sum(weight);
       best = top;
       if (lane == 0) shared.fade[warp] = fade;
-      if (last && lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
+      if (last) tell(best, total);
     }
     __syncthreads();
-    float fades[DECODE_GROUP];
+    float fades[GROUP];
 #pragma unroll
-    for (int head = 0; head < DECODE_GROUP; head++) fades[head] = head < group ? shared.fade[head] : 0.0f;
+    for (int head = 0; head < GROUP; head++) fades[head] = head < group ? shared.fade[head] : 0.0f;
 #pragma unroll
-    for (int head = 0; head < DECODE_GROUP; head++) sums[head] *= fades[head];
+    for (int head = 0; head < GROUP; head++) sums[head] *= fades[head];
 #pragma unroll
     for (int each = 0; each < CHUNK_PAGES; each++)
 #pragma unroll
@@ -175,7 +176,7 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
         for (int slot = 0; slot < 4; slot++)  // from the token's own slot on nobody stands there yet
           values[slot] = chunk * CHUNK_SLOTS + at + slot < position ? held.values[each][4 * quad + slot] - own_value : 0.0f;
 #pragma unroll
-        for (int head = 0; head < DECODE_GROUP; head++) {
+        for (int head = 0; head < GROUP; head++) {
           const float4 four = *reinterpret_cast<const float4*>(&shared.weights[head][at]);
           sums[head] = __fmaf_rn(four.x, values[0], sums[head]);
           sums[head] = __fmaf_rn(four.y, values[1], sums[head]);
@@ -183,42 +184,45 @@ __device__ __forceinline__ void attend(const Decoding& of, const Heads& heads, c
           sums[head] = __fmaf_rn(four.w, values[3], sums[head]);
         }
       }
-    if (!last) held.load_values(heads, page, shared.pages, kv_head, bias_head, chunk + of.slices, position);
+    if (!last) held.load_values(heads, page, shared.pages, kv_head, bias_head, chunk + slices, position);
   }
   if (side == 1) {
 #pragma unroll
-    for (int head = 0; head < DECODE_GROUP; head++) shared.half[head][column] = sums[head];
+    for (int head = 0; head < GROUP; head++) shared.half[head][column] = sums[head];
   }
   __syncthreads();
 #pragma unroll
-  for (int head = 0; head < DECODE_GROUP; head++)
-    if (head < group && side == 0 && column < dim) publish(parts + head * (dim + 2) + column, sums[head] + shared.half[head][column], epoch);
+  for (int head = 0; head < GROUP; head++)
+    if (head < group && side == 0 && column < dim) emit(head, column, sums[head] + shared.half[head][column]);
 }
 
-/** One head's score of the token's own key, published, by one warp, which waits for what it needs by itself. The first head of a
- *  key/value head also keeps the key, the value and the biases. The biases' double precision takes as long as a slice does. */
-__device__ __forceinline__ void keep(const Decoding& of, const Heads& heads, const RopeWeights& rope, const PageShape& page, int head, int position, unsigned epoch,
-                                     const DecodeShared& shared) {
+/** One head's score of the token's own key, by one warp: tell(score) in all its lanes. The first head of a key/value head also keeps the key,
+ *  the value and the biases. It waits for the values of all heads by itself, pairs from heads.value_at of `qkv` on; four_each(parts) gives a lane's
+ *  numbers of the query, the key and the value. The biases' double precision takes as long as a slice does. */
+template <class FourEach, class Tell>
+__device__ __forceinline__ void keep(const Heads& heads, const RopeWeights& rope, const PageShape& page, const Pair* qkv, int head, int position, unsigned epoch,
+                                     const DecodeShared& shared, FourEach four_each, Tell tell) {
   const int lane = own_thread() % WARP;
   const int dim = heads.head_dim;
   const int half = dim / 2;
   const int kv_head = head / (heads.heads / heads.kv_heads);
   const int bias_head = head / (heads.heads / heads.bias_heads);
+  const int keys = heads.kv_heads * dim;  // what stands behind them is 0
   constexpr int FOURS = 4;
   float dot = 0.0f;
 #pragma unroll 1
-  for (int start = lane * 4; start < rope.delta.stride; start += FOURS * WARP * 4) {
+  for (int start = lane * 4; start < keys; start += FOURS * WARP * 4) {
     float4 rows[FOURS];
     const Pair* from[2 * FOURS];
     unsigned wanted = 0;
 #pragma unroll
     for (int each = 0; each < FOURS; each++) {
       const int column = start + each * WARP * 4;
-      const int safe = column < rope.delta.stride ? column : start;
+      const int safe = column < keys ? column : start;
       rows[each] = Format<Type::F32>::fetch(rope.delta, static_cast<size_t>(bias_head), safe);
-      from[2 * each] = of.between.qkv + heads.value_at + safe;
+      from[2 * each] = qkv + heads.value_at + safe;
       from[2 * each + 1] = from[2 * each] + 2;
-      wanted |= column < rope.delta.stride ? 3u << 2 * each : 0u;
+      wanted |= column < keys ? 3u << 2 * each : 0u;
     }
     uint2 numbers[2 * FOURS];
     await(numbers, from, epoch, wanted);
@@ -233,29 +237,14 @@ __device__ __forceinline__ void keep(const Decoding& of, const Heads& heads, con
   // A lane's four numbers of the query, the key and the value.
   const int index = 2 * lane;
   float parts[3][4] = {};
-  {
-    const Pair* from[6];
-#pragma unroll
-    for (int part = 0; part < 3; part++) {
-      const Pair* its[2];
-      four_of(its, of.between.qkv + (part == 0 ? head * dim : (part == 1 ? heads.key_at : heads.value_at) + kv_head * dim), half);
-      from[2 * part] = its[0];
-      from[2 * part + 1] = its[1];
-    }
-    uint2 numbers[6];
-    await(numbers, from, epoch, index < half ? 63 : 0);
-#pragma unroll
-    for (int part = 0; part < 3; part++)
-#pragma unroll
-      for (int each = 0; each < 4; each++) parts[part][each] = number(each % 2 == 0 ? numbers[2 * part + each / 2].x : numbers[2 * part + each / 2].y);
-  }
+  four_each(parts);
   turn(parts[0], rope.query_norm, rope.epsilon, dim, shared);
   turn(parts[1], rope.key_norm, rope.epsilon, dim, shared);
   float score = 0.0f;
 #pragma unroll
   for (int each = 0; each < 4; each++) score = __fmaf_rn(parts[0][each], parts[1][each], score);
   score = warp_sum(score) / sqrtf(static_cast<float>(dim)) + bias;
-  if (lane == 0) publish(of.between.scores + 2 * head, score, epoch);
+  tell(score);
 
   float* const layer = layer_of(page, shared.pages[position / PAGE]);
   const int slot = position % PAGE;

@@ -52,6 +52,13 @@ __device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer)
   return its;
 }
 
+/** Forms with known sizes are compiled for compute capability 9.0, where they were measured: elsewhere they would be megabytes for a guess. */
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900
+#define DOGE_KNOWN_SIZES 1
+#else
+#define DOGE_KNOWN_SIZES 0
+#endif
+
 struct DecodeLayer {
   Matrix matrices[HEAD];
   RopeWeights rope;
@@ -91,6 +98,14 @@ struct Decoding {
   bool bulk;  // whether the device brings them by itself; code for a device knows
 };
 
+/** What of a matrix of MATRICES a block's warps multiply with, the same in every layer. */
+struct Dealt {
+  int count;    // outputs that are dealt to warps
+  int columns;  // numbers of a row, padded
+  int second;   // rows from an output's first row to its second, where it is gated
+  int rows;     // that there are, from the matrix's first on
+};
+
 struct DecodeShared {
   alignas(16) float x[2][DECODE_WIDTH];
   DecodeLayer layers[DECODE_LAYERS];
@@ -106,7 +121,7 @@ struct DecodeShared {
   int ids[2][DECODE_WARPS];
   unsigned told[2][DECODE_WARPS];
   Matrix head;
-  int counts[MATRICES];  // outputs of each matrix
+  Dealt dealt[MATRICES];
   Arrival arrivals[DECODE_WARPS][MOST_UNITS];
 };
 

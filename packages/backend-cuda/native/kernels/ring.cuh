@@ -22,10 +22,22 @@ template <int PENDING>
 __device__ __forceinline__ void copy_wait() {}
 #endif
 
-/** Rows of a turn of each matrix of MATRICES; outputs of it: a gated unit has two rows for each; and slots of each row in a unit. */
-__device__ __forceinline__ constexpr int rows_of(int which) { return 0x41412 >> 4 * which & 15; }
-__device__ __forceinline__ constexpr int own_of(int which) { return 0x41212 >> 4 * which & 15; }
-__device__ __forceinline__ constexpr int depth_of(int which) { return 0x14142 >> 4 * which & 15; }
+/** How a kernel deals each matrix of MATRICES: rows of a turn; outputs of it: a gated unit has two rows for each; and slots of each row in a
+ *  unit. */
+struct OverBlocks {
+  __device__ static __forceinline__ constexpr int rows(int which) { return 0x41412 >> 4 * which & 15; }
+  __device__ static __forceinline__ constexpr int outputs(int which) { return 0x41212 >> 4 * which & 15; }
+  __device__ static __forceinline__ constexpr int depth(int which) { return 0x14142 >> 4 * which & 15; }
+  /** Whether the same warps take turns at all matrices; and whether all lanes that hold an output of one get it, not the first alone. */
+  static constexpr bool ALIKE = true;
+  __device__ static __forceinline__ constexpr bool every(int) { return false; }
+  /** Where row `its` of those that are dealt stands. */
+  __device__ static __forceinline__ int row(const DecodeShared&, int, int its) { return its; }
+};
+/** This warp among those that take turns. */
+struct Team {
+  int warp, warps;
+};
 
 /** What stands in a slot, as its format holds it. */
 template <Type type>
@@ -38,21 +50,25 @@ __device__ __forceinline__ typename Format<type>::Raw raw_of(const uint4& slot) 
     return {{slot.x, slot.y}, __int_as_float(static_cast<int>(slot.z))};
 }
 
-/** One warp's ring; every lane holds the same. A unit is four slots, stretches of 16 bytes for each lane, of as many rows as the turn has. */
+/** Bytes of a number. */
 template <Type type>
+constexpr int WIDTH_OF = type == Type::F32 ? 4 : type == Type::BF16 ? 2 : 1;
+
+/** One warp's ring; every lane holds the same. A unit is four slots, stretches of 16 bytes for each lane, of as many rows as the turn has. */
+template <Type type, class Deal>
 class Ring {
  public:
   static constexpr int CHUNK = Format<type>::CHUNK;
   /** Numbers of a row in a slot, and bytes of a number. */
-  static constexpr int STRETCH = WARP * CHUNK, WIDTH = type == Type::F32 ? 4 : type == Type::BF16 ? 2 : 1;
+  static constexpr int STRETCH = WARP * CHUNK, WIDTH = WIDTH_OF<type>;
 
-  /** `warp` of `warps` takes turns; units lie at `memory`. */
-  __device__ __forceinline__ Ring(const Decoding& of, DecodeShared& shared, unsigned char* memory, int warp, int warps)
-      : warp(warp), warps(warps), shared_(shared), memory_(memory), units_(of.units), layers_(of.layer_count), steps_(of.steps) {
+  /** Units lie at `memory`. */
+  __device__ __forceinline__ Ring(const Decoding& of, DecodeShared& shared, unsigned char* memory, const Team& layers, const Team& head)
+      : shared_(shared), memory_(memory), layers_team_(layers), head_team_(head), units_(of.units), layers_(of.layer_count), steps_(of.steps) {
 #if defined(DOGE_SHIM)
     bulk_ = type != Type::Q8 && of.bulk;
 #endif
-    for (int which = 0; which < MATRICES; which++) works_ |= warp * own_of(which) < shared.counts[which] ? 1 << which : 0;
+    for (int which = 0; which < MATRICES; which++) works_ |= team(which).warp * Deal::outputs(which) < shared.dealt[which].count ? 1 << which : 0;
     which_ = HEAD;
     step_ = -1;
     turn();
@@ -101,7 +117,10 @@ class Ring {
     }
   }
 
-  const int warp, warps;
+  /** Who takes turns at a matrix, which of these warps has an output of it, and where row `its` of what they have stands. */
+  __device__ __forceinline__ const Team& team(int which) const { return Deal::ALIKE || which != HEAD ? layers_team_ : head_team_; }
+  __device__ __forceinline__ int turn_at(int which, int output) const { return output / Deal::outputs(which) % team(which).warps; }
+  __device__ __forceinline__ int row(int which, int its) const { return Deal::row(shared_, which, its); }
 
  private:
   __device__ __forceinline__ bool bulk() const {
@@ -127,16 +146,17 @@ class Ring {
         }
       } while ((works_ >> which_ & 1) == 0);
     }
-    first_ = warp * own_of(which_);
+    first_ = team(which_).warp * Deal::outputs(which_);
   }
   /** Ask for one unit, and go on to the one after. */
   __device__ __forceinline__ void fill() {
     if (step_ < steps_) {
       const Matrix& from = which_ == HEAD ? shared_.head : shared_.layers[depth_].matrices[which_];
-      const int rows = rows_of(which_), own = own_of(which_), deep = depth_of(which_);
+      const Dealt& part = shared_.dealt[which_];
+      const int rows = Deal::rows(which_), own = Deal::outputs(which_), deep = Deal::depth(which_);
       const auto row_at = [&](int each) {
-        const int its = each < own ? first_ + each : from.outer / 2 + first_ + each - own;
-        return static_cast<size_t>(its < from.outer ? its : first_);
+        const int its = each < own ? first_ + each : part.second + first_ + each - own;
+        return static_cast<size_t>(row(which_, its < part.rows ? its : first_));
       };
       unsigned char* const to = memory_ + put_ * UNIT_BYTES;
       const int lane = own_thread() % WARP;
@@ -144,10 +164,10 @@ class Ring {
         __syncwarp();  // everybody has read what stood there
         if (lane == 0) {
           const int row_bytes = from.stride * WIDTH;
-          const int bytes = min(deep * SLOT_BYTES, row_bytes - column_ * WIDTH);
+          const int bytes = min(deep * SLOT_BYTES, (part.columns - column_) * WIDTH);
           const char* const data = static_cast<const char*>(from.data) + column_ * WIDTH;
           // Rows that fill their slots, one behind the other, are one stretch.
-          const int at_once = row_bytes == deep * SLOT_BYTES && first_ + own <= from.outer ? own : 1;
+          const int at_once = row_bytes == deep * SLOT_BYTES && part.columns == from.stride && first_ + own <= part.rows ? own : 1;
           arrival_expect(&arrivals_[put_], static_cast<unsigned>(bytes * rows));
 #pragma unroll 1
           for (int each = 0; each < rows; each += at_once)
@@ -158,7 +178,7 @@ class Ring {
         for (int slot = 0; slot < UNIT_SLOTS; slot++) {
           const int each = slot * rows / UNIT_SLOTS;
           const int column = column_ + (slot - each * deep) * STRETCH + lane * CHUNK;
-          const bool valid = column < from.stride;
+          const bool valid = column < part.columns;
           const size_t at = row_at(each) * static_cast<size_t>(from.stride) + static_cast<size_t>(valid ? column : 0);
           const char* const numbers = static_cast<const char*>(from.data) + at * WIDTH;
           unsigned char* const its = to + slot * SLOT_BYTES + lane * 16;
@@ -173,10 +193,10 @@ class Ring {
       }
       flying_++;
       column_ += deep * STRETCH;
-      if (column_ >= from.stride) {
+      if (column_ >= part.columns) {
         column_ = 0;
-        first_ += warps * own;
-        if (first_ >= shared_.counts[which_]) turn();
+        first_ += team(which_).warps * own;
+        if (first_ >= part.count) turn();
       }
     }
     if (!bulk()) copy_commit();
@@ -190,6 +210,7 @@ class Ring {
  private:
   DecodeShared& shared_;
   unsigned char* const memory_;
+  const Team layers_team_, head_team_;
   Arrival* arrivals_;
   const int units_, layers_, steps_;
   int get_ = 0, put_ = 0, flying_ = 0;  // units: to be read, to be asked for, asked for and not read

@@ -33,19 +33,26 @@ __device__ __forceinline__ float warp_shares(const float (&values)[N]) {
   return its;
 }
 
+/** Nothing to do. */
+struct Nothing {
+  __device__ __forceinline__ void operator()() const {}
+};
+
 /** A warp's turns at a matrix of MATRICES. */
-template <Type type, int WHICH>
+template <Type type, int WHICH, class Deal>
 struct Turn {
-  static constexpr int ROWS = rows_of(WHICH), OWN = own_of(WHICH);
+  static constexpr int ROWS = Deal::rows(WHICH), OWN = Deal::outputs(WHICH);
   static constexpr bool GATED = OWN < ROWS;
-  static constexpr int DEPTH = depth_of(WHICH);
+  static constexpr int DEPTH = Deal::depth(WHICH);
   static_assert(ROWS * DEPTH == UNIT_SLOTS, "a unit is full");
   static constexpr int CHUNK = Format<type>::CHUNK;
 
-  /** emit(o, sum_i x[i] weight[o, i] + bias[o]) for this warp's part of `count` outputs, in the lane that holds it. NORMED: x comes without
-   *  its norm's scale, which each warp finds beside its sums: of `epsilon` and the threads' `squares`; null: x is whole after all. */
-  template <bool NORMED, class Emit>
-  __device__ static __forceinline__ void multiply(Ring<type>& ring, const Matrix& weight, const float* x, const float* squares, float epsilon, int count, Emit emit) {
+  /** emit(o, sum_i x[i] weight[o, i] + bias[o]) for this warp's part of `count` outputs, in the lane that holds it, or in all that do; end()
+   *  behind the last. NORMED: x comes without its norm's scale, which each warp finds beside its sums: of `epsilon` and the threads'
+   *  `squares`; null: x is whole after all. */
+  template <bool NORMED, class Emit, class End = Nothing>
+  __device__ static __forceinline__ void multiply(Ring<type, Deal>& ring, const Matrix& weight, const float* x, const float* squares, float epsilon, int count, Emit emit,
+                                                  End end = {}) {
     const int lane = own_thread() % WARP;
     float its_squares = 0.0f;
     if (NORMED && squares != nullptr)
@@ -54,7 +61,8 @@ struct Turn {
         const float4 four = *reinterpret_cast<const float4*>(squares + (quad * WARP + lane) * 4);
         its_squares += four.x + four.y + (four.z + four.w);
       }
-    int first = ring.warp * OWN;
+    int first = ring.team(WHICH).warp * OWN;
+    if (first >= count) end();
     int deep = 0;
     float sums[ROWS] = {};
 #pragma unroll 1
@@ -98,15 +106,16 @@ struct Turn {
         }
         const int each = lane / (WARP / ROWS);
         const int its_output = first + each;
-        if (lane % (WARP / ROWS) == 0 && each < OWN && its_output < count) {
-          if (weight.bias != nullptr) result += weight.bias[its_output];
+        if ((Deal::every(WHICH) || lane % (WARP / ROWS) == 0) && each < OWN && its_output < count) {
+          if (weight.bias != nullptr) result += weight.bias[ring.row(WHICH, its_output)];
           if constexpr (GATED) result = silu(result) * (other + (weight.bias == nullptr ? 0.0f : weight.bias[weight.outer / 2 + its_output]));
           emit(its_output, result);
         }
 #pragma unroll
         for (int each = 0; each < ROWS; each++) sums[each] = 0.0f;
         deep = 0;
-        first += ring.warps * OWN;
+        first += ring.team(WHICH).warps * OWN;
+        if (first >= count) end();
       }
       // Others wait for what was emitted, nobody for this; behind the head's last turn the draw is waited for first.
       if ((whole && WHICH != HEAD) || ring.hungry()) ring.refill();
