@@ -80,7 +80,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(stdout).toMatch(/\n0 failed\n$/);
     for (const step of [
       "properties",
-      "properties by clusters 1",
+      "properties by clusters",
       "goldens",
       "conformance through Node",
       "conformance by clusters",
