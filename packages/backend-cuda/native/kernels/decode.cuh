@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   const int keeper = block - heads.kv_heads * of.slices;  // of which key/value head
   const bool keeps = keeper >= 0 && keeper < heads.kv_heads;
   int which = 0;  // of the two arrays in shared memory that phases use in turn
-  float x[PAIRS][2];
+  float x[PAIRS][2] = {};
 
   // x <- gate x + update, as soon as that comes, and with the norm's weights to shared memory. The norm's scale is the products' (Turn).
   const auto normed = [&](const float* gate, const float* weight, const Pair* update) {

@@ -52,8 +52,9 @@ __device__ __forceinline__ Matrix known(const Matrix& any, int inner, int outer)
   return its;
 }
 
-/** Forms with known sizes are compiled for compute capability 9.0, where they were measured: elsewhere they would be megabytes for a guess. */
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900
+/** Forms with known sizes are compiled for compute capability 9.0 (9.0a: nothing else runs there, and PTX for 9.0 is for newer devices), where
+ *  they were measured: elsewhere they would be megabytes for a guess. */
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define DOGE_KNOWN_SIZES 1
 #else
 #define DOGE_KNOWN_SIZES 0
