@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <memory>
+#include "angles.h"
 #include "decoder.h"
 #include "halves.h"
 #include "kernels/attention_half.cuh"
@@ -13,69 +14,13 @@
 #include "kernels/matmul_tiles.cuh"
 #include "kernels/rmsnorm.cuh"
 #include "kernels/rope.cuh"
-#include "pages.h"
-#include "timeline.h"
+#include "sequence.h"
 
 namespace doge {
 
 constexpr int SWIGLU_THREADS = 128;
 /** Pages beyond the room asked for: sequences fill their last page in part. */
 constexpr int SLACK_PAGES = 32;
-
-/** Cosines and sines (head_dim / 2) of a position, frequencies and angles rounded to f32 as in transformers (docs/model.md). */
-inline void angles(const Config& config, int position, float* cosine, float* sine) {
-  double base = config.rope_theta;
-  if (config.rope_type == DOGE_ROPE_DYNAMIC && position + 1 > config.max_positions) {
-    const double stretch = config.rope_factor * (position + 1) / config.max_positions - (config.rope_factor - 1);
-    base = static_cast<float>(config.rope_theta * std::pow(stretch, config.head_dim / (config.head_dim - 2.0)));
-  }
-  for (int index = 0; index < config.head_dim / 2; index++) {
-    const float power = static_cast<float>(std::pow(base, static_cast<double>(static_cast<float>(2.0 * index / config.head_dim))));
-    const float inverse = static_cast<float>(1.0 / static_cast<double>(power));
-    const double divisor = config.rope_type == DOGE_ROPE_LINEAR ? config.rope_factor : 1.0;
-    const float frequency = static_cast<float>(static_cast<double>(inverse) / divisor);
-    const float angle = static_cast<float>(position * static_cast<double>(frequency));
-    cosine[index] = static_cast<float>(std::cos(static_cast<double>(angle)));
-    sine[index] = static_cast<float>(std::sin(static_cast<double>(angle)));
-  }
-}
-
-class Model;
-
-class Sequence {
- public:
-  Sequence(Model& model, Pages& pages, bool reference_routing, int64_t* used)
-      : model(model), timeline(reference_routing), cache(pages), share(new Share(used)) {}
-  Sequence(Sequence& past) : model(past.model), timeline(past.timeline), cache(past.cache), share(past.share->fork()) {}
-
-  Model& model;
-  Timeline timeline;
-  Cache cache;
-  std::unique_ptr<Share> share;
-
-  int length() const { return timeline.length(); }
-  void rewind(int length) {
-    if (length >= timeline.length()) return;
-    truncate(timeline.rewind(length));
-    share->set(length);
-  }
-  /** Make the last id pending again, so that what follows it can be computed anew. */
-  void reopen() { truncate(timeline.reopen()); }
-  /** After a call that failed: the sequence as it was. Keys that the call wrote are not to be relied on. */
-  void restore(int length, bool held) {
-    timeline.rewind(length);
-    timeline.held = held;
-    truncate(timeline.evaluated());
-    share->set(length);
-  }
-
- private:
-  void truncate(int valid) {
-    if (cache.truncate(valid, timeline.length())) return;
-    cache.reset();
-    timeline.evaluated_to(0);
-  }
-};
 
 /** Tokens of a group that are kept and attended to together: `count` from `first` on, some of the group's runs, and the tiles of
  *  queries they make, or none. */

@@ -1,11 +1,12 @@
 // One row's steps by clusters of blocks: they draw what the kernels for rows and the launch without clusters draw, in every format, from one
 // slice of keys to several, with clusters that have no head; and what a cluster may not do ends the run.
+
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { sines, small } from "@doge-lm/conformance/models";
 import { type Config, checked, type DType, type Model, type Sampling } from "@doge-lm/core";
 import { afterEach, describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { sines, small } from "./models.ts";
 import { errorsOf, shimBinding, withoutShim } from "./shim.ts";
 
 const native = fileURLToPath(new URL("../native", import.meta.url));

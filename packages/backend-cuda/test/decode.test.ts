@@ -1,10 +1,10 @@
 // Decoding one row: the launch that makes all of its steps draws what the kernels for rows draw, on a device that brings weights to shared
 // memory by itself and on one whose lanes copy them, at widths that fill neither a unit of the ring nor the last turn of a matrix.
+import { sines, small } from "@doge-lm/conformance/models";
 import { type Backend, type Config, checked, type DType, type Model } from "@doge-lm/core";
 import { assertAgreesWithItself } from "@doge-lm/core/backend-kit";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { sines, small } from "./models.ts";
 import { shimBinding, withoutShim } from "./shim.ts";
 
 const config: Config = {

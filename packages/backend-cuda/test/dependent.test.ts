@@ -1,12 +1,13 @@
 // Launches beside each other: every kernel awaits the one before it first of all, and where a driver or a wish refuses them nothing changes.
+
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { sines, small } from "@doge-lm/conformance/models";
 import { checked } from "@doge-lm/core";
 import { afterEach, describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { meterOf } from "../src/meter.ts";
-import { sines, small } from "./models.ts";
 import { errorsOf, shimBinding, withoutShim } from "./shim.ts";
 
 const native = fileURLToPath(new URL("../native", import.meta.url));

@@ -1,9 +1,10 @@
 // Rows C2 to C4 of the reliability table, on the host shim: memory that is refused, a device that is lost, handles used wrongly.
+
 import { Worker } from "node:worker_threads";
+import { sines, small } from "@doge-lm/conformance/models";
 import { type Backend, type Config, checked, isDogeError, nextTask, tensorShapes } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { sines, small } from "./models.ts";
 import { builder, cudaOnHostShim, type ShimBinding, shimBinding, withoutShim } from "./shim.ts";
 
 const config: Config = {

@@ -37,7 +37,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     // What the runner checks holds by core.test.ts: here it is only asked for that, with these words, and times in earnest.
     tool(
       "doge_runner",
-      `case "$1" in check|tiles|attention) echo "asked for $*";; *) exec "${runner}" "$@";; esac`,
+      `case "$1" in check|tiles|attention) echo "asked for $*\${DOGE_CLUSTERS:+ by clusters}";; *) exec "${runner}" "$@";; esac`,
       join(folder, ".gpu"),
     );
     copyFileSync(builder.buildShim(), join(folder, ".gpu", "doge_cuda.node"));
@@ -100,6 +100,7 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
       ["properties", "check"],
     ])
       expect(stdout).toContain(`\n== ${step}\nasked for ${command} small\nok   ${step}\n`);
+    expect(stdout).toContain("\n== properties by clusters\nasked for check small by clusters\nok ");
     expect(stdout).toMatch(/== compute-sanitizer memcheck\n.*\nasked for check small\nok /);
     for (const name of ["memcheck", "racecheck", "initcheck", "synccheck"]) {
       expect(stdout).toContain(`--tool ${name} --error-exitcode 9 --print-limit 20`);

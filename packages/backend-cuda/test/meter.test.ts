@@ -1,10 +1,10 @@
 // What driving the device takes, counted where launches and copies are made: the structure of a decoding step, which on a GPU is most of
 // its time.
+import { sines, small } from "@doge-lm/conformance/models";
 import { checked } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { type DeviceCounts, meterOf } from "../src/meter.ts";
-import { sines, small } from "./models.ts";
 import { shimBinding, withoutShim } from "./shim.ts";
 
 const LAYERS = small.layers;

@@ -191,7 +191,7 @@ export class Submits {
         }
         const words = new Uint32Array(await reading.shift()!);
         const { at, cost } = starts.shift()!;
-        this.#pace.measured(cost, performance.now() - (reading.length > 0 ? Math.max(at, starts[0]!.at - 0) : at));
+        this.#pace.measured(cost, performance.now() - (starts[0]?.at ?? at));
         collect(words, tasks, readings, job.width);
         done = readings.every((row) => row.done) || (wanted === 0 && reading.length === 0);
         await new Breath(signal, "webgpu").pause();
