@@ -16,11 +16,17 @@ const coming: Promise<Parse | null> = import("../markdown/parse.ts").then(
   () => null, // the site is out of reach: what is written can be read all the same
 );
 
-export function Markdown({ text, writing = false }: { readonly text: string; readonly writing?: boolean }) {
+/** What reads Markdown, or null while it has not come. */
+export function useParse(): Parse | null {
   const [parse, set] = useState<Parse | null>(() => parser);
   useEffect(() => {
     if (parse === null) void coming.then((come) => set(() => come));
   }, []);
+  return parse;
+}
+
+export function Markdown({ text, writing = false }: { readonly text: string; readonly writing?: boolean }) {
+  const parse = useParse();
   const blocks = useMemo(() => parse?.(text), [parse, text]);
   const style = writing ? "markdown writing" : "markdown";
   if (blocks === undefined)

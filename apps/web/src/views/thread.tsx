@@ -4,6 +4,7 @@ import { inSight, pathTo } from "../state/versions.ts";
 import { Answer } from "./answer.tsx";
 import { refocus, useApp } from "./context.ts";
 import { IconButton } from "./icons.tsx";
+import { useParse } from "./markdown.tsx";
 import { Question } from "./question.tsx";
 import { Welcome } from "./welcome.tsx";
 import { Writing } from "./writing.tsx";
@@ -21,6 +22,8 @@ export function Thread() {
   );
   const scroller = useRef<HTMLElement>(null);
   const following = useRef(true);
+  /** Where the page itself last scrolled to. */
+  const brought = useRef(-1);
   const [away, setAway] = useState(false);
   const follow = (follows: boolean) => {
     following.current = follows;
@@ -28,10 +31,15 @@ export function Thread() {
   };
 
   const empty = turns.length === 0;
+  const bring = () => {
+    const { current: box } = scroller;
+    if (box === null) return;
+    box.scrollTop = empty ? 0 : box.scrollHeight;
+    brought.current = box.scrollTop;
+  };
   // The end stays in sight, unless the person has scrolled away from it.
   const keepUp = () => {
-    const { current: box } = scroller;
-    if (box !== null && following.current && !empty) box.scrollTop = box.scrollHeight;
+    if (following.current && !empty) bring();
   };
   // A notice below, a keyboard on the screen: there is less room, and the end still stays.
   const end = useRef(keepUp);
@@ -43,6 +51,8 @@ export function Thread() {
   }, []);
   // Something new was said, perhaps in another tab. What only comes into sight, as another version, stays where it is.
   useEffect(keepUp, [current.updated]);
+  // As Markdown, what was drawn as plain text takes another height.
+  useEffect(keepUp, [useParse()]);
   // Another conversation, or a question: to its end.
   useEffect(() => {
     if (answered !== null) toEnd();
@@ -53,8 +63,7 @@ export function Thread() {
 
   function toEnd(): void {
     follow(true);
-    const { current: box } = scroller;
-    if (box !== null) box.scrollTop = empty ? 0 : box.scrollHeight;
+    bring();
   }
   return (
     <>
@@ -65,7 +74,9 @@ export function Thread() {
         tabIndex={0}
         aria-label="Conversation"
         onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
-          follow(scrollHeight - scrollTop - clientHeight < NEAR);
+          const near = scrollHeight - scrollTop - clientHeight < NEAR;
+          // The event comes a frame late: by then there may be less room, which is not the person's doing.
+          if (near || scrollTop !== brought.current) follow(near);
         }}
       >
         <div class="column">

@@ -5,6 +5,7 @@ import {
   answerText,
   ask,
   choose,
+  eventually,
   faultless,
   type Playground,
   ready,
@@ -55,7 +56,7 @@ export function keptTests(playground: () => Playground): void {
               };
             }),
         );
-      await expect.poll(left).toBe(0);
+      await eventually(async () => expect(await left()).toBe(0));
     }));
 
   test("lets one tab at a time answer in a conversation; another one's question waits in its field", () =>

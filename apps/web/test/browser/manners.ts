@@ -1,7 +1,16 @@
 // The playground's manners: where the focus goes, the way through long conversations, texts from the right.
 
 import { expect, test } from "vitest";
-import { ask, choose, faultless, type Playground, ready, type Visit, type VisitOptions } from "./playground.ts";
+import {
+  ask,
+  choose,
+  eventually,
+  faultless,
+  type Playground,
+  ready,
+  type Visit,
+  type VisitOptions,
+} from "./playground.ts";
 
 export function mannersTests(playground: () => Playground): void {
   const visit = (options: VisitOptions, work: (visit: Visit) => Promise<void>) =>
@@ -84,7 +93,7 @@ export function mannersTests(playground: () => Playground): void {
             version: 1,
             messages: [
               { role: "user", content: "Hi" },
-              { role: "assistant", content: "**Hello**" },
+              { role: "assistant", content: `${"# Higher than plain text\n".repeat(40)}**Hello**` },
             ],
             ids: [],
           }),
@@ -92,7 +101,10 @@ export function mannersTests(playground: () => Playground): void {
       });
       await page.getByText("**Hello**").waitFor();
       release();
-      await page.locator("strong", { hasText: "Hello" }).waitFor();
+      const strong = page.locator("strong", { hasText: "Hello" });
+      await strong.waitFor();
+      const lowest = () => strong.evaluate((node) => node.getBoundingClientRect().bottom - innerHeight);
+      await eventually(async () => expect(await lowest()).toBeLessThan(0));
     }));
 
   test("leads back to the end of a long conversation, and keeps what is opened there to it", () =>
@@ -120,8 +132,16 @@ export function mannersTests(playground: () => Playground): void {
       const below = () => thread.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight);
       // Less room, as when a notice or a keyboard comes: the end stays in sight.
       await page.setViewportSize({ width: 390, height: 500 });
-      await expect.poll(below).toBeLessThan(2);
+      await eventually(async () => expect(await below()).toBeLessThan(2));
       expect(await end.count()).toBe(0);
+      // Also where a scroll of before is told of only now.
+      await thread.evaluate((box) => {
+        box.style.maxHeight = "200px";
+        box.dispatchEvent(new Event("scroll"));
+      });
+      await eventually(async () => expect(await below()).toBeLessThan(2));
+      expect(await end.count()).toBe(0);
+      await thread.evaluate((box) => box.style.removeProperty("max-height"));
       await page.setViewportSize({ width: 390, height: 800 });
       await thread.evaluate((box) => box.scrollTo(0, 0));
       await end.click();

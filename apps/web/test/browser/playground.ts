@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from "playwright-core";
 import { build } from "vite";
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 import type { TestBrowser } from "../../../../tools/browser.ts";
 import { type Site, serveSite } from "../../scripts/serve.ts";
 
@@ -141,6 +141,10 @@ export async function loadFrom(hub: string, page: Page, name: string): Promise<v
 export async function answerText(page: Page): Promise<string> {
   return ((await page.locator(".turn.answer .markdown").last().textContent()) ?? "").trim();
 }
+
+/** Checks until it holds. `expect.poll` has no test to belong to where several run at once. */
+export const eventually = (check: () => Promise<void>): Promise<void> =>
+  vi.waitFor(check, { timeout: PATIENCE, interval: 50 });
 
 /** One person's visit, in which the page has no errors. */
 export async function faultless(
