@@ -156,7 +156,7 @@ inline void measure_attention(Context& context, int tokens, int before, int head
   const size_t skip = static_cast<size_t>(before);
   float* const expected = bench.put(nullptr, own, width, mixed_stride);
   device.launch(attention_kernel, dim3(static_cast<unsigned>(own), static_cast<unsigned>(heads), 1), ATTENTION_THREADS, expected, mixed_stride, rows + skip * stride,
-                at + skip, row_of, states, list, page, shape, Slices{}, nullptr);
+                at + skip, row_of, states, list, page, shape, Slices{1, nullptr, nullptr}, nullptr);
 
   const size_t numbers = static_cast<size_t>(own) * stride;
   unsigned short* const halves = bench.empty<unsigned short>(numbers);

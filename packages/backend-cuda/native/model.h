@@ -81,9 +81,9 @@ class Model {
       control = static_cast<Control*>(device.allocate_mapped(sizeof(Control)));
       control->abort = 0;
       pages = std::make_unique<Pages>(device, shape, heads, static_cast<int>(count), config.layers, layer_bytes);
-      // Slices are more than one only while all of them are no more than there are processors.
+      // Two blocks or more share a token's slices only while all of them are no more than there are processors.
       const size_t most = static_cast<size_t>(device.processors());
-      slices_ = static_cast<float*>(device.allocate(most * static_cast<size_t>(config.head_dim + 2) * 4));
+      slices_ = static_cast<float*>(device.allocate(most / 2 * MOST_SLICES * static_cast<size_t>(config.head_dim + 2) * 4));
       come_ = static_cast<int*>(device.allocate(most * 4));
       device.fill(come_, 0, most * 4);
       if (takes_halves()) halves_ = std::make_unique<Halves>(device, weights);
@@ -274,11 +274,11 @@ class Model {
       else if (part.tile_count > 0)
         attention_tiles(device, tile_count, buffers.mixed, mixed_stride, buffers.qkv, tiles, group.positions,
                         group.rows, states, call_pages, shape, heads);
-      else if (attends_by_rows(heads) && slices(part.count) == 1)
+      else if (shape.window == 0 && attends_by_rows(heads) && slices(part.count) == 1)
         attention_rows(device, part.count, mixed, mixed_half, mixed_stride, qkv, asking, rows, states, call_pages, shape, heads);
       else
         device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS, mixed, mixed_stride,
-                      qkv, asking, rows, states, call_pages, shape, heads, Slices{slices_, come_}, mixed_half);
+                      qkv, asking, rows, states, call_pages, shape, heads, Slices{slice_count(part.count), slices_, come_}, mixed_half);
     }
   }
 
@@ -290,11 +290,13 @@ class Model {
                    group.units + (last ? part.last_units : part.units), heads, {buffers.meeting, buffers.met});
   }
 
-  /** Slices of the attention of so many tokens: by what their slots could be, for a captured step is launched again. */
-  unsigned slices(int tokens) const {
-    const int slots = pages->shape.window > 0 ? pages->shape.window + JOURNAL : config.context;
-    return static_cast<unsigned>(slices_of(device.processors(), tokens, config.heads, slots));
-  }
+  /** Slots that a token could see: a captured step is launched again. */
+  int most_slots() const { return pages->shape.window > 0 ? pages->shape.window + JOURNAL : config.context; }
+  /** Blocks that share the attention of each of so many tokens. */
+  unsigned slices(int tokens) const { return static_cast<unsigned>(slices_of(device.processors(), tokens, config.heads, most_slots())); }
+  /** And its slices. Under a window as many for a prompt as for a step, whose sums are then the same to the bit: by a bit another key might
+   *  be dropped in the next layer. */
+  int slice_count(int tokens) const { return pages->shape.window > 0 ? slices_of(most_slots()) : static_cast<int>(slices(tokens)); }
 
   void feed_forward(const Layer& layer, const Group& group, const int* wanted) {
     const int stride = padded(config.hidden);

@@ -33,6 +33,7 @@ struct alignas(8) uint2 {
 inline void __syncthreads() {
   shim::Block& b = shim::block();
   shim::in_turn(b);
+  b.steps++;
   const unsigned generation = b.barrier_generation;
   if (b.running != b.threads) shim::broken("a thread waits at __syncthreads for others that have returned.");
   if (++b.barrier_waiting == b.threads) {

@@ -2,11 +2,15 @@
 // after the other, or where they wait for each other, each on an OS thread of its own.
 #pragma once
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <mutex>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -24,7 +28,8 @@ namespace shim {
 
 constexpr int WARP = 32;
 constexpr int MOST_THREADS = 256;
-constexpr size_t STACK = 64 * 1024;
+/** Bytes of a thread's stack. Not a power of two: what all threads use of theirs would lie in the same few lines of the cache. */
+constexpr size_t STACK = 64 * 1024 + 320;
 
 // One switch of stacks: callee-saved registers are pushed, the stack pointer is exchanged.
 #if defined(__x86_64__)
@@ -116,6 +121,15 @@ struct Block {
   std::vector<Bulk> bulks;
   /** Barriers of bulk copies behind which each thread may have read, or which it has started, and not fenced since. */
   std::vector<const void*> touched[MOST_THREADS];
+  /** Publications and waits that threads have begun: while it stands still, none of them has got on. */
+  uint64_t steps = 0;
+  /** How often the turn went from the last threads to the first. */
+  uint64_t rounds = 0;
+  /** Of questions to other blocks: the thread that asked first, what stood where then, and whether something was published that the bell
+   *  has not been rung for. */
+  int asker = -1;
+  uint64_t steps_then = 0, rounds_then = 0, rung_then = 0;
+  bool published = false;
   /** Lines of global memory as they were when they were first read since a fence; what each thread has written and not fenced since. */
   std::unordered_map<uintptr_t, Line> lines;
   std::vector<std::pair<float*, float>> written[MOST_THREADS];
@@ -168,7 +182,47 @@ inline void yield(Block& b, bool within_warp) {
     break;
   }
   if (next == self) broken("a thread waits for others that have returned: a barrier inside a branch.");
+  if (!within_warp && next < self) b.rounds++;
   enter(b, next, &b.pointers[self]);
+}
+
+/** Rung when a block has made what blocks of other OS threads may wait for. */
+struct Bell {
+  std::atomic<uint64_t> rung{0};
+  std::mutex lock;
+  std::condition_variable heard;
+  void ring() {
+    { const std::lock_guard<std::mutex> guard(lock); rung++; }
+    heard.notify_all();
+  }
+  void sleep(uint64_t then) {
+    std::unique_lock<std::mutex> guard(lock);
+    if (!heard.wait_for(guard, std::chrono::minutes(2), [&] { return rung != then; })) broken("what a block waits for never came from another.");
+  }
+};
+inline Bell& bell() {
+  static Bell instance;
+  return instance;
+}
+inline void publish(Block& b) {
+  b.steps++;
+  b.published = true;
+}
+/** Between two questions of a thread to other blocks. When all threads have been asked and none has got on, the block sleeps: blocks that
+ *  turn in circles would take the processors from those that they wait for. */
+inline void ask_again(Block& b) {
+  if (b.steps != b.steps_then || b.asker < 0) {
+    b.asker = b.current;
+    b.steps_then = b.steps;
+    b.rounds_then = b.rounds;
+    b.rung_then = bell().rung;
+  } else if (b.current == b.asker && b.rounds > b.rounds_then) {
+    if (std::exchange(b.published, false)) bell().ring();
+    bell().sleep(b.rung_then);
+    b.rounds_then = b.rounds;
+    b.rung_then = bell().rung;
+  }
+  yield(b, false);
 }
 
 inline void body() {
@@ -181,6 +235,7 @@ inline void body() {
   for (const auto& [to, value] : b.written[self]) *to = value;
   b.written[self].clear();
   b.done[self] = true;
+  b.steps++;
   if (b.running == 1 && !b.bulks.empty()) broken("a block ended with bulk copies under way.");
   if (--b.running > 0) {
     if (b.barrier_waiting > 0) broken("a thread returned while others wait at __syncthreads.");
@@ -242,6 +297,7 @@ void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only =
         block_index = {x, y, z};
         b.running = threads;
         b.barrier_waiting = 0;
+        b.asker = -1;
         std::memset(dynamic_shared(), 0xff, shared);  // NaN, until it is written
         std::memset(b.hidden, 0, sizeof b.hidden);
         b.lines.clear();
@@ -262,7 +318,10 @@ template <class Kernel>
 void launch_together(int blocks, int threads, size_t shared, Kernel kernel) {
   std::vector<std::thread> all;
   for (int index = 0; index < blocks; index++)
-    all.emplace_back([=] { launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, shared, index); });
+    all.emplace_back([=] {
+      launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, shared, index);
+      bell().ring();
+    });
   for (std::thread& each : all) each.join();
 }
 

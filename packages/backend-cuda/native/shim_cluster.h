@@ -61,6 +61,7 @@ inline void cluster_arrive() {
   unsigned& awaited = own.awaited[block().current];
   if (awaited != 0) broken("a thread arrived twice at a cluster's barrier and did not wait.");
   awaited = own.cluster->generation + 1;
+  block().steps++;
   if (++own.arrived < block().threads) return;
   own.arrived = 0;
   for (const Remote& each : own.remotes) {
@@ -71,17 +72,16 @@ inline void cluster_arrive() {
   if (++own.cluster->arrived < own.cluster->size) return;
   own.cluster->arrived = 0;
   own.cluster->generation++;
+  publish(block());
 }
 inline void cluster_wait() {
   Member& own = clustered();
   const unsigned awaited = std::exchange(own.awaited[block().current], 0);
   if (awaited == 0) broken("a thread waits at a cluster's barrier that it has not arrived at.");
-  for (int tries = 1; own.cluster->generation < awaited; tries++) {
+  while (own.cluster->generation < awaited) {
     for (const std::atomic<bool>& each : own.cluster->ended)
       if (each) broken("a block waits for a cluster of which a block has ended.");
-    if (tries > 1 << 26) broken("a cluster's barrier was never complete.");
-    if (block().current == 0) sched_yield();
-    yield(block(), false);
+    ask_again(block());
   }
 }
 
@@ -101,6 +101,7 @@ void launch_clusters(int blocks, int size, int threads, size_t shared, Kernel ke
       for (own.cluster->begun++; own.cluster->begun < size;) sched_yield();
       launch(dim3(static_cast<unsigned>(blocks)), threads, kernel, shared, index);
       own.cluster->ended[static_cast<size_t>(own.rank)] = true;
+      bell().ring();
       if (!own.remotes.empty()) broken("a block ended with writes to its peers under way.");
     });
   for (std::thread& each : all) each.join();

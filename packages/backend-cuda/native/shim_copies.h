@@ -35,7 +35,10 @@ inline void copy_wait(int pending) {
 }
 
 /** The thread reads what came for a barrier, or starts it: copies for it may follow once the thread has fenced. */
-inline void bulk_touch(const void* barrier) { block().touched[block().current].push_back(barrier); }
+inline void bulk_touch(const void* barrier) {
+  block().steps++;
+  block().touched[block().current].push_back(barrier);
+}
 inline void bulk_fence() { block().touched[block().current].clear(); }
 /** A bulk copy that is under way: made when its barrier is waited for. */
 inline void bulk_copy(void* to, const void* from, size_t bytes, const void* barrier) {
@@ -45,6 +48,7 @@ inline void bulk_copy(void* to, const void* from, size_t bytes, const void* barr
   if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0 || bytes == 0)
     broken("cp.async.bulk: addresses and bytes are multiples of 16.");
   in_turn(block());
+  block().steps++;
   std::memset(to, 0xff, bytes);
   block().bulks.push_back({to, from, bytes, barrier});
 }

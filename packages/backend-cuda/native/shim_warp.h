@@ -8,6 +8,7 @@ namespace shim {
 template <class Last>
 inline void warp_barrier(Block& b, Last last) {
   in_turn(b);
+  b.steps++;
   const int warp = b.current / WARP;
   const unsigned generation = b.warp_generation[warp];
   if (++b.warp_waiting[warp] == WARP) {
@@ -16,10 +17,11 @@ inline void warp_barrier(Block& b, Last last) {
     b.warp_generation[warp]++;
     return;
   }
+  uint64_t then = 0;
   for (int tries = 0; b.warp_generation[warp] == generation; tries++) {
     if (tries > 1000000) broken("a warp waits for lanes that are elsewhere: a shuffle inside a branch.");
-    // Lanes may wait for numbers that other warps have yet to publish.
-    yield(b, tries < 4 * WARP);
+    // Lanes that have not got on may wait for what other warps have yet to do.
+    yield(b, std::exchange(then, b.steps) != b.steps);
   }
 }
 

@@ -156,7 +156,7 @@ inline void single_attention(Context& context, float* out, const float* queries,
                     at + first, row_of, states, list, page, shape);
   } else {
     const int slices = slices_of(bench.device.processors(), queried, 1, count);
-    const Slices meeting{bench.put(nullptr, queried * slices, head_dim + 2, head_dim + 2), bench.array(std::vector<int>(static_cast<size_t>(queried), 0))};
+    const Slices meeting{slices, bench.put(nullptr, queried * slices, head_dim + 2, head_dim + 2), bench.array(std::vector<int>(static_cast<size_t>(queried), 0))};
     bench.device.launch(attention_kernel, dim3(static_cast<unsigned>(queried), 1, static_cast<unsigned>(slices)), ATTENTION_THREADS, to, part,
                         rows + first * stride, at + first, row_of, states, list, page, shape, meeting, nullptr);
   }

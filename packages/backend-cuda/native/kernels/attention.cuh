@@ -107,9 +107,10 @@ __global__ void store_kernel(const float* qkv, const float* bias, const int* slo
   }
 }
 
-/** Where the slices of a token's attention meet: for each of (tokens, heads, slices) the greatest score, the sum of the weights and
- *  those of the values; and how many have come, 0 between launches. */
+/** How many slices there are, and where they meet if several blocks share them: for each of (tokens, heads, slices) the greatest score, the
+ *  sum of the weights and those of the values; and how many blocks have come, 0 between launches. */
 struct Slices {
+  int count;
   float* sums;  // (tokens, heads, slices, head_dim + 2)
   int* come;    // (tokens, heads)
 };
@@ -117,14 +118,15 @@ struct Slices {
 constexpr int SLICE = ATTENTION_THREADS;
 constexpr int MOST_SLICES = 16;
 
-/** How many slices leave no processor without work, of up to `slots` slots. */
-inline int slices_of(int processors, int tokens, int heads, int slots) {
-  return std::max(1, std::min({processors / (tokens * heads), (slots + SLICE - 1) / SLICE, MOST_SLICES}));
-}
+/** The most slices that up to `slots` slots are cut into. */
+inline int slices_of(int slots) { return std::min((slots + SLICE - 1) / SLICE, MOST_SLICES); }
+/** How many of them leave no processor without work. */
+inline int slices_of(int processors, int tokens, int heads, int slots) { return std::max(1, std::min(processors / (tokens * heads), slices_of(slots))); }
 
-/** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads, slices).
- *  The warps of all slices take 32 slots each in turn; their sums are merged in the order of the warps, then, by the slice that comes
- *  last, in the order of the slices.
+/** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads, blocks): each has one
+ *  slice, or fewer blocks take them in turn. The warps of all slices take 32 slots each in turn; their sums are merged in the order of the
+ *  warps, then, by the block that comes last, in the order of the slices: so their number alone says in which order is summed, not that of
+ *  the blocks.
  *
  *  The sum is taken over value[j] - own, with own the token's value, and own added at the end. So a text that begins with one
  *  token several times reads exactly that token's value each time, as it does in exact arithmetic: its keys then tie in the next
@@ -133,6 +135,8 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
                                  const RowState* states, const int* call_pages, PageShape page, Heads shape, Slices slices, unsigned short* halves) {
   await_earlier();
   constexpr int WARPS = ATTENTION_THREADS / WARP;
+  /** Numbers of a head that a thread merges. */
+  constexpr int MINE = (WARP * HELD + ATTENTION_THREADS - 1) / ATTENTION_THREADS;
   __shared__ bool is_last;
   __shared__ float query[WARP * HELD];
   __shared__ float weights[WARPS][WARP];
@@ -155,120 +159,140 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   __syncthreads();
 
   const float scale = 1.0f / sqrtf(static_cast<float>(dim));
-  float best = -INFINITY;
-  float total = 0.0f;
-  float held[HELD] = {};
   const float* const own_value = qkv + token * static_cast<size_t>(shape.qkv_stride) + shape.value_at + kv_head * dim;
   float own[HELD];
 #pragma unroll
   for (int part = 0; part < HELD; part++) own[part] = part * WARP + lane < dim ? own_value[part * WARP + lane] : 0.0f;
-  const int slice = static_cast<int>(blockIdx.z);
-  const int count = static_cast<int>(gridDim.z);
-  for (int base = (slice * WARPS + warp) * WARP; base < slots; base += count * WARPS * WARP) {
-    const int slot = base + lane;
-    float score = -INFINITY;
-    if (slot < slots) {
-      const float* const layer = layer_of(page, pages[slot / PAGE]);
-      bool seen = true;
-      if (page.window > 0) {
-        const int* const words = reinterpret_cast<const int*>(layer);
-        const int at = kv_head * PAGE + slot % PAGE;
-        seen = words[page.positions_at + at] <= position && words[page.evicted_at + at] > position;
-      }
-      if (seen) {
-        const float* const key = layer + kv_head * dim * PAGE + slot % PAGE;
-        float dot = 0.0f;
-        for (int index = 0; index < dim; index++) dot = __fmaf_rn(query[index], key[index * PAGE], dot);
-        score = dot * scale + layer[page.biases_at + bias_head * PAGE + slot % PAGE];
-      }
-    }
-    const float top = warp_max(score);
-    if (top == -INFINITY) continue;
-    const float next = top > best ? top : best;
-    const float fade = best == -INFINITY ? 0.0f : expf(best - next);
-    const float weight = score == -INFINITY ? 0.0f : expf(score - next);
-    best = next;
-    total = total * fade + weight;
-    weights[warp][lane] = weight;
-    __syncwarp();
-#pragma unroll
-    for (int part = 0; part < HELD; part++) held[part] *= fade;
-    const int held_slots = min(WARP, slots - base);
-    for (int each = 0; each < held_slots; each++) {
-      const float its = weights[warp][each];
-      if (its == 0.0f) continue;
-      const float* const value = layer_of(page, pages[(base + each) / PAGE]) + page.values_at + kv_head * dim * PAGE +
-                                 (base + each) % PAGE * dim;
-#pragma unroll
-      for (int part = 0; part < HELD; part++)
-        if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value[part * WARP + lane] - own[part], held[part]);
-    }
-    __syncwarp();
-  }
-  total = warp_sum(total);
-#pragma unroll
-  for (int part = 0; part < HELD; part++) sums[warp][part * WARP + lane] = held[part];
-  if (lane == 0) {
-    highest[warp] = best;
-    totals[warp] = total;
-  }
-  __syncthreads();
-  float top = highest[0];
-  for (int each = 1; each < WARPS; each++) top = highest[each] > top ? highest[each] : top;
+  const int count = slices.count;
+  const bool alone = gridDim.z == 1;
+  const size_t pair = token * static_cast<size_t>(shape.heads) + static_cast<size_t>(head);
+  float* const parts = slices.sums + pair * static_cast<size_t>(count * (dim + 2));
+  // The slices so far, each thread's numbers of them. One without keys changes nothing.
+  float top = -INFINITY;
   float all = 0.0f;
-  float fades[WARPS];
-  for (int each = 0; each < WARPS; each++) {
-    fades[each] = highest[each] == -INFINITY ? 0.0f : expf(highest[each] - top);
-    all += totals[each] * fades[each];
+  float merged[MINE] = {};
+  const auto merge = [&](float its_top, float its_all, const float (&its)[MINE]) {
+    const float next = its_top > top ? its_top : top;
+    const float fade = top == -INFINITY ? 0.0f : expf(top - next);
+    const float weight = its_top == -INFINITY ? 0.0f : expf(its_top - next);
+    top = next;
+    all = __fmaf_rn(its_all, weight, all * fade);
+#pragma unroll
+    for (int each = 0; each < MINE; each++) merged[each] = __fmaf_rn(its[each], weight, merged[each] * fade);
+  };
+  const auto index_of = [](int each) { return each * ATTENTION_THREADS + static_cast<int>(threadIdx.x); };
+  for (int slice = static_cast<int>(blockIdx.z); slice < count; slice += static_cast<int>(gridDim.z)) {
+    float best = -INFINITY;
+    float total = 0.0f;
+    float held[HELD] = {};
+    for (int base = (slice * WARPS + warp) * WARP; base < slots; base += count * WARPS * WARP) {
+      const int slot = base + lane;
+      float score = -INFINITY;
+      if (slot < slots) {
+        const float* const layer = layer_of(page, pages[slot / PAGE]);
+        bool seen = true;
+        if (page.window > 0) {
+          const int* const words = reinterpret_cast<const int*>(layer);
+          const int at = kv_head * PAGE + slot % PAGE;
+          seen = words[page.positions_at + at] <= position && words[page.evicted_at + at] > position;
+        }
+        if (seen) {
+          const float* const key = layer + kv_head * dim * PAGE + slot % PAGE;
+          float dot = 0.0f;
+          for (int index = 0; index < dim; index++) dot = __fmaf_rn(query[index], key[index * PAGE], dot);
+          score = dot * scale + layer[page.biases_at + bias_head * PAGE + slot % PAGE];
+        }
+      }
+      const float greatest = warp_max(score);
+      if (greatest == -INFINITY) continue;
+      const float next = greatest > best ? greatest : best;
+      const float fade = best == -INFINITY ? 0.0f : expf(best - next);
+      const float weight = score == -INFINITY ? 0.0f : expf(score - next);
+      best = next;
+      total = total * fade + weight;
+      weights[warp][lane] = weight;
+      __syncwarp();
+#pragma unroll
+      for (int part = 0; part < HELD; part++) held[part] *= fade;
+      const int held_slots = min(WARP, slots - base);
+      for (int each = 0; each < held_slots; each++) {
+        const float its = weights[warp][each];
+        if (its == 0.0f) continue;
+        const float* const value = layer_of(page, pages[(base + each) / PAGE]) + page.values_at + kv_head * dim * PAGE +
+                                   (base + each) % PAGE * dim;
+#pragma unroll
+        for (int part = 0; part < HELD; part++)
+          if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value[part * WARP + lane] - own[part], held[part]);
+      }
+      __syncwarp();
+    }
+    total = warp_sum(total);
+#pragma unroll
+    for (int part = 0; part < HELD; part++) sums[warp][part * WARP + lane] = held[part];
+    if (lane == 0) {
+      highest[warp] = best;
+      totals[warp] = total;
+    }
+    __syncthreads();
+    float its_top = highest[0];
+    for (int each = 1; each < WARPS; each++) its_top = highest[each] > its_top ? highest[each] : its_top;
+    float its_all = 0.0f;
+    float fades[WARPS];
+    for (int each = 0; each < WARPS; each++) {
+      fades[each] = highest[each] == -INFINITY ? 0.0f : expf(highest[each] - its_top);
+      its_all = __fmaf_rn(totals[each], fades[each], its_all);
+    }
+    float its[MINE] = {};
+#pragma unroll
+    for (int each = 0; each < MINE; each++)
+      for (int of = 0; of < WARPS && index_of(each) < dim; of++) its[each] = __fmaf_rn(sums[of][index_of(each)], fades[of], its[each]);
+    if (alone) {
+      merge(its_top, its_all, its);
+    } else {
+      float* const part = parts + slice * (dim + 2);
+#pragma unroll
+      for (int each = 0; each < MINE; each++)
+        if (index_of(each) < dim) part[2 + index_of(each)] = its[each];
+      if (threadIdx.x == 0) {
+        part[0] = its_top;
+        part[1] = its_all;
+      }
+    }
+    __syncthreads();
+  }
+  if (!alone) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) is_last = atomicAdd(&slices.come[pair], 1) == static_cast<int>(gridDim.z) - 1;
+    __syncthreads();
+    if (!is_last) return;
+    __threadfence();
+    // What other blocks wrote is read past this processor's own cache, all of it at once.
+    const volatile float* const whole = parts;
+    float tops[MOST_SLICES], alls[MOST_SLICES], its[MOST_SLICES][MINE];
+#pragma unroll
+    for (int each = 0; each < MOST_SLICES; each++) {
+      const volatile float* const part = whole + each * (dim + 2);
+      tops[each] = each < count ? part[0] : -INFINITY;
+      alls[each] = each < count ? part[1] : 0.0f;
+#pragma unroll
+      for (int mine = 0; mine < MINE; mine++) its[each][mine] = each < count && index_of(mine) < dim ? part[2 + index_of(mine)] : 0.0f;
+    }
+#pragma unroll
+    for (int each = 0; each < MOST_SLICES; each++) merge(tops[each], alls[each], its[each]);
+    if (threadIdx.x == 0) slices.come[pair] = 0;
   }
   const size_t to = token * static_cast<size_t>(mixed_stride) + static_cast<size_t>(head * dim);
-  const auto put = [&](int index, float result) {
+#pragma unroll
+  for (int each = 0; each < MINE; each++) {
+    const int index = index_of(each);
+    if (index >= dim) continue;
+    const float result = own_value[index] + merged[each] / all;
     if (halves == nullptr)
       mixed[to + static_cast<size_t>(index)] = result;
     else
       halves[to + static_cast<size_t>(index)] = half_of(result);
-  };
-  const size_t pair = token * static_cast<size_t>(shape.heads) + static_cast<size_t>(head);
-  float* const parts = slices.sums + pair * static_cast<size_t>(count * (dim + 2));
-  for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
-    float sum = 0.0f;
-    for (int each = 0; each < WARPS; each++) sum += sums[each][index] * fades[each];
-    if (count == 1)
-      put(index, own_value[index] + sum / all);
-    else
-      parts[slice * (dim + 2) + 2 + index] = sum;
   }
-  if (count == 1) return;
-  if (threadIdx.x == 0) {
-    parts[slice * (dim + 2)] = top;
-    parts[slice * (dim + 2) + 1] = all;
-  }
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) is_last = atomicAdd(&slices.come[pair], 1) == count - 1;
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  // What other blocks wrote is read past this processor's own cache.
-  const volatile float* const whole = parts;
-  top = -INFINITY;
-  for (int each = 0; each < count; each++) top = whole[each * (dim + 2)] > top ? whole[each * (dim + 2)] : top;
-  float weights_of[MOST_SLICES];
-  all = 0.0f;
-#pragma unroll
-  for (int each = 0; each < MOST_SLICES; each++) {
-    const float its = each < count ? whole[each * (dim + 2)] : -INFINITY;
-    weights_of[each] = its == -INFINITY ? 0.0f : expf(its - top);
-    if (each < count) all += whole[each * (dim + 2) + 1] * weights_of[each];
-  }
-  for (int index = static_cast<int>(threadIdx.x); index < dim; index += ATTENTION_THREADS) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int each = 0; each < MOST_SLICES; each++)
-      if (each < count) sum += whole[each * (dim + 2) + 2 + index] * weights_of[each];
-    put(index, own_value[index] + sum / all);
-  }
-  if (threadIdx.x == 0) slices.come[pair] = 0;
 }
 
 /** Make pages empty: nobody in any slot. Grid (pages, layers). */

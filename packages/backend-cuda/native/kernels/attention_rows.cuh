@@ -10,7 +10,7 @@ constexpr int ROWS_THREADS = 128;
 /** Heads that are taken: of up to this many numbers, and a multiple of 4. */
 constexpr int ROWS_HEAD = 128;
 
-/** As attention_kernel, whose sums these are up to their order: over value[j] - own, pages in turn over the warps. Grid (tokens, kv_heads);
+/** As attention_kernel without a window, whose sums these are up to their order: over value[j] - own, pages in turn over the warps. Grid (tokens, kv_heads);
  *  GROUP query heads for each of those. Into `mixed` (tokens, mixed_stride), or `halves` unless
  *  that is null. */
 template <int GROUP>
@@ -32,9 +32,8 @@ __global__ void __launch_bounds__(ROWS_THREADS)
   const int warp = static_cast<int>(threadIdx.x) / WARP;
   const int lane = static_cast<int>(threadIdx.x) % WARP;
   const int dim = shape.head_dim;
-  const RowState& state = states[rows[token]];
-  const int* const pages = call_pages + state.first_page;
-  const int slots = page.window == 0 ? position + 1 : min(page.window + JOURNAL, max(state.reach, position + 1));
+  const int* const pages = call_pages + states[rows[token]].first_page;
+  const int slots = position + 1;
   const float* const row = qkv + token * static_cast<size_t>(shape.qkv_stride);
   const float scale = 1.0f / sqrtf(static_cast<float>(dim));
 
@@ -94,12 +93,7 @@ __global__ void __launch_bounds__(ROWS_THREADS)
       }
     }
     const int slot = number * PAGE + lane % PAGE;
-    bool seen = slot < slots;
-    if (seen && page.window > 0) {
-      const int* const words = reinterpret_cast<const int*>(layer);
-      const int at = kv_head * PAGE + lane % PAGE;
-      seen = words[page.positions_at + at] <= position && words[page.evicted_at + at] > position;
-    }
+    const bool seen = slot < slots;
     // What stands in a slot that is not seen may be no number.
     const unsigned visible = __ballot_sync(ALL, seen);
     bool any = false;

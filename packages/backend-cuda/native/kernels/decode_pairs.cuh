@@ -32,8 +32,8 @@ __device__ __forceinline__ void attend_by_pairs(const Decoding& of, const Heads&
         put_four(warp < group ? shared.query[warp] : shared.value, four, dim / 2);
       },
       [&](float best, float total) {
-        const int lane = own_thread() % WARP;
-        if (lane < 2) publish(parts + own_warp() * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
+        const int lane = own_thread() % WARP, warp = own_warp();
+        if (lane < 2) publish(parts + warp * (dim + 2) + dim + lane, lane == 0 ? best : total, epoch);
       },
       [&](int head, int column, float sum) { publish(parts + head * (dim + 2) + column, sum, epoch); });
 }

@@ -6,9 +6,6 @@
 // Source: the low-latency protocol of NCCL (a flag beside every 4 bytes of data).
 #pragma once
 #include "common.cuh"
-#if defined(DOGE_SHIM)
-#include <sched.h>
-#endif
 
 namespace doge {
 
@@ -18,20 +15,20 @@ using Pair = uint2;
 /** threadIdx.x, read anew: what follows from it is then computed where it is used, not kept in registers through all of a long kernel. */
 #if defined(DOGE_SHIM)
 inline int own_thread() { return static_cast<int>(threadIdx.x); }
-inline int own_warp() { return own_thread() / WARP; }
 #else
 __device__ __forceinline__ int own_thread() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   return thread;
 }
-/** A number that the compiler knows to be one for the whole warp, so that branches on it do not part its lanes. */
-__device__ __forceinline__ int own_warp() { return __shfl_sync(ALL, static_cast<int>(threadIdx.x) / WARP, 0); }
 #endif
+/** A number that the compiler knows to be one for the whole warp, so that branches on it do not part its lanes: all of them ask. */
+__device__ __forceinline__ int own_warp() { return __shfl_sync(ALL, static_cast<int>(threadIdx.x) / WARP, 0); }
 
 #if defined(DOGE_SHIM)
 inline void publish(Pair* to, unsigned bits, unsigned epoch) {
   __atomic_store_n(reinterpret_cast<uint64_t*>(to), static_cast<uint64_t>(epoch) << 32 | bits, __ATOMIC_RELAXED);
+  shim::publish(shim::block());
 }
 inline uint4 two_pairs(const Pair* from, bool wanted) {
   if (!wanted) return {};
@@ -39,13 +36,7 @@ inline uint4 two_pairs(const Pair* from, bool wanted) {
   const uint64_t second = __atomic_load_n(reinterpret_cast<const uint64_t*>(from) + 1, __ATOMIC_RELAXED);
   return {static_cast<unsigned>(first), static_cast<unsigned>(first >> 32), static_cast<unsigned>(second), static_cast<unsigned>(second >> 32)};
 }
-inline void ask_again(int asked) {
-  if (asked > PATIENCE) shim::broken("a number of an exchange never came.");
-  // Once all threads of the block have asked, the other blocks' turn has come.
-  static thread_local int asks = 0;
-  if (++asks % shim::MOST_THREADS == 0) sched_yield();
-  shim::yield(shim::block(), false);
-}
+inline void ask_again(int) { shim::ask_again(shim::block()); }
 #else
 // One number of 8 bytes: PTX takes the elements of a vector as accesses of their own, in any order ("Vector Data-types" of its memory model).
 __device__ __forceinline__ void publish(Pair* to, unsigned bits, unsigned epoch) {
