@@ -156,7 +156,7 @@ napi_value length(napi_env env, napi_callback_info info) {
 }
 
 #if defined(DOGE_SHIM)
-/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made; alone(launches, graphs), beside(), unclustered(launches), clustered():
+/** fail(allocation, operation): doge_shim_fail; made(): doge_shim_made; alone(launches, graphs), beside(), unclustered(what), clustered():
  *  doge_shim_alone and so on. For tests. */
 napi_value fail(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);

@@ -22,14 +22,17 @@ class Clusters {
     shared_ = CLUSTER_OWN + units_ * DECODE_WARPS * UNIT_BYTES;
     // Each cluster has a part of the intermediate size, each block a draw and no more columns of the stream than its threads.
     const int most = std::min(MOST_CLUSTERS, (config.intermediate + grain - 1) / grain);
+    const char* why = nullptr;
     for (size_ = MOST_RANKS; size_ > 1; size_ /= 2) {
       if ((wished > 1 && size_ > wished) || config.hidden > DECODE_THREADS * size_) continue;
-      count_ = std::min(most, device.together(shared_, kernel_, DECODE_THREADS, size_));
+      count_ = std::min(most, device.together(shared_, kernel_, DECODE_THREADS, size_, why));
       if (count_ >= config.heads && count_ * size_ <= DECODE_THREADS) break;
     }
     if (std::getenv("DOGE_DEBUG") != nullptr) {
       if (size_ > 1)
         std::fprintf(stderr, "doge-cuda: one row decodes by %d clusters of %d blocks.\n", count_, size_);
+      else if (why != nullptr)
+        std::fprintf(stderr, "doge-cuda: one row does not decode by clusters: asked how many fit, the driver says %s.\n", why);
       else
         std::fprintf(stderr, "doge-cuda: one row does not decode by clusters: the device has no room for %d.\n", config.heads);
     }

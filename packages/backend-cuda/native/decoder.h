@@ -59,8 +59,9 @@ class Decoder {
 
   bool ready() const { return plan_.layers != nullptr; }
 
-  /** Up to `steps` steps of the call's only row; with `logits` one, which ends with them and draws nothing. */
-  void launch(const DrawPlan& draw, const PageShape& page, size_t layer_bytes, const int* call_pages, int steps, float* logits = nullptr) {
+  /** Up to `steps` steps of the call's only row; with `logits` one, which ends with them and draws nothing. False: the driver refuses such
+   *  launches, now and from now on. */
+  bool launch(const DrawPlan& draw, const PageShape& page, size_t layer_bytes, const int* call_pages, int steps, float* logits = nullptr) {
     Decoding of = plan_;
     of.draw = draw;
     of.page = page;
@@ -68,8 +69,9 @@ class Decoder {
     of.call_pages = call_pages;
     of.steps = steps;
     of.logits = logits;
-    if (clusters_ != nullptr && clusters_->launch(of)) return;
-    device_.launch_together(shared_, kernel_, blocks_, DECODE_THREADS, of);
+    if (clusters_ != nullptr && clusters_->launch(of)) return true;
+    refused_ = refused_ || !device_.launch_together(shared_, kernel_, blocks_, DECODE_THREADS, of);
+    return !refused_;
   }
 
  private:
@@ -92,6 +94,7 @@ class Decoder {
   Kernel kernel_ = nullptr;
   Decoding plan_{};
   int blocks_ = 0, shared_ = 0;
+  bool refused_ = false;
 };
 
 }  // namespace doge

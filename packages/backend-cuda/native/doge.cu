@@ -263,6 +263,6 @@ void doge_shim_alone(int launches, int graphs) {
   shim::runtime().alone_in_graphs = graphs != 0;
 }
 int64_t doge_shim_beside(void) { return shim::runtime().beside; }
-void doge_shim_unclustered(int launches) { shim::runtime().unclustered = launches != 0; }
+void doge_shim_unclustered(int what) { shim::runtime().unclustered = what; }
 int64_t doge_shim_clustered(void) { return shim::runtime().clustered; }
 #endif

@@ -179,8 +179,8 @@ DOGE_API int doge_shim_made(void);
 /** Whether no launch may be beside the one before it, and no graph have such; and how many launches have been. */
 DOGE_API void doge_shim_alone(int launches, int graphs);
 DOGE_API int64_t doge_shim_beside(void);
-/** Whether no launch may have clusters; and how many launches have had. */
-DOGE_API void doge_shim_unclustered(int launches);
+/** What is refused of clusters, as Runtime::unclustered of shim_runtime.h says; and how many launches have had them. */
+DOGE_API void doge_shim_unclustered(int what);
 DOGE_API int64_t doge_shim_clustered(void);
 #endif
 

@@ -143,28 +143,33 @@ class Device {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, static_cast<size_t>(shared)), "A kernel's blocks could not be counted");
     return std::min(each, 1) * processors();
   }
-  /** The same for clusters of `size` blocks: how many of them. */
+  /** The same for clusters of `size` blocks: how many of them. `why`: the driver's error where it says none, else null. */
   template <class... Parameters>
-  int together(int shared, void (*kernel)(Parameters...), int threads, int size) {
+  int together(int shared, void (*kernel)(Parameters...), int threads, int size, const char*& why) {
     int found = 0;
+    why = nullptr;
     if (context_.cooperative == 0 || !warpgroups()) return 0;
     grant(reinterpret_cast<const void*>(kernel), shared);
-    cudaLaunchAttribute attributes[2];
-    const cudaLaunchConfig_t config = together_config(attributes, shared, size, threads, size);
+    // Of clusters alone: that blocks wait for each other is no part of how many fit.
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    const cudaLaunchConfig_t config{dim3(static_cast<unsigned>(size)), dim3(static_cast<unsigned>(threads)), static_cast<size_t>(shared), stream_, &cluster, 1};
     cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
     if (status == cudaSuccess) status = cudaOccupancyMaxActiveClusters(&found, kernel, &config);
     if (status == cudaSuccess) return found;
     cudaGetLastError();  // a size that the device does not have
+    why = cudaGetErrorName(status);
     return 0;
   }
-  /** A launch whose blocks wait for each other, in clusters of `size` where that is not 0. Whether the driver takes clusters. */
+  /** A launch whose blocks wait for each other, in clusters of `size` where that is not 0. Whether the driver takes it. */
   template <class Parameter>
   bool launch_together(int shared, void (*kernel)(Parameter), int blocks, int threads, Parameter argument, int size = 0) {
     grant(reinterpret_cast<const void*>(kernel), shared);
     cudaLaunchAttribute attributes[2];
     const cudaLaunchConfig_t config = together_config(attributes, shared, blocks, threads, size);
     const cudaError_t status = cudaLaunchKernelEx(&config, kernel, argument);
-    if (status != cudaSuccess && status != cudaErrorMemoryAllocation && size > 0) {
+    if (status != cudaSuccess && status != cudaErrorMemoryAllocation) {
       cudaGetLastError();
       return false;
     }

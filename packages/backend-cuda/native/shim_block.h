@@ -30,6 +30,7 @@ constexpr int WARP = 32;
 constexpr int MOST_THREADS = 256;
 /** Bytes of a thread's stack. Not a power of two: what all threads use of theirs would lie in the same few lines of the cache. */
 constexpr size_t STACK = 64 * 1024 + 320;
+constexpr unsigned MOST_GRID = 65535;
 
 // One switch of stacks: callee-saved registers are pushed, the stack pointer is exchanged.
 #if defined(__x86_64__)
@@ -280,6 +281,7 @@ template <class Kernel>
 void launch(dim3 grid, int threads, Kernel kernel, size_t shared = 0, int only = -1, bool beside = false) {
   if (shared > MOST_SHARED) broken("a block has at most 227 KB of shared memory.");
   if (threads % WARP != 0 || threads > MOST_THREADS || threads < 1) broken("a block must be 32 to 256 threads, in whole warps.");
+  if (grid.y > MOST_GRID || grid.z > MOST_GRID) broken("a grid has at most 65,535 blocks in y and in z.");
   running = &own_block();
   Block& b = *running;
   if (b.stacks == nullptr) b.stacks = static_cast<char*>(std::malloc(MOST_THREADS * STACK));

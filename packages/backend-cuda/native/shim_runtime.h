@@ -70,8 +70,9 @@ struct Runtime {
   /** Whether no launch may be beside the one before it, nor a graph have such; and how many have been. */
   std::atomic<bool> alone{false}, alone_in_graphs{false};
   std::atomic<int64_t> beside{0};
-  /** Whether no launch may have clusters; and how many have had. */
-  std::atomic<bool> unclustered{false};
+  /** What is refused: 1: launches with clusters, 2: the question how many of them fit too, 3: every launch whose blocks wait for each other.
+   *  And how many launches have had clusters. */
+  std::atomic<int> unclustered{0};
   std::atomic<int64_t> clustered{0};
 };
 inline Runtime& runtime() {
@@ -149,7 +150,10 @@ inline cudaError_t cudaGetLastError() {
   return found;
 }
 inline const char* cudaGetErrorName(cudaError_t status) {
-  return status == cudaErrorIllegalAddress ? "cudaErrorIllegalAddress" : status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
+  return status == cudaErrorIllegalAddress    ? "cudaErrorIllegalAddress"
+         : status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+         : status == cudaErrorNotSupported     ? "cudaErrorNotSupported"
+                                               : "cudaError";
 }
 inline const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaErrorIllegalAddress ? "an illegal memory access was encountered" : "an error of the double";
@@ -263,7 +267,9 @@ inline const cudaLaunchAttributeValue* said(const cudaLaunchConfig_t* config, cu
 template <class Kernel>
 cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, Kernel, const cudaLaunchConfig_t* config) {
   const cudaLaunchAttributeValue* const cluster = shim::said(config, cudaLaunchAttributeClusterDimension);
-  if (cluster == nullptr || config->grid.x % cluster->clusterDim.x != 0) return shim::told(cudaErrorInvalidValue);
+  // Not of a launch whose blocks wait for each other, though a device may answer that as well.
+  if (cluster == nullptr || config->numAttrs != 1 || config->grid.x % cluster->clusterDim.x != 0) return shim::told(cudaErrorInvalidValue);
+  if (shim::runtime().unclustered > 1) return shim::told(cudaErrorNotSupported);
   *clusters = shim::PROCESSORS / static_cast<int>(cluster->clusterDim.x);
   return shim::state();
 }
@@ -283,7 +289,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const int threads = static_cast<int>(config->block.x);
   const size_t shared = config->dynamicSmemBytes;
   if (cooperative != nullptr) {
-    if (cluster != nullptr && shim::runtime().unclustered) return shim::told(cudaErrorNotSupported);
+    if (shim::runtime().unclustered > (cluster == nullptr ? 2 : 0)) return shim::told(cudaErrorNotSupported);
     if (cluster != nullptr) shim::runtime().clustered++;
     const int blocks = static_cast<int>(grid.x), size = cluster == nullptr ? 0 : static_cast<int>(cluster->clusterDim.x);
     const auto run = [=] { kernel(static_cast<Parameters>(arguments)...); };

@@ -107,7 +107,7 @@ inline void single_swiglu(Context& context, float* out, const float* gate, const
   std::copy(gate, gate + width, both.begin());
   std::copy(up, up + width, both.begin() + half);
   float* const rows = bench.array(both);
-  bench.device.launch(swiglu_kernel, dim3(static_cast<unsigned>((width + SWIGLU_THREADS - 1) / SWIGLU_THREADS), 1), SWIGLU_THREADS, rows, 2 * half, width,
+  bench.device.launch(swiglu_kernel, dim3(1, static_cast<unsigned>((width + SWIGLU_THREADS - 1) / SWIGLU_THREADS)), SWIGLU_THREADS, rows, 2 * half, width,
                       half);
   bench.get(out, rows, 1, width, width);
 }

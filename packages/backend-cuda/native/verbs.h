@@ -83,10 +83,16 @@ inline void decoding_step(Model& model, int rows) {
   }
 }
 
-/** The same for a call's only row where the model has a decoder: one launch up to the logits, and one for the draw. */
+/** Up to `steps` steps of a call's only row by the model's decoder; with `logits` one. False: the model has none, or the driver refuses it. */
+inline bool decodes_at_once(Model& model, int steps, float* logits = nullptr) {
+  return model.decoder != nullptr &&
+         model.decoder->launch(draw_plan(model), model.pages->shape, model.pages->layer_bytes, model.buffers.pages, steps, logits);
+}
+
+/** The same as decoding_step for a call's only row where the model has a decoder: one launch up to the logits, and one for the draw. */
 inline void decoding_step_of_one(Model& model) {
   Buffers& buffers = model.buffers;
-  model.decoder->launch(draw_plan(model), model.pages->shape, model.pages->layer_bytes, buffers.pages, 1, buffers.logits);
+  if (!decodes_at_once(model, 1, buffers.logits)) return decoding_step(model, 1);
   // Row 0, at a position that is one.
   model.device.launch(draw_kernel, dim3(1), DRAW_THREADS, draw_plan(model), buffers.zero.get(), buffers.zero.get());
 }
@@ -103,10 +109,10 @@ inline void decode(Model& model, const Call& call, int steps) {
   model.device.upload(buffers.step_runs, runs.data(), runs.size() * sizeof(Run));
   buffers.zero.reserve(1);
   buffers.reserve_logits(model.config, std::min(HEAD_ROWS, static_cast<int>(call.tasks.size())), true, model.in_halves());
-  const bool alone = model.decoder != nullptr && call.tasks.size() == 1;
+  const bool alone = call.tasks.size() == 1;
   while (alone && draws_at_once(call.states[0]) && steps > 0 && model.control->active > 0) {
     const int together = std::min(steps, STEPS_AT_ONCE);
-    model.decoder->launch(draw_plan(model), model.pages->shape, model.pages->layer_bytes, buffers.pages, together);
+    if (!decodes_at_once(model, together)) break;
     steps -= together;
     model.device.finish();
     call.check_stop();

@@ -12,8 +12,8 @@ const root = fileURLToPath(new URL("../../..", import.meta.url));
 const folder = join(root, ".gpu");
 const scripts = join(root, "packages", "backend-cuda", "scripts");
 const build = join(root, "packages", "backend-cuda", "build");
-/** Bytes that may travel. */
-const LIMIT = 60 * 1024 * 1024;
+/** Bytes that may travel: 64 MiB, less what git tracks, which travels with them. */
+const LIMIT = 48 * 1024 * 1024;
 
 function run(program, args) {
   const { status, error } = spawnSync(program, args, { stdio: ["ignore", 2, 2], cwd: root });

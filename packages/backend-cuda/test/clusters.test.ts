@@ -1,13 +1,14 @@
 // One row's steps by clusters of blocks: they draw what the kernels for rows and the launch without clusters draw, in every format, from one
 // slice of keys to several, with clusters that have no head; and what a cluster may not do ends the run.
 
+import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { sines, small } from "@doge-lm/conformance/models";
 import { type Config, checked, type DType, type Model, type Sampling } from "@doge-lm/core";
 import { afterEach, describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
-import { errorsOf, shimBinding, withoutShim } from "./shim.ts";
+import { builder, errorsOf, type ShimBinding, shimBinding, withoutShim } from "./shim.ts";
 
 const native = fileURLToPath(new URL("../native", import.meta.url));
 
@@ -143,6 +144,47 @@ describe.skipIf(withoutShim !== undefined)(
       expect(launches).toBe(0);
       const odd = sines({ ...config, headDim: 20 });
       expect((await under("1", "f32", (model) => draws(model, 1, 2), odd)).launches).toBe(0);
+    });
+
+    test("a driver that refuses every launch whose blocks wait for each other gets the steps of rows", async () => {
+      const both = async (model: Model) => [await draws(model), await draws(model, 1, 6, { topK: 20 })];
+      const expected = (await under("0", "f32", both)).found;
+      binding.unclustered(3);
+      for (const clusters of ["0", "1"]) expect((await under(clusters, "f32", both)).found, clusters).toEqual(expected);
+    });
+
+    test("DOGE_DEBUG says how many clusters there are, or why none: too few fit, or the driver's error", async () => {
+      const described: Float64Array[] = [];
+      const noted: ShimBinding = {
+        ...binding,
+        create: (device, numbers) => {
+          described.push(numbers);
+          return binding.create(device, numbers);
+        },
+      };
+      for (const its of [checkpoint, sines({ ...config, heads: 6, kvHeads: 3, biasHeads: 6 })]) {
+        const raw = new CudaBackend("cuda-on-host-shim", noted, 0, { device: "host shim", dtypes, trains: false });
+        await checked(raw).load(its, { dtype: "f32", room: 2048 });
+        await raw.close();
+      }
+      const said = (numbers: Float64Array, refused: number) =>
+        spawnSync(
+          process.execPath,
+          [
+            "-e",
+            `const binding = require(${JSON.stringify(builder.buildShim())});
+            binding.unclustered(${refused});
+            const model = binding.create(binding.open(0), Float64Array.of(${[...numbers]}));
+            binding.closeModel(model);`,
+          ],
+          { encoding: "utf8", env: { ...process.env, DOGE_CLUSTERS: "1", DOGE_DEBUG: "1" } },
+        ).stderr;
+      const [fits, large] = described as [Float64Array, Float64Array];
+      expect(said(fits, 0)).toBe("doge-cuda: one row decodes by 2 clusters of 4 blocks.\n");
+      expect(said(large, 0)).toBe("doge-cuda: one row does not decode by clusters: the device has no room for 6.\n");
+      expect(said(fits, 2)).toBe(
+        "doge-cuda: one row does not decode by clusters: asked how many fit, the driver says cudaErrorNotSupported.\n",
+      );
     });
 
     test("the double ends the run where a cluster's rules are broken", () => {

@@ -154,6 +154,26 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     await backend.close();
   });
 
+  test("DOGE_FILL fills a model's pages when they are taken: one piece of work more", async () => {
+    const pieces = async () => {
+      for (let operation = 0; ; operation++) {
+        const { backend } = opened();
+        binding.fail(-1, operation);
+        const outcome = await codeOf(backend.load(checkpoint));
+        binding.fail(-1, -1);
+        await backend.close();
+        if (outcome === "done") return operation;
+      }
+    };
+    const without = await pieces();
+    process.env.DOGE_FILL = "1";
+    try {
+      expect(await pieces()).toBe(without + 1);
+    } finally {
+      delete process.env.DOGE_FILL;
+    }
+  });
+
   test("C3: a device lost at any copy is dead for all models at once; it closes, and another opens", async () => {
     let expected: number[] | undefined;
     const made = binding.made();

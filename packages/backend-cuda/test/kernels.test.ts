@@ -1,8 +1,10 @@
 // Kernels beyond what the suite asks of every backend: matmul under each weight format against the numbers that core makes of the
 // weights, attention over whole texts, and the tensor cores' fragments against the tables of the PTX ISA. Widths fill no tile.
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { dequantizeQ8, fromBf16, quantizeQ8, toBf16 } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
-import { shimBinding, withoutShim } from "./shim.ts";
+import { errorsOf, shimBinding, withoutShim } from "./shim.ts";
 
 const numbers = (count: number, seed: number): Float32Array =>
   Float32Array.from({ length: count }, (_, index) => Math.sin(index * 12.9898 + seed) * 2);
@@ -91,6 +93,32 @@ describe.skipIf(withoutShim !== undefined)(`kernels${withoutShim ? ` (skipped: $
       const all = product(rows);
       for (const count of [1, 3, 8, 15, 16, 33]) expect(product(count)).toEqual(all.slice(0, count * outer));
     }
+  });
+
+  test("swiglu: rows stand where a grid may have more than 65,535 blocks, which the double refuses elsewhere as devices do", () => {
+    const said = errorsOf(
+      `#include <cmath>
+#include <string>
+#include <vector>
+#include "${join(fileURLToPath(new URL("../native", import.meta.url)), "kernels", "swiglu.cuh")}"
+int main(int, char** a) {
+  using namespace doge;
+  const std::string what = a[1];
+  if (what == "y") shim::launch(dim3(1, 65536), 32, [] {});
+  if (what == "z") shim::launch(dim3(1, 1, 65536), 32, [] {});
+  const unsigned rows = 3;
+  std::vector<float> gate_up(rows * 64, 1.0f);
+  shim::launch(dim3(rows, 1), 32, [&] { swiglu_kernel(gate_up.data(), 64, 3, 32); });
+  for (unsigned row = 0; row < rows; row++)
+    for (int column = 0; column < 64; column++)
+      if (std::fabs(gate_up[row * 64 + column] - (column < 3 ? 0.7310586f : 1.0f)) > 1e-6f) shim::broken("a row is not what it is to be.");
+}
+`,
+      ["x", "y", "z"],
+    );
+    expect(said.x).toBe("");
+    expect(said.y).toContain("at most 65,535 blocks in y and in z");
+    expect(said.z).toContain("at most 65,535 blocks in y and in z");
   });
 
   test("attention over a text: every token sees itself and all before it", () => {

@@ -17,8 +17,9 @@ export interface ShimBinding extends BindingWithKernels {
   /** Whether the driver refuses launches beside the one before them (1), and graphs that have such; how many such launches there were. */
   alone(launches: number, graphs: number): void;
   beside(): number;
-  /** Whether the driver refuses launches with clusters (1); how many such launches there were. */
-  unclustered(launches: number): void;
+  /** What the driver refuses: launches with clusters (1), the question how many fit too (2), all launches whose blocks wait for each other (3);
+   *  how many launches had clusters. */
+  unclustered(what: number): void;
   clustered(): number;
 }
 

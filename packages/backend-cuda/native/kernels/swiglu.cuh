@@ -10,8 +10,8 @@ __device__ __forceinline__ float silu(float z) { return z / (1.0f + expf(-z)); }
  *  padding behind them, up to `padded`, becomes zero: it is the padding of the next matmul's rows. */
 __global__ void swiglu_kernel(float* gate_up, int stride, int width, int padded) {
   await_earlier();
-  float* const row = gate_up + static_cast<size_t>(blockIdx.y) * static_cast<size_t>(stride);
-  const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  float* const row = gate_up + static_cast<size_t>(blockIdx.x) * static_cast<size_t>(stride);
+  const int column = static_cast<int>(blockIdx.y * blockDim.x + threadIdx.x);
   if (column < width) row[column] = silu(row[column]) * row[padded + column];
 }
 
