@@ -15,7 +15,7 @@ export interface Part {
 }
 
 /** Most workgroups of one dispatch in one direction. */
-const MOST_GROUPS = 65_535;
+export const MOST_GROUPS = 65_535;
 /** Where a binding may begin on every device. */
 const ALIGNMENT = 256;
 

@@ -244,3 +244,27 @@ test.skipIf(gpu === null)(`weights that arrive are submitted, and waited for, a 
   expect(mostUnfinished).toBeLessThan(70 * MiB);
   expect(unsubmitted).toBe(0);
 });
+
+test.skipIf(gpu === null)(`a tile of many heads is no more workgroups than a dispatch may have${why}`, async () => {
+  // Tokens that are routed together go through a layer together, however many they are.
+  const experts = { count: 16, perToken: 3, side: 4, normalize: false, indexing: "expert" } as const;
+  const many = {
+    heads: 64,
+    kvHeads: 64,
+    biasHeads: 64,
+    headDim: 4,
+    window: null,
+    maxPositions: 2048,
+    layers: 1,
+    experts,
+  };
+  const backend = await nullBackend(gpu!, variants.base!);
+  const model = await backend.load(seeded({ ...small, ...many }), { routing: "reference" });
+  const tokens = Int32Array.from({ length: 1100 }, (_, index) => index % small.vocabSize);
+  const [logits] = await model.forward([{ sequence: model.sequence(), tokens }]);
+  expect(logits).toHaveLength(small.vocabSize);
+  // Whatever the device refuses is heard of behind the call.
+  const [more] = await model.forward([{ sequence: model.sequence(), tokens: tokens.subarray(0, 1) }]);
+  expect(more).toHaveLength(small.vocabSize);
+  await backend.close();
+});
