@@ -12,7 +12,7 @@ export interface GpuKernelResult {
   readonly dtype: DType;
   /** "token": one token is decoded behind 16; "prompt": 64 tokens are read. */
   readonly what: "token" | "prompt";
-  /** The kernel's own name: "matmul q8 gated x1". */
+  /** The kernel's own name: "matmul q8 packed gated norm one". */
   readonly kernel: string;
   /** In one token, or in the prompt. */
   readonly dispatches: number;
@@ -131,12 +131,15 @@ export class KernelWatch {
   };
 }
 
-/** What the matmuls and experts of one token have to do, by the kernel's ending. */
-function workOf(config: Config, dtype: DType): Map<string, { bytes: number; macs: number }> {
+/** What one token asks of those of its `kernels` that multiply with weights: all dispatches of one together. */
+export function workOf(
+  config: Config,
+  dtype: DType,
+  kernels: readonly string[],
+): Map<string, { bytes: number; macs: number }> {
   const found = new Map<string, { bytes: number; macs: number }>();
   for (const [name, shape] of tensorShapes(config)) {
-    if (shape.length < 2 && !/_embed/.test(name)) continue;
-    const kernel = kernelOf(name, config.tied);
+    const kernel = kernelOf(name, config.tied, dtype, kernels);
     if (kernel === undefined) continue;
     // A token takes a few rows of the experts' tables.
     const share = /_embed\.weight$/.test(name) ? config.experts!.perToken / config.experts!.count : 1;
@@ -147,13 +150,20 @@ function workOf(config: Config, dtype: DType): Map<string, { bytes: number; macs
   return found;
 }
 
-function kernelOf(tensor: string, tied: boolean): string | undefined {
-  if (tensor === (tied ? "model.embed_tokens.weight" : "lm_head.weight")) return "head";
-  if (/\.[qkv]_proj\.weight$/.test(tensor)) return "store";
-  if (/\.(o_proj|down_proj)\.weight$/.test(tensor)) return "residual";
-  if (/\.(gate_proj|up_proj)\.weight$/.test(tensor)) return "gated";
-  if (/down_embed\.weight$/.test(tensor)) return "experts down";
-  return /up_embed\.weight$/.test(tensor) ? "experts up" : undefined;
+/** Which of the kernels that ran multiplies with a tensor. */
+function kernelOf(tensor: string, tied: boolean, dtype: DType, kernels: readonly string[]): string | undefined {
+  const ran = (name: RegExp) => kernels.find((kernel) => name.test(kernel));
+  const matmul = (format: DType, ending: string) =>
+    ran(new RegExp(`^matmul ${format}( packed)? ${ending}( norm)? (one|many)$`));
+  if (tensor === (tied ? "model.embed_tokens.weight" : "lm_head.weight")) return matmul(dtype, "head");
+  // The step of a single text projects and attends in one, and the attention's output joins what its slices found.
+  if (/\.[qkv]_proj\.weight$/.test(tensor)) return ran(/^slices /) ?? matmul(dtype, "store");
+  if (/\.o_proj\.weight$/.test(tensor)) return matmul(dtype, "residual merge \\d+") ?? matmul(dtype, "residual");
+  if (/\.down_proj\.weight$/.test(tensor)) return matmul(dtype, "residual");
+  if (/\.(gate_proj|up_proj)\.weight$/.test(tensor)) return matmul(dtype, "gated");
+  if (/\.router_gate\.weight$/.test(tensor)) return matmul("f32", "store");
+  if (/\.down_embed\.weight$/.test(tensor)) return ran(/^experts down /);
+  return /\.up_embed\.weight$/.test(tensor) ? ran(/^experts up /) : undefined;
 }
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
@@ -171,7 +181,6 @@ export async function benchGpuKernels(
   const config = configOf(shape, false)!;
   const model = await backend.load(randomCheckpoint(config), { dtype, context: 2 * PROMPT });
   const ids = randomIds(PROMPT, config.vocabSize, 1);
-  const work = workOf(config, dtype);
   const sequence = model.sequence();
   const row = { sequence, tokens: nothing, sampling: greedy };
   const cases = {
@@ -192,6 +201,7 @@ export async function benchGpuKernels(
     repeater.target = undefined;
     for (let warm = 0; warm < 3; warm++) await repeater.time(call);
     const kernels = [...repeater.dispatches];
+    const work = workOf(config, dtype, [...repeater.dispatches.keys()]);
     const found: { kernel: string; dispatches: number; microseconds: number }[] = [];
     for (const [kernel, dispatches] of kernels) {
       tell(`${kernel}, ${what}`);
@@ -208,8 +218,7 @@ export async function benchGpuKernels(
     }
     const all = found.reduce((sum, { dispatches, microseconds }) => sum + dispatches * microseconds, 0);
     for (const one of found) {
-      const ending = /^matmul \S+ (\w+)|^(experts (?:down|up))/.exec(one.kernel);
-      const own = work.get(ending?.[1] ?? ending?.[2] ?? "") ?? { bytes: 0, macs: 0 };
+      const own = work.get(one.kernel) ?? { bytes: 0, macs: 0 };
       const tokens = what === "token" ? 1 : PROMPT;
       results.push({
         ...{ device: backend.can.device, software: backend.can.details?.software === true, shape, dtype, what, ...one },

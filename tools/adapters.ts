@@ -72,8 +72,8 @@ const forms = {
 } as const satisfies { readonly [name: string]: Variant };
 type Form = keyof typeof forms;
 
-/** Milliseconds for one adapter: a tenth of it on a machine that is not busy. */
-const PATIENCE = 300_000;
+/** Milliseconds for one adapter: a thirtieth of it on a machine that is not busy. */
+const PATIENCE = 900_000;
 
 interface Choice {
   readonly options: { readonly variant: Variant };
@@ -101,6 +101,8 @@ async function report(
   const { stdout } = await promisify(execFile)(runtime, args, {
     env: { ...process.env, ...softwareGpu().env, VK_ADD_DRIVER_FILES: "", NO_COLOR: "1", ...env },
     timeout: PATIENCE,
+  }).catch((error: Error & { killed?: boolean }) => {
+    throw error.killed ? new Error(`it took longer than ${PATIENCE / 1000} s, and was ended.`) : error;
   });
   return stdout.trim().split("\n").at(-1)!;
 }

@@ -2,14 +2,14 @@
 # Everything about this backend that only a GPU can tell, in one command, from the folder that scripts/gpu-pack.mjs packs (there it is
 # run.sh). Needs an NVIDIA driver with its Vulkan part, Python 3 and tar; no network and nothing installed.
 #
-#   .gpuweb/run.sh [SECONDS] [FLAGS OF bench.mjs]      results in $OUT, else beside this file; Node from $NODE, .gpu/node, .gpu/node.xz
+#   .gpuweb/run.sh [SECONDS IN ALL] [FLAGS OF bench.mjs]   results in $OUT, else beside this file; Node from $NODE, .gpu/node, .gpu/node.xz
 #                                                     or the PATH; a driver of one's own by VK_DRIVER_FILES
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/out}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-seconds=${1:-75}
+seconds=${1:-240}
 [ $# -gt 0 ] && shift
 mkdir -p "$out"
 say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
@@ -105,10 +105,15 @@ if [ -z "$chosen" ]; then
 fi
 export VK_DRIVER_FILES=$chosen
 
+# What is left of the seconds: a quarter of them at most for a process that opens alone, the rest for all.
+left() { echo $((seconds - SECONDS > 5 ? seconds - SECONDS : 5)); }
+part=$(($(left) / 4))
+[ "$part" -gt 40 ] && part=40
 say "opened by a process of its own: whatever the driver keeps on disk is not there yet"
-timeout 40 "$node" "$here/bench.mjs" --dawn "$work/dawn.node" --seconds 38 "$@" --only open 2>&1 | tee "$out/open.log"
+timeout "$part" "$node" "$here/bench.mjs" --dawn "$work/dawn.node" --seconds "$part" "$@" --only open 2>&1 | tee "$out/open.log"
 say "all"
-timeout $((seconds + 10)) "$node" "$here/bench.mjs" --dawn "$work/dawn.node" --seconds "$seconds" --json "$out/webgpu.json" \
+rest=$(left)
+timeout $((rest + 5)) "$node" "$here/bench.mjs" --dawn "$work/dawn.node" --seconds "$rest" --json "$out/webgpu.json" \
   --fixtures "$work/fixtures" "$@" 2>&1 | tee "$out/webgpu.log"
 code=${PIPESTATUS[0]}
 say "done"

@@ -173,8 +173,8 @@ export class Gpu {
     } catch (error) {
       thrown = error;
     }
-    const [invalid, full] = [this.device.popErrorScope(), this.device.popErrorScope()];
-    const error = (await this.alive(full)) ?? (await this.alive(invalid));
+    const [invalid, full] = await this.alive(Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]));
+    const error = full ?? invalid;
     if (error === null && thrown === undefined) return result!;
     for (const buffer of made) buffer.destroy();
     if (thrown instanceof DogeError) throw thrown;

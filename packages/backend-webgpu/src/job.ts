@@ -198,11 +198,11 @@ export class Job {
    *  leave only keys and values: nobody reads what else it would make of them. */
   #groupUnits(first: number, from: number, count: number, span: boolean, unread: number): Unit[] {
     const { config } = this.#machine;
-    const { hiddenSize } = config;
+    const { hiddenSize, heads } = config;
     const common = { count, first, base: 0, span: span ? count : 0 };
     const all: Range = { dispatch: this.memory.dispatch(common), count };
     const tokens = this.tokens.slice(from, from + count);
-    const cut = tiles(this.memory, this.#tasks, this.#tables, common, tokens, unread);
+    const cut = tiles(this.memory, this.#tasks, this.#tables, common, tokens, unread, heads);
     const read = readOf(this.memory, common, all, 0, unread);
     const cost = layerCost(
       this.#machine.config,

@@ -15,7 +15,7 @@ export interface Part {
 }
 
 /** Most workgroups of one dispatch in one direction. */
-const MOST_GROUPS = 65_535;
+export const MOST_GROUPS = 65_535;
 /** Where a binding may begin on every device. */
 const ALIGNMENT = 256;
 
@@ -90,8 +90,8 @@ export class Matrix {
     return this.format.scaled ? this.#blocks * 4 : 0;
   }
 
-  /** Put whole rows from `row` on. */
-  write(row: number, data: Float32Array): void {
+  /** Put whole rows from `row` on; bytes that were written. */
+  write(row: number, data: Float32Array): number {
     const { queue } = this.#gpu.device;
     const count = data.length / this.inner;
     const { bytes, scales } = this.#pack(data, count);
@@ -108,6 +108,7 @@ export class Matrix {
         scales.subarray((from - row) * this.#blocks, (to - row) * this.#blocks),
       );
     }
+    return bytes.byteLength + (scales?.byteLength ?? 0);
   }
 
   /** Rows as the kernels read them, padded with zeros. */

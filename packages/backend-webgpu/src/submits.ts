@@ -99,6 +99,7 @@ export class Submits {
         try {
           await before;
           before = machine.gpu.finished().then(() => this.#pace.measured(own, performance.now() - since));
+          before.catch(() => {}); // a loss while nobody waits for it: whoever waits next hears of it
           await new Breath(signal, "webgpu").pause();
         } catch (error) {
           await machine.gpu.finished();

@@ -2,8 +2,9 @@
 import type { PendingToken, Task } from "@doge-lm/core/backend-kit";
 import { type CallMemory, type Dispatch, TOKEN_WORDS } from "./call.ts";
 import { JOURNAL } from "./kernels/page.ts";
+import { MOST_GROUPS } from "./matrix.ts";
 
-/** Tokens whose keys are kept together where none is evicted: more would be too many workgroups for one dispatch. */
+/** Tokens whose keys are kept together where none is evicted. */
 const PLAIN_TILE = 1024;
 
 /** Tokens that a dispatch works on. */
@@ -48,7 +49,8 @@ export function stepOf(memory: CallMemory, tables: readonly Table[], common: Par
   return { part: "step", ...whole, stretches: 0, read: whole };
 }
 
-/** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend". `tables`: by task. */
+/** How a group's keys are kept and read: all at once by "step", or in tiles by "keep" and "attend", with a workgroup for each token's
+ *  head at most. `tables`: by task. */
 export function tiles(
   memory: CallMemory,
   tasks: readonly Task[],
@@ -56,6 +58,7 @@ export function tiles(
   common: Partial<Dispatch>,
   tokens: readonly PendingToken[],
   unread: number,
+  heads: number,
 ): readonly Tile[] {
   const rows = new Set(tokens.map(({ task }) => task));
   if (rows.size === tokens.length) {
@@ -71,7 +74,8 @@ export function tiles(
     const { sequence, count } = tasks[task]!;
     return sequence.cache.isPlain(sequence.length + count);
   };
-  const most = tokens.every(({ task }) => plain(task)) ? PLAIN_TILE : JOURNAL;
+  const together = tokens.every(({ task }) => plain(task)) ? PLAIN_TILE : JOURNAL;
+  const most = Math.min(together, Math.floor(MOST_GROUPS / heads));
   const found: Tile[] = [];
   for (let from = 0; from < tokens.length; from += most) {
     const part = tokens.slice(from, from + most);

@@ -113,7 +113,7 @@ export async function fillWeights(
   signal?: AbortSignal,
 ): Promise<void> {
   const { config } = checkpoint;
-  const loader = new Loader(gpu, new TensorReader(checkpoint, "webgpu", signal));
+  const loader = new Loader(gpu, new TensorReader(checkpoint, "webgpu", signal), signal);
   await loader.matrix(weights.embedding, 0, "model.embed_tokens");
   const queries = queryWidth(config);
   const keys = keyValueWidth(config);
@@ -136,30 +136,56 @@ export async function fillWeights(
   }
   await loader.vector(weights.norm, 0, "model.norm.weight");
   if (!config.tied) await loader.matrix(weights.head, 0, "lm_head");
+  loader.submit();
 }
+
+/** What a device may hold twice while weights arrive: bytes written before an empty submit, and before that is waited for. What is
+ *  written lies beside its buffer until a submit behind it is done: wgpu (Firefox, Deno) makes none by itself. */
+const UNSUBMITTED = 2 ** 24;
+const UNFINISHED = 2 ** 26;
 
 /** Writes tensors into their buffers. */
 class Loader {
   readonly #gpu: Gpu;
   readonly #reader: TensorReader;
+  readonly #signal: AbortSignal | undefined;
+  #unsubmitted = 0;
+  #unfinished = 0;
 
-  constructor(gpu: Gpu, reader: TensorReader) {
+  constructor(gpu: Gpu, reader: TensorReader, signal: AbortSignal | undefined) {
     this.#gpu = gpu;
     this.#reader = reader;
+    this.#signal = signal;
+  }
+
+  submit(): void {
+    this.#gpu.device.queue.submit([]);
+    this.#unsubmitted = 0;
+  }
+
+  /** So many bytes were written. */
+  async #wrote(bytes: number): Promise<void> {
+    this.#gpu.assertAlive();
+    this.#unsubmitted += bytes;
+    this.#unfinished += bytes;
+    if (this.#unsubmitted < UNSUBMITTED) return;
+    this.submit();
+    if (this.#unfinished < UNFINISHED) return;
+    await this.#gpu.finished(this.#signal);
+    this.#unfinished = 0;
   }
 
   async vector(buffer: GPUBuffer, at: number, name: string): Promise<void> {
     for await (const { offset, data } of this.#reader.pieces(name)) {
       this.#gpu.device.queue.writeBuffer(buffer, (at + offset) * 4, data);
-      this.#gpu.assertAlive();
+      await this.#wrote(data.byteLength);
     }
   }
 
   /** `name` from row `first` of a matrix on. */
   async matrix(matrix: Matrix, first: number, name: string): Promise<void> {
     for await (const { row, data } of this.#reader.rows(`${name}.weight`, matrix.inner)) {
-      matrix.write(first + row, data);
-      this.#gpu.assertAlive();
+      await this.#wrote(matrix.write(first + row, data));
     }
   }
 }

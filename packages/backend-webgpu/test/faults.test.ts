@@ -32,6 +32,11 @@ async function fault(work: Promise<unknown>): Promise<{ code: string; message: s
 const fakeGpu = (...adapters: unknown[]): GPU =>
   ({ requestAdapter: async () => adapters.shift() ?? null, wgslLanguageFeatures: new Set() }) as unknown as GPU;
 
+/** What the driver would do: an error that nobody caught. */
+const break_ = (device: GPUDevice) => {
+  device.createBuffer({ size: 4, usage: 0xffff });
+};
+
 describe("G1: no adapter, or one that is no GPU", () => {
   test("no WebGPU at all, or no adapter, is an absence with a reason", async () => {
     const none = await webgpu({ gpu: fakeGpu() }).probe();
@@ -66,7 +71,7 @@ describe("G1: no adapter, or one that is no GPU", () => {
   });
 });
 
-describe.skipIf(dawn === null)(`G2 and G7 on the null device${dawn === null ? " (skipped: no Dawn)" : ""}`, () => {
+describe.skipIf(dawn === null)(`G2, G3 and G7 on the null device${dawn === null ? " (skipped: no Dawn)" : ""}`, () => {
   test("G2: what no binding of the device holds is refused with the numbers, before a weight is read", async () => {
     const backend = await nullBackend(dawn!, variants.base!, { bindingLimit: 100_000 });
     const read = vi.fn(checkpoint.read);
@@ -78,6 +83,62 @@ describe.skipIf(dawn === null)(`G2 and G7 on the null device${dawn === null ? " 
     expect(read).not.toHaveBeenCalled();
     (await backend.load(checkpoint)).close();
     await backend.close();
+  });
+
+  /** Rejections that nobody heard of while `work` ran. */
+  async function unheard(work: () => Promise<void>): Promise<unknown[]> {
+    const found: unknown[] = [];
+    const hear = (reason: unknown) => found.push(reason);
+    process.on("unhandledRejection", hear);
+    try {
+      await work();
+      await new Promise((resolve) => setTimeout(resolve, 0)); // Node tells of them between tasks
+    } finally {
+      process.off("unhandledRejection", hear);
+    }
+    return found;
+  }
+
+  test("G3: lost between the submits of a long prompt, it is a typed error, and no rejection is left that would end a process", async () => {
+    const config = { ...small, window: null, layers: 6, hiddenSize: 256, intermediateSize: 512, maxPositions: 512 };
+    const long = seeded(config);
+    const tokens = Int32Array.from({ length: 400 }, (_, index) => index % small.vocabSize);
+    const work = async () => {
+      for (const submits of [1, 2]) {
+        let waits = 0;
+        const onDevice = (device: GPUDevice): GPUDevice => {
+          const done = device.queue.onSubmittedWorkDone.bind(device.queue);
+          device.queue.onSubmittedWorkDone = () => {
+            if (++waits === submits) break_(device);
+            return done();
+          };
+          return device;
+        };
+        const backend = await nullBackend(dawn!, variants.base!, { onDevice });
+        const model = await backend.load(long);
+        const { code } = await fault(model.forward([{ sequence: model.sequence(), tokens }]));
+        expect([submits, code]).toEqual([submits, "device-lost"]);
+        await backend.close();
+      }
+    };
+    expect(await unheard(work)).toEqual([]);
+  });
+
+  test("G3: lost while memory is made, where both error scopes reject, it is the same", async () => {
+    const work = async () => {
+      let lost!: GPUDevice;
+      const onDevice = (device: GPUDevice): GPUDevice => {
+        lost = device;
+        device.popErrorScope = () => device.lost.then(() => Promise.reject(new Error("the device is lost")));
+        return device;
+      };
+      const backend = await nullBackend(dawn!, variants.base!, { onDevice });
+      const loading = fault(backend.load(checkpoint));
+      lost.destroy();
+      expect((await loading).code).toBe("device-lost");
+      await backend.close();
+    };
+    expect(await unheard(work)).toEqual([]);
   });
 
   test("G7: 200 times loaded and closed, nothing is left of any", async () => {
@@ -123,11 +184,6 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
     });
     return { provider, devices };
   }
-  /** What the driver would do: an error that nobody caught. */
-  const break_ = (device: GPUDevice) => {
-    device.createBuffer({ size: 4, usage: 0xffff });
-  };
-
   test("G3: a device that is lost while weights arrive is a typed error", async () => {
     const { provider, devices } = await withDevice();
     const backend = await provider.open();

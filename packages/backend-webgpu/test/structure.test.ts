@@ -208,3 +208,63 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     }
   });
 });
+
+test.skipIf(gpu === null)(`weights that arrive are submitted, and waited for, a part at a time${why}`, async () => {
+  // Bytes written behind the last submit, and behind the last wait.
+  let [unsubmitted, unfinished, mostUnsubmitted, mostUnfinished, all] = [0, 0, 0, 0, 0];
+  const onDevice = (device: GPUDevice): GPUDevice => {
+    const { queue } = device;
+    const [write, submit, done] = [queue.writeBuffer, queue.submit, queue.onSubmittedWorkDone];
+    queue.writeBuffer = (...args: Parameters<GPUQueue["writeBuffer"]>) => {
+      const bytes = args[2].byteLength;
+      [unsubmitted, unfinished, all] = [unsubmitted + bytes, unfinished + bytes, all + bytes];
+      [mostUnsubmitted, mostUnfinished] = [
+        Math.max(mostUnsubmitted, unsubmitted),
+        Math.max(mostUnfinished, unfinished),
+      ];
+      return write.apply(queue, args);
+    };
+    queue.submit = (buffers) => {
+      unsubmitted = 0;
+      return submit.call(queue, buffers);
+    };
+    queue.onSubmittedWorkDone = async () => {
+      const before = unfinished - unsubmitted;
+      await done.call(queue);
+      unfinished -= before;
+    };
+    return device;
+  };
+  const backend = await nullBackend(gpu!, variants.base!, { onDevice });
+  await backend.load(seeded({ ...small, vocabSize: 40_000, hiddenSize: 512, layers: 1 }), { context: 64, room: 64 });
+  await backend.close();
+  const MiB = 2 ** 20;
+  expect(all).toBeGreaterThan(76 * MiB);
+  expect(mostUnsubmitted).toBeLessThan(18 * MiB);
+  expect(mostUnfinished).toBeLessThan(70 * MiB);
+  expect(unsubmitted).toBe(0);
+});
+
+test.skipIf(gpu === null)(`a tile of many heads is no more workgroups than a dispatch may have${why}`, async () => {
+  // Tokens that are routed together go through a layer together, however many they are.
+  const experts = { count: 16, perToken: 3, side: 4, normalize: false, indexing: "expert" } as const;
+  const many = {
+    heads: 64,
+    kvHeads: 64,
+    biasHeads: 64,
+    headDim: 4,
+    window: null,
+    maxPositions: 2048,
+    layers: 1,
+    experts,
+  };
+  const backend = await nullBackend(gpu!, variants.base!);
+  const model = await backend.load(seeded({ ...small, ...many }), { routing: "reference" });
+  const tokens = Int32Array.from({ length: 1100 }, (_, index) => index % small.vocabSize);
+  const [logits] = await model.forward([{ sequence: model.sequence(), tokens }]);
+  expect(logits).toHaveLength(small.vocabSize);
+  // Whatever the device refuses is heard of behind the call.
+  const [more] = await model.forward([{ sequence: model.sequence(), tokens: tokens.subarray(0, 1) }]);
+  expect(more).toHaveLength(small.vocabSize);
+  await backend.close();
+});

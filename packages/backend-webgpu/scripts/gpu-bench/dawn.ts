@@ -28,6 +28,13 @@ const theGpu = (): GPU => {
 export const provider = (options: WebgpuOptions = {}): Provider =>
   webgpu({ gpu: theGpu(), software: values.software, ...options });
 
+/** What the driver calls the adapter: Dawn has a GPU's name in one place and its driver's in another. */
+export async function adapterName(): Promise<string> {
+  const { device = "", description = "" } =
+    (await theGpu().requestAdapter({ powerPreference: "high-performance" }))?.info ?? {};
+  return `${device} ${description}`;
+}
+
 /** What the adapter is and has. */
 export async function adapterFacts(): Promise<object> {
   const start = performance.now();

@@ -1,6 +1,6 @@
 // The steps of the measurements: each has a time limit of its own, is told in a line as soon as it is done, and takes nothing of the others
 // with it when it hangs or fails.
-import { writeFileSync, writeSync } from "node:fs";
+import { renameSync, writeFileSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
 
 export const { values } = parseArgs({
@@ -10,18 +10,20 @@ export const { values } = parseArgs({
     json: { type: "string" },
     fixtures: { type: "string" },
     only: { type: "string" },
-    /** Bytes per second that the memory of the GPU gives. */
-    memory: { type: "string", default: "4.3e12" },
-    shapes: { type: "string", default: "60m,20m,160m" },
+    /** Bytes per second that the memory of the GPU gives; default: what is known of a device of its name. */
+    memory: { type: "string" },
+    shapes: { type: "string", default: "60m,20m,160m,320m" },
     prompt: { type: "string", default: "512" },
     decode: { type: "string", default: "256" },
     reps: { type: "string", default: "5" },
     software: { type: "boolean", default: false },
   },
 });
-export const [PROMPT, DECODE, MEMORY, REPS] = [values.prompt, values.decode, values.memory, values.reps].map(
-  Number,
-) as [number, number, number, number];
+export const [PROMPT, DECODE, REPS] = [values.prompt, values.decode, values.reps].map(Number) as [
+  number,
+  number,
+  number,
+];
 export const began = performance.now();
 export const left = (): number => Number(values.seconds) * 1000 - (performance.now() - began);
 export const results: { [step: string]: unknown } = {};
@@ -33,8 +35,11 @@ export const say = (line: string): void => {
 export const round = (value: number): number => Number(value.toPrecision(4));
 export const median = (list: readonly number[]): number =>
   [...list].sort((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
+/** All results so far, as a whole file: whoever ends this process finds those of the steps that were done. */
 export const save = (): void => {
-  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, null, 1)}\n`);
+  if (values.json === undefined) return;
+  writeFileSync(`${values.json}.part`, `${JSON.stringify(results, null, 1)}\n`);
+  renameSync(`${values.json}.part`, values.json);
 };
 
 /** Whether the step that runs is late: it ends before its next repetition, so that it takes no time from the next step. */
@@ -46,9 +51,21 @@ export function goOn(own: { readonly is: boolean }): void {
   if (own.is) throw new Error("late");
 }
 
+type Step = readonly [name: string, seconds: number, work: () => Promise<unknown>];
+const wanted = (name: string): boolean =>
+  values.only === undefined || values.only.split(",").some((word) => name.startsWith(word));
+
+/** What must be known: in a total that is less than all their limits, each of these steps has its part of it. */
+export async function mainSteps(steps: readonly Step[]): Promise<void> {
+  const own = steps.filter(([name]) => wanted(name));
+  const all = own.reduce((sum, [, seconds]) => sum + seconds, 0);
+  const part = Math.min(1, left() / 1000 / all);
+  for (const [name, seconds, work] of own) await step(name, seconds * part, work);
+}
+
 /** One step: its result, or why it has none. */
-export async function step(name: string, seconds: number, work: () => Promise<unknown>): Promise<void> {
-  if (values.only !== undefined && !values.only.split(",").some((wanted) => name.startsWith(wanted))) return;
+export async function step(...[name, seconds, work]: Step): Promise<void> {
+  if (!wanted(name)) return;
   const limit = Math.min(seconds * 1000, left());
   if (limit < 1000) {
     results[name] = { skipped: "no time is left" };

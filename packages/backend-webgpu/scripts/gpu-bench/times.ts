@@ -6,8 +6,9 @@ import { workOf } from "../../../../apps/cli/src/bench/work.ts";
 import { benchGpuKernels, KernelWatch } from "../../../../benchmarks/gpu-kernels.ts";
 import { Counter } from "../../src/counter.ts";
 import type { WebgpuOptions } from "../../src/index.ts";
-import { provider } from "./dawn.ts";
-import { DECODE, goOn, MEMORY, median, PROMPT, REPS, round, say, thisStep } from "./steps.ts";
+import { adapterName, provider } from "./dawn.ts";
+import { memoryOf } from "./memory.ts";
+import { DECODE, goOn, median, PROMPT, REPS, round, say, thisStep, values } from "./steps.ts";
 import { greedy, hash, nothing } from "./text.ts";
 
 /** Opens a backend that is counted and has a clock. */
@@ -123,6 +124,7 @@ export async function times(shape: string, dtype: DType, options: WebgpuOptions 
   await backend.close();
   const work = workOf(config, dtype, keyBytes);
   const bytes = work.weightBytes + work.stateBytes(16 + DECODE / 2);
+  const memory = values.memory === undefined ? memoryOf(await adapterName()) : Number(values.memory);
   const { dispatches, submits, encodeMs, bytesOut, writes, creates } = counts!;
   return {
     ...{ device, warnings, ...told, counts: undefined, countedDecode, loadMs: first.loadMs },
@@ -134,8 +136,9 @@ export async function times(shape: string, dtype: DType, options: WebgpuOptions 
     gpuMicrosecondsPerDispatch: round(((1000 * median(clocks.draws!)) / 64) * (DECODE / dispatches)),
     gpuPromptMs: round(median(clocks.prompt!)),
     bytesPerToken: Math.round(bytes),
-    share: round((told.decode * bytes) / MEMORY),
-    gpuShare: round(bytes / ((median(clocks.draws!) / 64 / 1000) * MEMORY)),
+    // Of what the memory gives; left out where that is not known.
+    share: memory && round((told.decode * bytes) / memory),
+    gpuShare: memory && round(bytes / ((median(clocks.draws!) / 64 / 1000) * memory)),
     promptMacsPerSecond: round(
       (PROMPT * work.layerMacs + work.headMacs + work.promptAttentionMacs(PROMPT)) / (told.prefillMs / 1000),
     ),

@@ -37,6 +37,10 @@ const IDLE: u32 = 0xffffffffu; // the id of a token that is none
 export const header = (variant: Variant): string =>
   variant.subgroups ? "enable subgroups;\nrequires subgroup_id;\n" : "";
 
+type Join = (left: string, right: string) => string;
+const plus: Join = (left, right) => `(${left} + ${right})`;
+const larger: Join = (left, right) => `max(${left}, ${right})`;
+
 /** Threads that work on one unit, and the functions by which they meet: meet() where they share what is stored, which waits for the
  *  stores to arrive; gather() where they share workgroup memory alone. In the serial form a team is one thread, its shared
  *  memory is private and nothing has to be waited for. `uniform` memory is read as the same by all. */
@@ -51,11 +55,16 @@ fn largestOf(value: f32, lane: u32) -> f32 { return value; }
 `;
   }
   if (variant.subgroups) {
-    // Subgroups of whatever size: each sums its own, then every thread sums those, in one order. (subgroupAdd leaves the order to the
-    // driver, for each kernel anew; a prompt and a step are two kernels and must agree to the bit.) Two places in turn, so that who
-    // is still reading the last sum is not disturbed by the next.
-    const steps = [1, 2, 4, 8, 16, 32, 64].filter((step) => step < size); // subgroups have at most 128 threads
-    const whole = (name: string, join: (left: string, right: string) => string) => /* wgsl */ `
+    // Subgroups of whatever size: each sums its own, then every thread sums those, as one tree of pairs. A prompt and a step are two
+    // kernels, which must agree to the bit, and a driver may give them subgroups of two sizes; subgroupAdd leaves even the order to
+    // it. Two places in turn, so that who is still reading the last sum is not disturbed by the next.
+    const steps = [1, 2, 4, 8, 16, 32, 64].filter((step) => step < size); // subgroups have 4 to 128 threads, a power of two
+    const pairs = steps.filter((step) => step < size / 4); // where the subgroups of each level of the tree begin
+    const tree = (join: Join, first: number, count: number): string =>
+      count === 1
+        ? `meeting[side + ${first}u]`
+        : join(tree(join, first, count / 2), tree(join, first + count / 2, count / 2));
+    const whole = (name: string, join: Join) => /* wgsl */ `
 fn ${name}(value: f32, lane: u32) -> f32 {
   var part = value;
   ${steps.map((step) => `part = select(part, ${join("part", `subgroupShuffleXor(part, ${step}u)`)}, ${step}u < subgroupWidth);`).join("\n  ")}
@@ -63,7 +72,7 @@ fn ${name}(value: f32, lane: u32) -> f32 {
   if (subgroupElect()) { meeting[side + subgroupOwn] = part; }
   workgroupBarrier();
   var all = meeting[side];
-  for (var i = 1u; i < subgroupCount; i++) { all = ${join("all", "meeting[side + i]")}; }
+  ${pairs.map((first) => `if (subgroupCount > ${first}u) { all = ${join("all", tree(join, first, first))}; }`).join("\n  ")}
   return all;
 }
 `;
@@ -76,11 +85,11 @@ var<private> side: u32 = 0u;
 var<workgroup> meeting: array<f32, ${2 * size}>;
 fn meet() { storageBarrier(); workgroupBarrier(); }
 fn gather() { workgroupBarrier(); }
-${whole("sumOf", (left, right) => `${left} + ${right}`)}
-${whole("largestOf", (left, right) => `max(${left}, ${right})`)}
+${whole("sumOf", plus)}
+${whole("largestOf", larger)}
 `;
   }
-  const tree = (name: string, join: (left: string, right: string) => string) => /* wgsl */ `
+  const tree = (name: string, join: Join) => /* wgsl */ `
 fn ${name}(value: f32, lane: u32) -> f32 {
   meeting[lane] = value;
   workgroupBarrier();
@@ -96,8 +105,8 @@ const TEAM: u32 = ${size}u;
 var<workgroup> meeting: array<f32, ${size}>;
 fn meet() { storageBarrier(); workgroupBarrier(); }
 fn gather() { workgroupBarrier(); }
-${tree("sumOf", (left, right) => `${left} + ${right}`)}
-${tree("largestOf", (left, right) => `max(${left}, ${right})`)}
+${tree("sumOf", plus)}
+${tree("largestOf", larger)}
 `;
 }
 
