@@ -6,8 +6,8 @@ namespace doge {
 
 __device__ __forceinline__ float silu(float z) { return z / (1.0f + expf(-z)); }
 
-/** gate_up (tokens, stride): the first `width` numbers of a row become silu(gate) * up, with up the `width` behind them. The
- *  padding behind them, up to `padded`, becomes zero: it is the padding of the next matmul's rows. */
+/** gate_up (tokens, stride): the first `width` numbers of a row become silu(gate) * up, with up the `width` numbers from `padded`
+ *  on. What is between stays: it is the padding of the next matmul's rows. Grid (tokens, columns). */
 __global__ void swiglu_kernel(float* gate_up, int stride, int width, int padded) {
   await_earlier();
   float* const row = gate_up + static_cast<size_t>(blockIdx.x) * static_cast<size_t>(stride);
