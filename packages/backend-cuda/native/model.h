@@ -276,11 +276,11 @@ class Model {
       else if (part.tile_count > 0)
         attention_tiles(device, tile_count, buffers.mixed, mixed_stride, buffers.qkv, tiles, group.positions,
                         group.rows, states, call_pages, shape, heads);
-      else if (shape.window == 0 && attends_by_rows(heads) && slices(part.count) == 1)
+      else if (shape.window == 0 && attends_by_rows(heads) && attention_blocks(part.count) == 1)
         attention_rows(device, part.count, mixed, mixed_half, mixed_stride, qkv, asking, rows, states, call_pages, shape, heads);
       else
-        device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), slices(part.count)), ATTENTION_THREADS, mixed, mixed_stride,
-                      qkv, asking, rows, states, call_pages, shape, heads, Slices{slice_count(part.count), slices_, come_}, mixed_half);
+        device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), static_cast<unsigned>(attention_blocks(part.count))), ATTENTION_THREADS, mixed,
+                      mixed_stride, qkv, asking, rows, states, call_pages, shape, heads, Slices{slices(part.count), slices_, come_}, mixed_half);
     }
   }
 
@@ -295,10 +295,10 @@ class Model {
   /** Slots that a token could see: a captured step is launched again. */
   int most_slots() const { return pages->shape.window > 0 ? pages->shape.window + JOURNAL : config.context; }
   /** Blocks that share the attention of each of so many tokens. */
-  unsigned slices(int tokens) const { return static_cast<unsigned>(slices_of(device.processors(), tokens, config.heads, most_slots())); }
+  int attention_blocks(int tokens) const { return slices_of(device.processors(), tokens, config.heads, most_slots()); }
   /** And its slices. Under a window as many for a prompt as for a step, whose sums are then the same to the bit: by a bit another key might
    *  be dropped in the next layer. */
-  int slice_count(int tokens) const { return pages->shape.window > 0 ? slices_of(most_slots()) : static_cast<int>(slices(tokens)); }
+  int slices(int tokens) const { return pages->shape.window > 0 ? most_slices_of(most_slots()) : attention_blocks(tokens); }
 
   void feed_forward(const Layer& layer, const Group& group, const int* wanted) {
     const int stride = padded(config.hidden);

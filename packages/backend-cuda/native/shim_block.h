@@ -30,6 +30,7 @@ constexpr int WARP = 32;
 constexpr int MOST_THREADS = 256;
 /** Bytes of a thread's stack. Not a power of two: what all threads use of theirs would lie in the same few lines of the cache. */
 constexpr size_t STACK = 64 * 1024 + 320;
+/** Blocks of a grid in y or in z. */
 constexpr unsigned MOST_GRID = 65535;
 
 // One switch of stacks: callee-saved registers are pushed, the stack pointer is exchanged.

@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL("../../..", import.meta.url));
 const folder = join(root, ".gpu");
 const scripts = join(root, "packages", "backend-cuda", "scripts");
 const build = join(root, "packages", "backend-cuda", "build");
-/** Bytes that may travel: 64 MiB, less what git tracks, which travels with them. */
+/** Bytes that may travel: with the checkout, 64 MiB. */
 const LIMIT = 48 * 1024 * 1024;
 
 function run(program, args) {

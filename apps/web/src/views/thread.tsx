@@ -52,7 +52,8 @@ export function Thread() {
   // Something new was said, perhaps in another tab. What only comes into sight, as another version, stays where it is.
   useEffect(keepUp, [current.updated]);
   // As Markdown, what was drawn as plain text takes another height.
-  useEffect(keepUp, [useParse()]);
+  const parse = useParse();
+  useEffect(keepUp, [parse]);
   // Another conversation, or a question: to its end.
   useEffect(() => {
     if (answered !== null) toEnd();

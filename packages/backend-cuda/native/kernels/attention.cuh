@@ -119,9 +119,9 @@ constexpr int SLICE = ATTENTION_THREADS;
 constexpr int MOST_SLICES = 16;
 
 /** The most slices that up to `slots` slots are cut into. */
-inline int slices_of(int slots) { return std::min((slots + SLICE - 1) / SLICE, MOST_SLICES); }
+inline int most_slices_of(int slots) { return std::min((slots + SLICE - 1) / SLICE, MOST_SLICES); }
 /** How many of them leave no processor without work. */
-inline int slices_of(int processors, int tokens, int heads, int slots) { return std::max(1, std::min(processors / (tokens * heads), slices_of(slots))); }
+inline int slices_of(int processors, int tokens, int heads, int slots) { return std::max(1, std::min(processors / (tokens * heads), most_slices_of(slots))); }
 
 /** score[j] = query . key[j] / sqrt(head_dim) + bias[j]; out = sum_j softmax(score)[j] value[j]. Grid (tokens, heads, blocks): each has one
  *  slice, or fewer blocks take them in turn. The warps of all slices take 32 slots each in turn; their sums are merged in the order of the
