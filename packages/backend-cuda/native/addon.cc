@@ -1,10 +1,18 @@
 // The binding of doge.h for Node: Node-API only, so one file serves every Node from 18 on. Here devices, models and sequences; the
 // verbs stand in addon_run.cc. Arguments are checked by the TypeScript above it and by doge.h.
+#include <utility>
 #include "addon.h"
 
 namespace {
 
 using namespace addon;
+
+template <class T>
+void close(Handle* handle, std::set<T*>& opened, void (*close)(T*)) {
+  T* const pointer = static_cast<T*>(std::exchange(handle->pointer, nullptr));
+  opened.erase(pointer);
+  close(pointer);
+}
 
 /** probe(device, driver?) */
 napi_value probe(napi_env env, napi_callback_info info) {
@@ -31,13 +39,12 @@ napi_value open(napi_env env, napi_callback_info info) {
   doge_device* device = nullptr;
   doge_error error;
   if (doge_open(arguments.integer(0), &device, &error) != 0) return thrown(env, error);
+  opened(env).devices.insert(device);
   return external(env, device);
 }
 napi_value close_device(napi_env env, napi_callback_info info) {
   Handle* const handle = handle_of(env, Arguments(env, info).values[0]);
-  if (handle == nullptr) return nullptr;
-  doge_close(static_cast<doge_device*>(handle->pointer));
-  handle->pointer = nullptr;
+  if (handle != nullptr) close(handle, opened(env).devices, doge_close);
   return nullptr;
 }
 /** counts(device): doge_counts in its order */
@@ -77,6 +84,7 @@ napi_value create(napi_env env, napi_callback_info info) {
   doge_model* model = nullptr;
   doge_error error;
   if (doge_model_create(device, &config, &model, &error) != 0) return thrown(env, error);
+  opened(env).models.insert(model);
   return external(env, model);
 }
 /** write(model, name, Float32Array) */
@@ -101,9 +109,7 @@ napi_value ready(napi_env env, napi_callback_info info) {
 }
 napi_value close_model(napi_env env, napi_callback_info info) {
   Handle* const handle = handle_of(env, Arguments(env, info).values[0]);
-  if (handle == nullptr) return nullptr;
-  doge_model_close(static_cast<doge_model*>(handle->pointer));
-  handle->pointer = nullptr;
+  if (handle != nullptr) close(handle, opened(env).models, doge_model_close);
   return nullptr;
 }
 napi_value bytes(napi_env env, napi_callback_info info) {
@@ -196,6 +202,7 @@ napi_value init(napi_env env, napi_value exports) {
     set(env, exports, each.name, function);
   }
   set(env, exports, "abi", number(env, doge_abi()));
+  napi_set_instance_data(env, new Opened, [](napi_env, void* data, void*) { delete static_cast<Opened*>(data); }, nullptr);
   return exports;
 }
 

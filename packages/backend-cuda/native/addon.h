@@ -4,6 +4,7 @@
 #include <node_api.h>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 #include "doge.h"
@@ -14,6 +15,25 @@ namespace addon {
 struct Handle {
   void* pointer;
 };
+
+/** What an environment has open. A Worker that is ended closes nothing by name: what is still open then is closed with its environment,
+ *  models, which own their sequences, before their devices. Node has waited for its calls before. */
+struct Opened {
+  std::set<doge_model*> models;
+  std::set<doge_device*> devices;
+  Opened() = default;
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+  ~Opened() {
+    for (doge_model* const each : models) doge_model_close(each);
+    for (doge_device* const each : devices) doge_close(each);
+  }
+};
+inline Opened& opened(napi_env env) {
+  void* data = nullptr;
+  napi_get_instance_data(env, &data);
+  return *static_cast<Opened*>(data);
+}
 
 inline napi_value thrown(napi_env env, const doge_error& error) {
   napi_throw_error(env, error.code, error.message);
@@ -81,7 +101,8 @@ template <class T>
 inline napi_value typed(napi_env env, napi_typedarray_type type, const T* from, size_t count) {
   void* data = nullptr;
   napi_value buffer, result;
-  napi_create_arraybuffer(env, count * sizeof(T), &data, &buffer);
+  // The environment of a Worker that was ended during a call makes no arrays any more.
+  if (napi_create_arraybuffer(env, count * sizeof(T), &data, &buffer) != napi_ok) return nullptr;
   if (count > 0) std::memcpy(data, from, count * sizeof(T));
   napi_create_typedarray(env, type, count, buffer, 0, &result);
   return result;

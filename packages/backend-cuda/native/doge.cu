@@ -127,6 +127,7 @@ int doge_model_write(doge_model* model, const char* name, const float* values, i
 }
 int doge_model_ready(doge_model* model, doge_error* error) {
   return guarded(error, [&] {
+    model_of(model).device.require();  // other models may have been written to meanwhile, on other devices
     model_of(model).device.finish();
     model_of(model).weights.require_complete();
     model_of(model).prepare();

@@ -280,6 +280,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const cudaLaunchAttributeValue* const cluster = shim::said(config, cudaLaunchAttributeClusterDimension);
   const bool beside = serial != nullptr && serial->programmaticStreamSerializationAllowed != 0;
   if (!shim::launches(reinterpret_cast<const void*>(kernel), static_cast<int>(config->dynamicSmemBytes))) return cudaErrorInvalidValue;
+  if (config->stream->device != shim::device) shim::broken("a kernel is launched in a stream of a device that is not the current one.");
   if (beside && shim::runtime().alone) return shim::told(cudaErrorNotSupported);
   if (beside) shim::runtime().beside++;
   if (beside && config->stream->capturing != nullptr) config->stream->capturing->beside = true;

@@ -1,8 +1,9 @@
 // Rows C2 to C4 of the reliability table, on the host shim: memory that is refused, a device that is lost, handles used wrongly.
 
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { sines, small } from "@doge-lm/conformance/models";
-import { type Backend, type Config, checked, isDogeError, nextTask, tensorShapes } from "@doge-lm/core";
+import { type Backend, type Config, checked, type Floats, isDogeError, nextTask, tensorShapes } from "@doge-lm/core";
 import { describe, expect, test } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { builder, cudaOnHostShim, type ShimBinding, shimBinding, withoutShim } from "./shim.ts";
@@ -273,34 +274,40 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     await backend.close();
   });
 
+  /** In a Worker: a model with the weights it was given, and a sequence. */
+  const OPENED = `
+    const device = binding.open(0);
+    const model = binding.create(device, workerData.config);
+    for (const [name, values] of workerData.tensors) binding.write(model, name, values);
+    binding.ready(model);
+    const sequence = binding.sequence(model);`;
+  async function weightsOf(): Promise<{ readonly config: Float64Array; readonly tensors: [string, Floats][] }> {
+    const tensors: [string, Floats][] = [];
+    for (const name of tensorShapes(config).keys()) {
+      const size = checkpoint.tensors.get(name)!.shape.reduce((product, each) => product * each, 1);
+      tensors.push([name, new Float32Array((await checkpoint.read(name, 0, 4 * size)).buffer)]);
+    }
+    const numbers = [40, 16, 24, 2, 2, 1, 8, 1e-6, 128, 0, 10000, 1, 1, 1, 12, 0, 0, 1, 16, 3, 4, 0, 0, 0, 1, 128, 128];
+    return { config: Float64Array.from(numbers), tensors };
+  }
+
   test("C4: two threads of one process use the binding at once, each with its own devices", async () => {
     const path = builder.buildShim();
     const source = `
       const { parentPort, workerData } = require("node:worker_threads");
       const binding = require(workerData.path);
-      const device = binding.open(0);
-      const model = binding.create(device, workerData.config);
-      for (const [name, values] of workerData.tensors) binding.write(model, name, values);
-      binding.ready(model);
-      const sequence = binding.sequence(model);
+      ${OPENED}
       binding.run(model, 0, 40, [{ sequence, tokens: workerData.prompt }]).then(([logits]) => {
         binding.closeModel(model);
         binding.closeDevice(device);
         parentPort.postMessage(logits);
       });`;
-    const tensors: [string, Float32Array][] = [];
-    for (const name of tensorShapes(config).keys()) {
-      const size = checkpoint.tensors.get(name)!.shape.reduce((product, each) => product * each, 1);
-      tensors.push([name, new Float32Array((await checkpoint.read(name, 0, 4 * size)).buffer)]);
-    }
-    const numbers = Float64Array.from([
-      40, 16, 24, 2, 2, 1, 8, 1e-6, 128, 0, 10000, 1, 1, 1, 12, 0, 0, 1, 16, 3, 4, 0, 0, 0, 1, 128, 128,
-    ]);
+    const weights = await weightsOf();
     const results = await Promise.all(
       [0, 1].map(
         () =>
           new Promise<Float32Array>((resolve, reject) => {
-            const worker = new Worker(source, { eval: true, workerData: { path, config: numbers, tensors, prompt } });
+            const worker = new Worker(source, { eval: true, workerData: { path, ...weights, prompt } });
             worker.once("message", resolve);
             worker.once("error", reject);
           }),
@@ -311,5 +318,39 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     const [expected] = await model.forward([{ sequence: model.sequence(), tokens: prompt }]);
     for (const logits of results) expect(logits).toEqual(expected);
     await backend.close();
+  });
+
+  test.each([
+    ["forward", 0],
+    ["score", 1],
+    ["sample", 2],
+    ["inspect", 3],
+  ])("C4: a Worker that is ended during %s ends alone, and leaves nothing on the device", async (_, verb) => {
+    const before = shimBinding().made();
+    const source = `
+      const { parentPort, workerData } = require("node:worker_threads");
+      const binding = require(workerData.path);
+      ${OPENED}
+      const row = { sequence, tokens: workerData.prompt, count: 40, alternatives: 2, temperature: 1, topK: 5, topP: 1, minP: 0,
+        repetitionPenalty: 1, seed: 1, stop: new Int32Array() };
+      binding.run(model, workerData.verb, 40, [row]);
+      parentPort.postMessage("begun");`;
+    const workerData = { path: builder.buildShim(), ...(await weightsOf()), prompt, verb };
+    const worker = new Worker(source, { eval: true, workerData });
+    await once(worker, "message");
+    expect(shimBinding().made()).toBeGreaterThan(before);
+    await worker.terminate();
+    expect(shimBinding().made()).toBe(before);
+  });
+
+  test("C4: models are loaded on two devices in turn, each made ready after the other was written to", async () => {
+    const { config, tensors } = await weightsOf();
+    const binding = shimBinding();
+    const devices = [0, 1].map((index) => binding.open(index));
+    const models = devices.map((device) => binding.create(device, config));
+    for (const model of models) for (const [name, values] of tensors) binding.write(model, name, values);
+    for (const model of models) expect(() => binding.ready(model)).not.toThrow();
+    for (const model of models) binding.closeModel(model);
+    for (const device of devices) binding.closeDevice(device);
   });
 });

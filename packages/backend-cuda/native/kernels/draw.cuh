@@ -1,10 +1,9 @@
 // draw: from logits to the next id, exactly as core's sampling.ts defines it (docs/contract.md, S3), and ln p of given ids.
 //
-// One block a row of logits. Rows without filters take one pass over them (scores.cuh). Nothing is sorted: each filter is a cut through
-// the ordered bit patterns of the scores, found four bits to a round. Scores over the temperature, probabilities and noise are in double
-// precision, as core's; sums run in one order.
+// One block a row of logits. Rows without filters take one pass over them (scores.cuh), others mostly two (filters.cuh). Scores over the
+// temperature, probabilities and noise are in double precision, as core's; sums run in one order.
 #pragma once
-#include "scores.cuh"
+#include "filters.cuh"
 
 namespace doge {
 
@@ -30,91 +29,6 @@ __device__ __forceinline__ double log_sum_exp(const float* logits, int vocabular
   for (int id = static_cast<int>(threadIdx.x); id < vocabulary; id += DRAW_THREADS)
     total += exp(static_cast<double>(logits[id]) - highest);
   return highest + log(block_sum(total, shared));
-}
-
-/** The greatest bits for which the weights of the scores at or above both them and `floor` sum to `target` or more. */
-template <class T, class Weight>
-__device__ __forceinline__ unsigned cut_at(const float* scores, int vocabulary, unsigned floor, T target, Weight weight, T* shared) {
-  unsigned cut = 0;
-  for (int shift = 28; shift >= 0; shift -= 4) {
-    T reached[15] = {};
-    for (int id = static_cast<int>(threadIdx.x); id < vocabulary; id += DRAW_THREADS) {
-      const unsigned bits = ordered(scores[id]);
-      if (scores[id] == -INFINITY || bits < floor || bits < cut) continue;
-      const T its = weight(id);
-#pragma unroll
-      for (int digit = 1; digit < 16; digit++)
-        if (bits >= (cut | static_cast<unsigned>(digit) << shift)) reached[digit - 1] += its;
-    }
-    block_sums(reached, shared);
-    unsigned digit = 0;
-#pragma unroll
-    for (int each = 1; each < 16; each++)
-      if (reached[each - 1] >= target) digit = static_cast<unsigned>(each);
-    cut |= digit << shift;
-  }
-  return cut;
-}
-
-/** The id drawn for a row's next position under its filters; NOTHING or UNSOUND where there is none. */
-__device__ __forceinline__ int chosen(const DrawPlan& plan, const RowState& state, const float* logits, float* scores, double* weights,
-                                      DrawShared& shared) {
-  const int vocabulary = plan.vocabulary;
-  const int thread = static_cast<int>(threadIdx.x);
-  int counts[3] = {};  // scores, NaN, finite
-  unsigned long long best = 0;
-  for (int id = thread; id < vocabulary; id += DRAW_THREADS) {
-    const float logit = logits[id];
-    const float score = score_of(plan, state, id, logit);
-    scores[id] = score;
-    counts[1] += logit != logit ? 1 : 0;
-    counts[2] += is_finite(logit) ? 1 : 0;
-    if (score == -INFINITY) continue;
-    counts[0]++;
-    const unsigned long long key = ranked(score, id);
-    best = key > best ? key : best;
-  }
-  block_sums(counts, shared.counts);
-  if (counts[1] > 0 || counts[2] == 0) return UNSOUND;
-  if (counts[0] == 0) return NOTHING;
-  best = block_max(best, shared.keys);
-  const int first = static_cast<int>(0xffffffffu - static_cast<unsigned>(best & 0xffffffffu));
-
-  __syncthreads();  // every score is written
-  const unsigned highest = static_cast<unsigned>(best >> 32);
-  const double top = static_cast<double>(scores[first]);
-  const double temperature = state.temperature;
-  unsigned cut = 0;
-  if (state.top_k > 0 && state.top_k < counts[0])
-    cut = cut_at<int>(scores, vocabulary, 0, state.top_k, [](int) { return 1; }, shared.counts);
-  if (state.top_p < 1.0 || state.min_p > 0.0) {
-    for (int id = thread; id < vocabulary; id += DRAW_THREADS) {
-      const double score = static_cast<double>(scores[id]);
-      weights[id] = score == top ? 1.0 : exp(score / temperature - top / temperature);
-    }
-  }
-  if (state.top_p < 1.0) {
-    double total[1] = {};
-    for (int id = thread; id < vocabulary; id += DRAW_THREADS)
-      if (scores[id] != -INFINITY && ordered(scores[id]) >= cut) total[0] += weights[id];
-    block_sums(total, shared.sums);
-    const unsigned found = cut_at<double>(scores, vocabulary, cut, state.top_p * total[0], [weights](int id) { return weights[id]; }, shared.sums);
-    cut = found > cut ? found : cut;
-    cut = cut > highest ? highest : cut;  // the most likely and its equals stay under any topP
-  }
-  double best_score = -INFINITY;
-  int best_id = 0x7fffffff;
-  for (int id = thread; id < vocabulary; id += DRAW_THREADS) {
-    if (scores[id] == -INFINITY || ordered(scores[id]) < cut) continue;
-    if (state.min_p > 0.0 && weights[id] < state.min_p) continue;
-    const double score = with_noise(state, id, scores[id], state.position);
-    if (score > best_score || best_id == 0x7fffffff) {
-      best_score = score;
-      best_id = id;
-    }
-  }
-  const double winner = block_max(best_score, shared.sums);
-  return -block_max(best_score == winner ? -best_id : -0x7fffffff, shared.counts);
 }
 
 /** A row draws no more, by one thread. */
@@ -166,7 +80,7 @@ __global__ void draw_kernel(DrawPlan plan, const int* rows, const int* positions
         if (its < previous && its > key) key = its;
       }
       previous = block_max(key, shared.keys);
-      const int likely = static_cast<int>(0xffffffffu - static_cast<unsigned>(previous & 0xffffffffu));
+      const int likely = id_of(previous);
       if (threadIdx.x == 0) {
         plan.top_ids[at + place] = likely;
         plan.top_logprobs[at + place] = static_cast<float>(static_cast<double>(logits[likely]) - normalizer);

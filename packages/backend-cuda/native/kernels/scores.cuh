@@ -57,6 +57,8 @@ __device__ __forceinline__ bool is_finite(float value) { return value - value ==
 __device__ __forceinline__ unsigned long long ranked(float value, int id) {
   return static_cast<unsigned long long>(ordered(value)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
 }
+__device__ __forceinline__ unsigned bits_of(unsigned long long key) { return static_cast<unsigned>(key >> 32); }
+__device__ __forceinline__ int id_of(unsigned long long key) { return static_cast<int>(0xffffffffu - static_cast<unsigned>(key & 0xffffffffu)); }
 
 __device__ __forceinline__ float penalized(float logit, double penalty) {
   return static_cast<float>(logit < 0.0f ? static_cast<double>(logit) * penalty : static_cast<double>(logit) / penalty);
@@ -148,6 +150,12 @@ struct DrawShared {
   unsigned long long keys[DRAW_THREADS / WARP];
 };
 
+/** Of the threads' ids the one with the greatest score, of equal ones the lowest. */
+__device__ __forceinline__ int winner_of(double score, int id, DrawShared& shared) {
+  const double winner = block_max(score, shared.sums);
+  return -block_max(score == winner ? -id : -NOBODY, shared.counts);
+}
+
 /** What a thread knows of its part of a row. */
 struct Seen {
   int counts[2];  // NaN, finite
@@ -213,7 +221,7 @@ __device__ __forceinline__ int greatest(const DrawPlan& plan, const RowState& st
   if (seen.counts[0] > 0 || seen.counts[1] == 0) return UNSOUND;
   if (!noisy) {
     const unsigned long long key = block_max(seen.id == NOBODY ? 0ull : ranked(seen.score, seen.id), shared.keys);
-    return key == 0 ? NOTHING : static_cast<int>(0xffffffffu - static_cast<unsigned>(key & 0xffffffffu));
+    return key == 0 ? NOTHING : id_of(key);
   }
   // Of each thread the id with the greatest bound; whoever may have a greater one than the greatest of those looks again.
   int id = seen.id;
@@ -232,9 +240,8 @@ __device__ __forceinline__ int greatest(const DrawPlan& plan, const RowState& st
       id = each;
     }
   }
-  const double winner = block_max(score, shared.sums);
-  const int least = -block_max(score == winner ? -id : -NOBODY, shared.counts);
-  return least == NOBODY ? NOTHING : least;
+  const int winner = winner_of(score, id, shared);
+  return winner == NOBODY ? NOTHING : winner;
 }
 
 }  // namespace doge
