@@ -5,6 +5,9 @@
 
 namespace doge {
 
+/** Of so many rows the past is more than the weights, at some 500 tokens each. */
+constexpr size_t STEPS_APART = 8;
+
 /** One row of a call. */
 struct Task {
   Sequence* sequence;
@@ -96,7 +99,7 @@ class Call {
   /** Plan all that is pending and send it to the device. `wants(task, position)`: whether the logits after a token are needed. */
   template <class Wants>
   void plan(Wants wants) {
-    for (size_t index = 0; index < tasks.size(); index++) plan_row(static_cast<int>(index));
+    plan_rows();
     int longest = 0;
     size_t most = 0;
     for (GroupPlan& group : groups) {
@@ -174,6 +177,9 @@ class Call {
     each_group(after, [](const GroupPlan&, int) {});
   }
 
+  /** Whether all that there is to evaluate is the last id of its only row, as of a text that goes on: decoding begins with that. */
+  bool goes_on() const { return tasks.size() == 1 && tokens.size() == 1 && tasks[0].count > 0; }
+
   /** The logits that are wanted of a group, up to HEAD_ROWS at a time: `use(first, rows)`. */
   template <class Use>
   void each_logits(const GroupPlan& plan, Use use) {
@@ -234,14 +240,33 @@ class Call {
     return put(std::vector<int>(words, words + structs.size() * sizeof(T) / sizeof(int)));
   }
 
-  void plan_row(int index) {
+  /** Rows that go on by a few tokens do not share groups with prompts where they are many: a group's attention is by tiles or by rows, and
+   *  by tiles each row's whole past would be brought into their form, more than reading the weights twice. */
+  void plan_rows() {
+    const auto is_prompt = [&](const Task& task) {
+      const std::vector<Span> spans = task.sequence->timeline.pending();
+      return std::any_of(spans.begin(), spans.end(), [](const Span& span) { return span.to - span.from >= QUERIES_LEAST; });
+    };
+    std::vector<int> steps, prompts;
+    for (size_t index = 0; index < tasks.size(); index++) (is_prompt(tasks[index]) ? prompts : steps).push_back(static_cast<int>(index));
+    if (prompts.empty() || steps.size() < STEPS_APART || !model.attends_by_tiles()) {
+      for (size_t index = 0; index < tasks.size(); index++) plan_row(static_cast<int>(index));
+      return;
+    }
+    for (const int index : steps) plan_row(index);
+    const size_t apart = groups.size();
+    for (const int index : prompts) plan_row(index, apart);
+  }
+
+  /** `apart`: none of the first so many groups takes its tokens. */
+  void plan_row(int index, size_t apart = 0) {
     const Timeline& timeline = tasks[static_cast<size_t>(index)].sequence->timeline;
     const int most = model.by_tiles() ? PROMPT : TILE;
     for (const Span& span : timeline.pending()) {
       const bool together = config.routes_spans() && span.to - span.from > 1;
       for (int position = span.from; position < span.to; position++) {
         tokens.push_back({timeline.ids()[static_cast<size_t>(position)], position, index});
-        GroupPlan* const last = groups.empty() ? nullptr : &groups.back();
+        GroupPlan* const last = groups.size() <= apart ? nullptr : &groups.back();
         const bool fits = last != nullptr &&
                           (together ? position > span.from : last->span == 0 && last->count < most);
         if (fits)
@@ -357,6 +382,7 @@ class Call {
       pages_.insert(pages_.end(), task.sequence->cache.held().begin(), task.sequence->cache.held().end());
       state.allowed = state.seen = -1;
       if (task.count > 0) {
+        state.last = task.sequence->timeline.ids().back();
         state.alternatives = row.alternatives;
         state.top_k = row.top_k;
         state.seed = row.seed;

@@ -97,7 +97,7 @@ inline void decoding_step_of_one(Model& model) {
   model.device.launch(draw_kernel, dim3(1), DRAW_THREADS, draw_plan(model), buffers.zero.get(), buffers.zero.get());
 }
 
-/** All steps of a call after the first draw, submitted in chunks; the device says when no row draws on. */
+/** All steps of a call, or those after its first draw, submitted in chunks; the device says when no row draws on. */
 inline void decode(Model& model, const Call& call, int steps) {
   Buffers& buffers = model.buffers;
   std::vector<Run> runs;
@@ -152,13 +152,17 @@ inline void sample(Model& model, const doge_row* rows, int count, doge_drawn* dr
     buffers.top_logprobs_out.reserve(lists);
     call.plan([](const Task& task, int position) { return task.count > 0 && position + 1 == task.sequence->length(); });
     model.control->active = drawing;
-    call.each_group([&](const GroupPlan& group) {
-      call.each_logits(group, [&](size_t first, int found) {
-        model.device.launch(draw_kernel, dim3(static_cast<unsigned>(found)), DRAW_THREADS, draw_plan(model), call.words(group.wanted_rows + first),
-                            call.words(group.wanted_rows + first));
+    const bool goes_on = call.goes_on() && model.decoder != nullptr;
+    if (!goes_on) {
+      call.each_group([&](const GroupPlan& group) {
+        call.each_logits(group, [&](size_t first, int found) {
+          model.device.launch(draw_kernel, dim3(static_cast<unsigned>(found)), DRAW_THREADS, draw_plan(model), call.words(group.wanted_rows + first),
+                              call.words(group.wanted_rows + first));
+        });
       });
-    });
-    if (most > 1) decode(model, call, most - 1);
+    }
+    const int steps = goes_on ? most : most - 1;
+    if (steps > 0) decode(model, call, steps);
 
     // One copy of each list: many small ones would each wait for the device.
     std::vector<int> ids(total), top_ids;

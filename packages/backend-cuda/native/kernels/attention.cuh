@@ -21,8 +21,8 @@ constexpr int ATTENTION_THREADS = 128;
 /** Numbers of a head that a lane may hold: heads of up to 256. */
 constexpr int HELD = 8;
 
-/** With a window: choose the slot of every token of a run, token by token, and evict what no longer is among the greatest W in
- *  (bias, position) order. Grid (runs, kv_heads). slots (tokens, kv_heads), written; bias (tokens, stride). */
+/** With a window: choose the slot of every token of a run and evict what no longer is among the greatest W in (bias, position) order: at
+ *  once for the tokens that come before W, which evict nothing and mostly find slots of their own, then token by token. Grid (runs, kv_heads). slots (tokens, kv_heads), written; bias (tokens, stride). */
 __global__ void keep_kernel(int* slots, const float* bias, const Run* runs, const int* positions, const int* rows,
                             const RowState* states, const int* call_pages, PageShape page, Heads shape) {
   await_earlier();
@@ -35,7 +35,21 @@ __global__ void keep_kernel(int* slots, const float* bias, const Run* runs, cons
   const RowState& state = states[rows[run.first]];
   const int* const pages = call_pages + state.first_page;
   const int most = page.window + JOURNAL;
-  for (int token = run.first; token < run.first + run.count; token++) {
+  const auto put = [&](int token, int position, int slot) {
+    *meta_of(page, pages, slot, page.positions_at, head) = position;
+    *meta_of(page, pages, slot, page.evicted_at, head) = NOBODY;
+    layer_of(page, pages[slot / PAGE])[page.biases_at + head * PAGE + slot % PAGE] =
+        bias[static_cast<size_t>(token) * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(head)];
+    slots[token * shape.kv_heads + head] = slot;
+  };
+  const int start = positions[run.first];
+  int early = min(run.count, max(0, page.window - start));
+  for (int each = thread; each < early; each += KEEP_THREADS)
+    if (*meta_of(page, pages, start + each, page.positions_at, head) != NOBODY) early = each;
+  early = -block_max(-early, best_slot);
+  for (int each = thread; each < early; each += KEEP_THREADS) put(run.first + each, start + each, start + each);
+  __syncthreads();
+  for (int token = run.first + early; token < run.first + run.count; token++) {
     const int position = positions[token];
     // A slot of its own while there are fresh ones, else a free one or one that the journal has done with.
     int slot = -1;
@@ -51,13 +65,7 @@ __global__ void keep_kernel(int* slots, const float* bias, const Run* runs, cons
       slot = -block_max(-found, best_slot);
     }
     __syncthreads();
-    if (thread == 0) {
-      *meta_of(page, pages, slot, page.positions_at, head) = position;
-      *meta_of(page, pages, slot, page.evicted_at, head) = NOBODY;
-      layer_of(page, pages[slot / PAGE])[page.biases_at + head * PAGE + slot % PAGE] =
-          bias[static_cast<size_t>(token) * static_cast<size_t>(shape.delta_stride) + static_cast<size_t>(head)];
-      slots[token * shape.kv_heads + head] = slot;
-    }
+    if (thread == 0) put(token, position, slot);
     __syncthreads();
     if (position >= page.window) {
       const int used = min(most, max(state.reach, position + 1));
