@@ -174,17 +174,19 @@ describe.skipIf(without !== undefined)(`gpu-run.sh${without === undefined ? "" :
     expect(table).toMatch(
       /^NVIDIA H200 \(none\), 9\.0\nceilings, measured here: \S+ GB\/s, \S+ TFLOP\/s of bf16 on tensor cores\n\n/,
     );
-    // Three measurements and a nearness for each dtype, every row as wide as the head.
+    // Five measurements and a nearness for each dtype, every row as wide as the head.
     const rows = table.trim().split("\n").slice(3);
-    expect(rows.length).toBe(2 + 3 * 4);
+    expect(rows.length).toBe(2 + 3 * 6);
     for (const row of rows) expect(row.split("|").length).toBe(11);
     expect(table).toMatch(
       /\| tiny \| bf16 \| decode, 1 row, context 8 to 24 \| [\d.]+ \| [\d.]+ \| \d+ \| \S+ GB\/s \| [\d.]+ % \| \w{8} \|/,
     );
+    expect(table).toMatch(/\| tiny \| q8 \| sampled, 1 row, topK 50, topP 0\.9, context 8 to 24 \|/);
+    expect(table).toMatch(/\| tiny \| q8 \| decode, 18 rows, context 24 to 27 \|/);
     expect(table).toMatch(/\| tiny \| q8 \| prefill, 1 prompt of 80 \| .* TFLOP\/s \| [\d.]+ % \|/);
     expect(table).toMatch(/\| tiny \| f32 \| nearness to f32 \| \| \| \| KL 0 \| 100 % same token \| \|/);
     // The same greedy text under f32 by every run of it.
-    expect(out("times.jsonl").trim().split("\n").length).toBe(12);
+    expect(out("times.jsonl").trim().split("\n").length).toBe(18);
   }, 1_500_000);
 
   test("a step that fails is counted, the others still run; with --sanitize the sanitizers are first", () => {

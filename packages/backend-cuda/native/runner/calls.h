@@ -37,9 +37,12 @@ inline std::vector<float> logits(doge_model* model, doge_sequence* sequence, con
   return result;
 }
 
-inline std::vector<int32_t> drawn(doge_model* model, doge_sequence* sequence, const std::vector<int32_t>& tokens, int count, double temperature) {
+inline std::vector<int32_t> drawn(doge_model* model, doge_sequence* sequence, const std::vector<int32_t>& tokens, int count, double temperature,
+                                  int32_t top_k = 0, double top_p = 1) {
   std::vector<int32_t> found(static_cast<size_t>(count));
-  const doge_row row = row_of(sequence, tokens, count, temperature);
+  doge_row row = row_of(sequence, tokens, count, temperature);
+  row.top_k = top_k;
+  row.top_p = top_p;
   doge_drawn result{0, found.data(), nullptr, nullptr, nullptr};
   require(doge_sample(model, &row, 1, &result, &error), "doge_sample");
   found.resize(static_cast<size_t>(result.drawn));

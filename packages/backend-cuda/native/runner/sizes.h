@@ -9,13 +9,13 @@ struct Size {
   const char* name;
   int vocabulary;
   double hidden, inner, layers, heads, dim;
-  int prompt, before, draws, rows, row_draws;
+  int prompt, before, draws, rows, rows_before, row_draws;  // rows are timed behind `before` tokens and behind `rows_before`
 };
-inline constexpr Size SIZES[] = {{"20M", 32768, 256, 512, 8, 2, 128, 2048, 128, 256, 256, 32},
-                                 {"60M", 32768, 512, 1024, 16, 4, 128, 2048, 128, 256, 256, 32},
-                                 {"160M", 32768, 768, 1536, 24, 6, 128, 2048, 128, 256, 256, 32},
-                                 {"320M", 32768, 1024, 2048, 32, 8, 128, 2048, 128, 256, 256, 32},
-                                 {"tiny", 512, 64, 96, 2, 2, 32, 80, 8, 16, 18, 3}};
+inline constexpr Size SIZES[] = {{"20M", 32768, 256, 512, 8, 2, 128, 2048, 128, 256, 256, 512, 32},
+                                 {"60M", 32768, 512, 1024, 16, 4, 128, 2048, 128, 256, 256, 512, 32},
+                                 {"160M", 32768, 768, 1536, 24, 6, 128, 2048, 128, 256, 256, 512, 32},
+                                 {"320M", 32768, 1024, 2048, 32, 8, 128, 2048, 128, 256, 256, 512, 32},
+                                 {"tiny", 512, 64, 96, 2, 2, 32, 80, 8, 16, 18, 24, 3}};
 
 inline const Size* size_named(const std::string& name) {
   for (const Size& size : SIZES)
@@ -27,7 +27,7 @@ inline const Size* size_named(const std::string& name) {
 inline doge_config config_of(const Size& shape, const std::string& dtype) {
   const double context = std::max(shape.prompt, shape.before + shape.draws) + 256;
   doge_config config = config_of(shape.vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, shape.dim, context,
-                                 std::max<double>(context, shape.rows * (shape.before + shape.row_draws + 32)));
+                                 std::max<double>(context, shape.rows * (shape.rows_before + shape.row_draws + 32)));
   config.dtype = dtype == "q8" ? DOGE_Q8 : dtype == "bf16" ? DOGE_BF16 : DOGE_F32;
   return config;
 }

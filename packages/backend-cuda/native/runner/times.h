@@ -97,12 +97,15 @@ inline int timing(doge_device* device, const std::string& size, const std::strin
     std::vector<int32_t> found;
     doge_sequence* const one = fresh(model);
     logits(model, one, prompt, vocabulary);
-    const auto decode = median([&] {
-      require(doge_sequence_rewind(one, shape.before, &error), "doge_sequence_rewind");
-      found = drawn(model, one, {}, shape.draws, 0);
-    });
-    const auto range = [&](int draws) { return ", context " + std::to_string(shape.before) + " to " + std::to_string(shape.before + draws); };
-    tell(("decode, 1 row" + range(shape.draws)).c_str(), shape.draws, decode, hash_of(found));
+    const auto range = [](int before, int draws) { return ", context " + std::to_string(before) + " to " + std::to_string(before + draws); };
+    // Greedy, and as texts are drawn where nothing else is asked for.
+    for (const bool filtered : {false, true}) {
+      const auto decode = median([&] {
+        require(doge_sequence_rewind(one, shape.before, &error), "doge_sequence_rewind");
+        found = filtered ? drawn(model, one, {}, shape.draws, 0.8, 50, 0.9) : drawn(model, one, {}, shape.draws, 0);
+      });
+      tell(((filtered ? "sampled, 1 row, topK 50, topP 0.9" : "decode, 1 row") + range(shape.before, shape.draws)).c_str(), shape.draws, decode, hash_of(found));
+    }
     doge_sequence_close(one);
 
     const std::vector<int32_t> text = ids(shape.prompt, vocabulary);
@@ -116,28 +119,30 @@ inline int timing(doge_device* device, const std::string& size, const std::strin
     tell(("prefill, 1 prompt of " + std::to_string(shape.prompt)).c_str(), shape.prompt, prefill, static_cast<uint32_t>(best));
 
     const int rows = shape.rows;
-    std::vector<doge_sequence*> sequences;
-    std::vector<doge_row> all;
-    std::vector<std::vector<int32_t>> lists(static_cast<size_t>(rows), std::vector<int32_t>(static_cast<size_t>(shape.row_draws))), prompts;
-    std::vector<doge_drawn> out;
-    for (int row = 0; row < rows; row++) prompts.push_back(ids(shape.before, vocabulary, row));
-    for (int row = 0; row < rows; row++) {
-      sequences.push_back(fresh(model));
-      all.push_back(row_of(sequences.back(), prompts[static_cast<size_t>(row)], 0));
-      out.push_back({0, lists[static_cast<size_t>(row)].data(), nullptr, nullptr, nullptr});
-    }
-    require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
-    for (doge_row& row : all) {
-      row.token_count = 0;
-      row.count = shape.row_draws;
-    }
-    const auto batch = median([&] {
-      for (doge_sequence* sequence : sequences) require(doge_sequence_rewind(sequence, shape.before, &error), "doge_sequence_rewind");
+    for (const int before : {shape.before, shape.rows_before}) {
+      std::vector<doge_sequence*> sequences;
+      std::vector<doge_row> all;
+      std::vector<std::vector<int32_t>> lists(static_cast<size_t>(rows), std::vector<int32_t>(static_cast<size_t>(shape.row_draws))), prompts;
+      std::vector<doge_drawn> out;
+      for (int row = 0; row < rows; row++) prompts.push_back(ids(before, vocabulary, row));
+      for (int row = 0; row < rows; row++) {
+        sequences.push_back(fresh(model));
+        all.push_back(row_of(sequences.back(), prompts[static_cast<size_t>(row)], 0));
+        out.push_back({0, lists[static_cast<size_t>(row)].data(), nullptr, nullptr, nullptr});
+      }
       require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
-    });
-    tell(("decode, " + std::to_string(rows) + " rows" + range(shape.row_draws)).c_str(), static_cast<double>(shape.row_draws) * rows, batch,
-         hash_of(lists[0]));
-    for (doge_sequence* sequence : sequences) doge_sequence_close(sequence);
+      for (doge_row& row : all) {
+        row.token_count = 0;
+        row.count = shape.row_draws;
+      }
+      const auto batch = median([&] {
+        for (doge_sequence* sequence : sequences) require(doge_sequence_rewind(sequence, before, &error), "doge_sequence_rewind");
+        require(doge_sample(model, all.data(), rows, out.data(), &error), "doge_sample");
+      });
+      tell(("decode, " + std::to_string(rows) + " rows" + range(before, shape.row_draws)).c_str(), static_cast<double>(shape.row_draws) * rows, batch,
+           hash_of(lists[0]));
+      for (doge_sequence* sequence : sequences) doge_sequence_close(sequence);
+    }
     const auto [divergence, agreement] = nearness(device, config, model, shape);
     std::printf("{\"size\":\"%s\",\"dtype\":\"%s\",\"what\":\"nearness to f32\",\"kl\":%.3g,\"agreement\":%.4f}\n", size.c_str(), dtype.c_str(), divergence,
                 agreement);
