@@ -3,7 +3,7 @@
 import { choose, isDogeError, memoryCheckpoint, recovering } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { DeviceLoss, type WebgpuOptions, webgpu } from "../src/index.ts";
+import { DeviceLoss, load, type WebgpuOptions, webgpu } from "../src/index.ts";
 import { software } from "./software.ts";
 import { nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
 
@@ -422,4 +422,12 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
 
 test("the cause of a loss says whether anybody wanted it", () => {
   expect(new DeviceLoss("destroyed", "").reason).toBe("destroyed");
+});
+
+test.each(["tokensPerSubmit", "bindingLimit"])("%s that is no number of them is refused with a code", async (name) => {
+  for (const value of [0, -1, 1.5, Number.NaN, "2"]) {
+    const options = { [name]: value } as WebgpuOptions;
+    expect(() => webgpu(options)).toThrow(new RegExp(`${name} is .*; it must be a whole number above 0`));
+    expect((await fault(load({}, options))).code).toBe("invalid-argument");
+  }
 });
