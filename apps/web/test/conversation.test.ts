@@ -59,6 +59,7 @@ test.each([
   ["https://huggingface.co/SmallDoge/Doge-20M", { name: "SmallDoge/Doge-20M" }],
   ["huggingface.co/SmallDoge/Doge-20M/", { name: "SmallDoge/Doge-20M" }],
   ["https://hf.co/a/b/tree/v%201/sub", { name: "a/b", revision: "v 1" }],
+  ["https://hf.co/a/b/tree/100%/sub", { name: "a/b", revision: "100%" }],
   ["http://127.0.0.1:8000/a/b?x=1", { name: "a/b", endpoint: "http://127.0.0.1:8000" }],
   ["https://huggingface.co/a", { name: "https://huggingface.co/a" }],
   ["https://", { name: "https://" }],

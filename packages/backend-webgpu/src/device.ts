@@ -44,6 +44,7 @@ export class Gpu {
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #loss: DogeError | undefined;
+  readonly #lose: (loss: DeviceLoss) => void;
 
   constructor(
     device: GPUDevice,
@@ -55,7 +56,7 @@ export class Gpu {
     this.lazy = lazy;
     this.device = device;
     this.variant = variant;
-    const lose = (loss: DeviceLoss) => {
+    this.#lose = (loss) => {
       this.#loss ??= new DogeError(
         "device-lost",
         `The GPU device is gone (${loss.reason}: ${loss.message || "the driver gives no reason"}): close the backend and open another.`,
@@ -63,11 +64,11 @@ export class Gpu {
       );
       for (const tell of this.#waiting) tell(this.#loss);
     };
-    void device.lost.then(({ reason, message }) => lose(new DeviceLoss(reason, message)));
+    void device.lost.then(({ reason, message }) => this.#lose(new DeviceLoss(reason, message)));
     // Nothing that this package asks of a device is wrong: a refusal means that its results are not to be relied on.
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      lose(new DeviceLoss("unknown", `an uncaptured error: ${event.error.message}`));
+      this.#lose(new DeviceLoss("unknown", `an uncaptured error: ${event.error.message}`));
     });
   }
 
@@ -87,12 +88,24 @@ export class Gpu {
       return result;
     } catch (error) {
       work.catch(() => {});
-      // A rejected map is often heard of before the loss behind it.
-      await Promise.resolve();
       this.assertAlive();
       throw error;
     } finally {
       this.#waiting.delete(reject);
+    }
+  }
+
+  /** What `work` gives, which only the loss of the device rejects. That is often heard of before the loss itself, which says why. */
+  async #unlessLost<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await this.alive(work);
+    } catch (error) {
+      this.assertAlive();
+      const { promise: patience, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, LOSS_MS);
+      await this.alive(patience).finally(() => clearTimeout(timer));
+      this.#lose(new DeviceLoss("unknown", `it refuses to be read: ${String(error)}`));
+      throw this.#loss;
     }
   }
 
@@ -123,9 +136,8 @@ export class Gpu {
       return { name, pipeline: await this.alive(made), layouts };
     } catch (cause) {
       this.assertAlive();
-      const told = (await module.getCompilationInfo()).messages.map(
-        ({ lineNum, message }) => `line ${lineNum}: ${message}`,
-      );
+      const { messages } = await this.#unlessLost(module.getCompilationInfo());
+      const told = messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`);
       throw new DogeError(
         "unavailable",
         `This GPU's compiler refuses the kernel "${name}": ${told.join("; ") || String(cause)}`,
@@ -173,7 +185,8 @@ export class Gpu {
     } catch (error) {
       thrown = error;
     }
-    const [invalid, full] = await this.alive(Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]));
+    const scopes = Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    const [invalid, full] = await this.#unlessLost(scopes);
     const error = full ?? invalid;
     if (error === null && thrown === undefined) return result!;
     for (const buffer of made) buffer.destroy();
@@ -231,10 +244,10 @@ export class Gpu {
 
   /** Wait for the GPU. Firefox looks ten times a second for what is done, and at every submit: there, empty ones make it look. */
   async #awake<T>(work: Promise<T>): Promise<T> {
-    if (!SLEEPY) return this.alive(work);
+    if (!SLEEPY) return this.#unlessLost(work);
     const looking = setInterval(() => this.device.queue.submit([]), LOOK_MS);
     try {
-      return await this.alive(work);
+      return await this.#unlessLost(work);
     } finally {
       clearInterval(looking);
     }
@@ -248,15 +261,21 @@ export class Gpu {
 
   /** What stands at the beginning of a staging buffer, once what was submitted has written it. */
   async read(staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
-    await this.#awake(staging.mapAsync(READ, 0, bytes));
-    const copy = staging.getMappedRange(0, bytes).slice(0);
-    staging.unmap();
-    return copy;
+    const mapped = staging.mapAsync(READ, 0, bytes);
+    return this.#awake(
+      mapped.then(() => {
+        const copy = staging.getMappedRange(0, bytes).slice(0);
+        staging.unmap();
+        return copy;
+      }),
+    );
   }
 }
 
 /** Whether this is Firefox, whose queue sleeps. */
 const SLEEPY = /\bFirefox\//.test((globalThis.navigator as Navigator | undefined)?.userAgent ?? "");
 const LOOK_MS = 1;
+/** How much later than a rejection the loss that it is for may be told. */
+const LOSS_MS = 1000;
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

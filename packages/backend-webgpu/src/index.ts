@@ -37,8 +37,22 @@ export interface WebgpuOptions {
   readonly onDevice?: ((device: GPUDevice) => GPUDevice) | undefined;
 }
 
-/** The backend for GPUs. Making one touches nothing. */
+/** Errors: "invalid-argument" for an option that no device could follow. */
+function assertNumbers(options: WebgpuOptions): void {
+  for (const name of ["tokensPerSubmit", "bindingLimit"] as const) {
+    const { [name]: value } = options;
+    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue;
+    throw new DogeError(
+      "invalid-argument",
+      `${name} is ${String(value)}; it must be a whole number above 0: leave it out for what suits the device.`,
+      { scope: "webgpu" },
+    );
+  }
+}
+
+/** The backend for GPUs. Making one touches nothing. Errors: "invalid-argument". */
 export function webgpu(options: WebgpuOptions = {}): Provider {
+  assertNumbers(options);
   const find = () => findAdapter({ gpu: options.gpu, software: options.software === true });
   return {
     name: "webgpu",
@@ -118,8 +132,8 @@ export type WebgpuLoadOptions = Omit<LoadDogeOptions, "backend"> &
   WebgpuOptions;
 
 /** Load the Doge in `source` (a folder, a browser's files, or files by name) on this backend. A device that is lost is replaced
- *  at most twice in five minutes. Errors: loadDoge's. */
-export function load(source: Source, options: WebgpuLoadOptions = {}): Promise<Doge> {
+ *  at most twice in five minutes. Errors: those of loadDoge and of webgpu. */
+export async function load(source: Source, options: WebgpuLoadOptions = {}): Promise<Doge> {
   const { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice, ...rest } = options;
   const own = { software, gpu, tokensPerSubmit, bindingLimit, variant, onDevice };
   return loadDoge(source, { backend: recovering(webgpu(own)), ...rest });

@@ -3,7 +3,7 @@
 import { choose, isDogeError, memoryCheckpoint, recovering } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { DeviceLoss, type WebgpuOptions, webgpu } from "../src/index.ts";
+import { DeviceLoss, load, type WebgpuOptions, webgpu } from "../src/index.ts";
 import { software } from "./software.ts";
 import { nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
 
@@ -139,6 +139,53 @@ describe.skipIf(dawn === null)(`G2, G3 and G7 on the null device${dawn === null 
       await backend.close();
     };
     expect(await unheard(work)).toEqual([]);
+  });
+
+  test("G3: a loss is told of for what it is, also where the runtime tells of it after it has rejected what waited, or never", async () => {
+    const tokens = Int32Array.from({ length: 5 }, (_, index) => index);
+    const refused = () => Promise.reject(new DOMException("the buffer is gone", "AbortError"));
+    for (const at of ["mapAsync", "getMappedRange", "popErrorScope"] as const) {
+      for (const reason of ["unknown", "destroyed", "never told"] as const) {
+        let broken = false;
+        const onDevice = (device: GPUDevice): GPUDevice => {
+          const { promise: lost, resolve } = Promise.withResolvers<GPUDeviceLostInfo>();
+          Object.defineProperty(device, "lost", { value: lost });
+          const told = () => {
+            if (reason !== "never told")
+              setTimeout(() => resolve({ reason, message: "told late" } as GPUDeviceLostInfo), 30);
+          };
+          const pop = device.popErrorScope.bind(device);
+          device.popErrorScope = () => {
+            if (!broken || at !== "popErrorScope") return pop();
+            told();
+            return refused();
+          };
+          const create = device.createBuffer.bind(device);
+          device.createBuffer = (descriptor) => {
+            const buffer = create(descriptor);
+            if (at === "mapAsync")
+              buffer.mapAsync = () => {
+                told();
+                return refused();
+              };
+            if (at === "getMappedRange" && !descriptor.mappedAtCreation)
+              buffer.getMappedRange = () => {
+                told();
+                throw new DOMException("the buffer is not mapped", "OperationError");
+              };
+            return buffer;
+          };
+          return device;
+        };
+        const backend = await nullBackend(dawn!, variants.base!, { onDevice });
+        const model = await backend.load(checkpoint);
+        broken = true;
+        const { code, cause } = await fault(model.forward([{ sequence: model.sequence(), tokens }]));
+        const why = reason === "destroyed" ? "destroyed" : "unknown";
+        expect([at, reason, code, (cause as DeviceLoss).reason]).toEqual([at, reason, "device-lost", why]);
+        await backend.close();
+      }
+    }
   });
 
   test("G7: 200 times loaded and closed, nothing is left of any", async () => {
@@ -375,4 +422,12 @@ describe.skipIf(absent)(`G3 to G6 on the software adapter${why}`, { timeout: 180
 
 test("the cause of a loss says whether anybody wanted it", () => {
   expect(new DeviceLoss("destroyed", "").reason).toBe("destroyed");
+});
+
+test.each(["tokensPerSubmit", "bindingLimit"])("%s that is no number of them is refused with a code", async (name) => {
+  for (const value of [0, -1, 1.5, Number.NaN, "2"]) {
+    const options = { [name]: value } as WebgpuOptions;
+    expect(() => webgpu(options)).toThrow(new RegExp(`${name} is .*; it must be a whole number above 0`));
+    expect((await fault(load({}, options))).code).toBe("invalid-argument");
+  }
 });

@@ -245,6 +245,33 @@ test.skipIf(gpu === null)(`weights that arrive are submitted, and waited for, a 
   expect(unsubmitted).toBe(0);
 });
 
+test.skipIf(gpu === null)(`kernels are compiled while weights arrive${why}`, async () => {
+  let asked = 0;
+  let askedAtFirst: number | undefined;
+  const { promise: read, resolve } = Promise.withResolvers<void>();
+  const onDevice = (device: GPUDevice): GPUDevice => {
+    const compile = device.createComputePipelineAsync.bind(device);
+    device.createComputePipelineAsync = async (descriptor) => {
+      asked++;
+      await read; // no compiler is done before: whoever waits for one before the last weight, waits for good
+      return compile(descriptor);
+    };
+    return device;
+  };
+  const backend = await nullBackend(gpu!, variants.base!, { onDevice });
+  const checkpoint = seeded(small);
+  const watched: typeof checkpoint.read = (name, ...rest) => {
+    askedAtFirst ??= asked;
+    if (name === "model.norm.weight") resolve();
+    return checkpoint.read(name, ...rest);
+  };
+  const model = await backend.load({ ...checkpoint, tensors: checkpoint.tensors, read: watched });
+  expect(asked).toBeGreaterThan(10);
+  expect(askedAtFirst).toBe(asked);
+  model.close();
+  await backend.close();
+});
+
 test.skipIf(gpu === null)(`a tile of many heads is no more workgroups than a dispatch may have${why}`, async () => {
   // Tokens that are routed together go through a layer together, however many they are.
   const experts = { count: 16, perToken: 3, side: 4, normalize: false, indexing: "expert" } as const;

@@ -18,7 +18,16 @@ export function hubName(text: string): HubName {
   if (!owner || !model) return { name: text };
   return {
     name: `${owner}/${model}`,
-    revision: kind === "tree" && revision ? decodeURIComponent(revision) : undefined,
+    revision: kind === "tree" && revision ? decoded(revision) : undefined,
     endpoint: USUAL.includes(host) ? undefined : origin,
   };
+}
+
+/** A part of an address in words; as it stands where its escapes are none. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
