@@ -1,7 +1,7 @@
 // A call of the contract, from its rows to settled sequences: what must be evaluated is planned into groups of tokens, sent to
 // the device in one piece, and run group by group. What the verbs read of it stands in verbs.h.
 #pragma once
-#include "model.h"
+#include "arguments.h"
 
 namespace doge {
 
@@ -38,6 +38,7 @@ class Call {
  public:
   /** Checks the rows: nothing has changed when it throws. */
   Call(Model& model, const doge_row* rows, int count, bool draws) : model(model), config(model.config) {
+    check_rows(model, rows, count, draws);
     int64_t needed = 0;
     for (int index = 0; index < count; index++) {
       const doge_row& row = rows[index];
@@ -50,12 +51,7 @@ class Call {
       }
       if (sequence->length() + row.token_count == 0)
         throw Fault{"empty-prompt", "row " + std::to_string(index) + ": neither the sequence nor the row has a token to go on from."};
-      for (int token = 0; token < row.token_count; token++) {
-        if (row.tokens[token] >= 0 && row.tokens[token] < config.vocabulary) continue;
-        throw Fault{"invalid-token", "row " + std::to_string(index) + ": id " + std::to_string(row.tokens[token]) + " is outside the vocabulary of " +
-                                         std::to_string(config.vocabulary) + "."};
-      }
-      const int most = draws ? std::max(0, std::min(row.count, left)) : 0;
+      const int most = draws ? std::min(row.count, left) : 0;
       needed += row.token_count + most;
       tasks.push_back({sequence, sequence->length(), sequence->timeline.held, most, &row});
     }

@@ -2,7 +2,8 @@
  *
  * Every function that can fail returns 0, or -1 with `error` filled; nothing throws across this line. A model's calls come one at
  * a time; models may be used from several threads. A call happens whole or, when it fails, every sequence is as it was.
- * Arrays are the caller's: what is passed in is read before the call returns.
+ * Arrays are the caller's: what is passed in is read before the call returns. A null, a number out of range or a sequence of another
+ * model is "invalid-argument" (core's checked() has the same ranges); to close null does nothing. Lengths of arrays cannot be seen.
  */
 #ifndef DOGE_H
 #define DOGE_H

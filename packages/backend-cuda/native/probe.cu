@@ -28,6 +28,9 @@ typedef int (*Name)(char*, int, int);
 typedef int (*Attribute)(int*, int, int);
 typedef int (*ErrorText)(int, const char**);
 
+/** The least compute capability that CUDA 13 compiles for. */
+constexpr int LEAST = 75;
+/** The driver's numbers of two attributes. */
 constexpr int CAPABILITY_MAJOR = 75;
 constexpr int CAPABILITY_MINOR = 76;
 
@@ -61,6 +64,7 @@ const char* text_of(ErrorText text, int status, char* number, size_t size) {
 }  // namespace
 
 void doge_probe(int device, const char* driver, doge_probe_result* result) {
+  if (result == nullptr) return;
   std::memset(result, 0, sizeof *result);
   result->runtime = DOGE_RUNTIME;
   char number[32];
@@ -71,7 +75,7 @@ void doge_probe(int device, const char* driver, doge_probe_result* result) {
   if (library == nullptr) {
     absent("no-driver");
     std::snprintf(result->why, sizeof result->why,
-                  "There is no CUDA driver: %s. Install the NVIDIA driver (580 or newer); in a container start it with the NVIDIA runtime.", dlerror());
+                  "There is no CUDA driver: %.280s. Install the NVIDIA driver (580 or newer); in a container start it with the NVIDIA runtime.", dlerror());
     return;
   }
   const auto init = reinterpret_cast<Init>(dlsym(library, "cuInit"));
@@ -84,7 +88,7 @@ void doge_probe(int device, const char* driver, doge_probe_result* result) {
   // The library stays open: the runtime will want it, and drivers do not like to be unloaded.
   if (init == nullptr || version == nullptr || count == nullptr || get == nullptr || name == nullptr || attribute == nullptr) {
     absent("no-driver");
-    std::snprintf(result->why, sizeof result->why, "The library found as the CUDA driver is none: it lacks cuInit or its companions.");
+    std::snprintf(result->why, sizeof result->why, "The library found as the CUDA driver is none: it lacks cuInit or its companions. Install the NVIDIA driver (580 or newer).");
     return;
   }
   if (version(&result->driver) != 0) result->driver = 0;
@@ -99,7 +103,8 @@ void doge_probe(int device, const char* driver, doge_probe_result* result) {
   if (status == 0) status = count(&result->devices);
   if (status != 0 || result->devices == 0) {
     absent("no-device");
-    std::snprintf(result->why, sizeof result->why, "The CUDA driver is there, but no device can be used: %s.",
+    std::snprintf(result->why, sizeof result->why, "The CUDA driver is there, but no device can be used: %.200s. See that nvidia-smi lists a GPU, that CUDA_VISIBLE_DEVICES hides none, "
+                  "and that a container was started with the NVIDIA runtime.",
                   status == 0 ? "it lists none" : text_of(text, status, number, sizeof number));
     return;
   }
@@ -116,17 +121,17 @@ void doge_probe(int device, const char* driver, doge_probe_result* result) {
   if (status == 0) status = attribute(&minor, CAPABILITY_MINOR, handle);
   if (status != 0) {
     absent("no-device");
-    std::snprintf(result->why, sizeof result->why, "The CUDA driver lists device %d but cannot describe it: %s.", device,
+    std::snprintf(result->why, sizeof result->why, "The CUDA driver lists device %d but cannot describe it: %.200s. See what nvidia-smi says of it, or use another device.", device,
                   text_of(text, status, number, sizeof number));
     return;
   }
   result->capability = 10 * major + minor;
   if (!has_image(result->capability)) {
     absent("no-image");
-    std::snprintf(result->why, sizeof result->why,
-                  "This build has no code for %.200s (compute capability %d.%d): it has code for %s and PTX for %s. Build from source for it, "
-                  "or use another backend.",
-                  result->name, major, minor, DOGE_CODE, DOGE_PTX);
+    // What is older than the least cannot be built for either.
+    std::snprintf(result->why, sizeof result->why, "This build has no code for %.200s (compute capability %d.%d): it has code for %s and PTX for %s. %s",
+                  result->name, major, minor, DOGE_CODE, DOGE_PTX[0] == '\0' ? "none" : DOGE_PTX,
+                  result->capability < LEAST ? "It needs 7.5 or newer: use another device or another backend." : "Build from source for it, or use another backend.");
     return;
   }
   result->available = 1;

@@ -27,9 +27,9 @@ int main(int count, char** arguments) {
   if (command == "check")
     status = checks(device, count > 2 && std::string(arguments[2]) == "small");
   else if (command == "time" && count > 3)
-    status = timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
+    status = !dtype_named(arguments[3]) ? 1 : timing(device, arguments[2], arguments[3], count > 4 ? std::max(1, std::atoi(arguments[4])) : 5);
   else if (command == "profile" && count > 3)
-    status = profile(device, arguments[2], arguments[3]);
+    status = !dtype_named(arguments[3]) ? 1 : profile(device, arguments[2], arguments[3]);
   else if (command == "tiles")
     status = tiles(device, count > 2 && std::string(arguments[2]) == "small");
   else if (command == "attention")

@@ -86,9 +86,9 @@ class Weights {
   /** The next values of a tensor. */
   void write(const std::string& name, const float* values, int64_t count) {
     const auto found = targets_.find(name);
-    if (found == targets_.end()) throw Fault{"invalid-argument", "The model has no tensor " + name + "."};
+    if (found == targets_.end()) throw Fault{"invalid-argument", "The model has no tensor " + name.substr(0, 300) + "."};
     Target& target = found->second;
-    if (count < 0 || target.written + count > target.rows * target.columns) {
+    if (count < 0 || count > target.rows * target.columns - target.written) {
       throw Fault{"invalid-argument", "The tensor " + name + " has " + std::to_string(target.rows * target.columns) + " values; " +
                                           std::to_string(target.written + count) + " were written."};
     }

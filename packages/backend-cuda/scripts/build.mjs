@@ -10,7 +10,7 @@
 //   node scripts/build.mjs resources        registers and shared memory of every kernel of the last build, as a table
 //   node scripts/build.mjs runner           build/doge_runner, the C test runner, over nvcc's library; with --shim over the shim's
 //
-// Nothing is compiled again when nothing has changed. Published with the package: npx doge-cuda build.
+// Nothing is compiled again when nothing has changed. Published with the package: npx @doge-lm/cuda build.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -28,6 +28,7 @@ import {
 import { createRequire } from "node:module";
 import { basename, delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { faultsOf, readResources, tableOf } from "./resources.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -72,6 +73,12 @@ function inPath(names) {
 
 /** A C++ compiler, or undefined. */
 export const compiler = () => process.env.CXX ?? inPath(["g++", "c++", "clang++"]);
+
+function requireCompiler() {
+  const found = compiler();
+  if (found === undefined) throw new Failure("There is no C++ compiler: install g++ or clang, or set CXX.");
+  return found;
+}
 
 /** nvcc, or undefined. */
 function nvcc() {
@@ -145,8 +152,7 @@ const addonOf = (kind) => (kind === "node" ? [`-I${headers()}`, ...ADDON.map((na
 
 /** The binding over the host shim, or with `kind` "library" the core alone: of the same objects. @throws Failure without a C++ compiler. */
 export function buildShim(kind = "node") {
-  const cxx = compiler();
-  if (cxx === undefined) throw new Failure("There is no C++ compiler: install g++ or clang, or set CXX.");
+  const cxx = requireCompiler();
   const flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"];
   const compile = [cxx, "-DDOGE_SHIM", ...flags, "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"];
   const objects = SOURCES.map((name) =>
@@ -211,7 +217,7 @@ function buildCuda({ arch, kind }) {
 /** The C test runner, beside the library it runs on. */
 export function buildRunner({ shim, arch }) {
   const library = shim ? buildShim("library") : buildCuda({ arch, kind: "library" });
-  const cxx = compiler();
+  const cxx = requireCompiler();
   return make(join(build, shim ? "doge_runner_shim" : "doge_runner"), (output) => [
     [
       cxx,
@@ -230,18 +236,52 @@ export function buildRunner({ shim, arch }) {
   ]);
 }
 
-function main(args) {
-  const option = (name) => {
-    const at = args.indexOf(name);
-    return at < 0 ? undefined : args[at + 1];
-  };
+const OPTIONS = {
+  arch: { type: "string" },
+  "if-possible": { type: "boolean", default: false },
+  bring: { type: "boolean", default: false },
+  shim: { type: "boolean", default: false },
+  help: { type: "boolean", default: false },
+};
+
+/** What is asked for; a word that nobody knows would else be minutes of building something else. @throws Failure */
+function parsed(args) {
+  try {
+    const { values, positionals } = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+    if (positionals.length > 1) throw new Error(`One command at a time, not ${positionals.join(" and ")}`);
+    return { ...values, command: positionals[0] ?? "build" };
+  } catch (error) {
+    throw new Failure(`${error.message}${error.message.endsWith(".") ? "" : "."} See --help.`);
+  }
+}
+
+/** Compute capabilities as nvcc names them, or undefined: all. @throws Failure for what is none. */
+function architectures(list) {
+  const names = list?.split(",");
+  const strange = names?.find((name) => !/^\d{2,3}[af]?$/.test(name));
+  if (strange !== undefined)
+    throw new Failure(`--arch takes compute capabilities, such as 90a or 80,86: ${JSON.stringify(strange)} is none.`);
   // Without the "a" code for 9.0 lacks its products, and the probe takes none such.
-  const arch = option("--arch")
-    ?.split(",")
-    .map((name) => (name === "90" ? "90a" : name));
-  const command = args.find((word) => !word.startsWith("-") && word !== option("--arch")) ?? "build";
-  const possible = args.includes("--if-possible");
-  if (args.includes("--bring") && nvcc() === undefined) {
+  return names?.map((name) => (name === "90" ? "90a" : name));
+}
+
+/** The comment that this file begins with. */
+function help() {
+  const lines = readFileSync(fileURLToPath(import.meta.url), "utf8")
+    .split("\n")
+    .slice(1);
+  const end = lines.findIndex((line) => !line.startsWith("//"));
+  return lines
+    .slice(0, end)
+    .map((line) => line.slice(3))
+    .join("\n");
+}
+
+function main(args) {
+  const { command, shim, bring: wanted, "if-possible": possible, ...rest } = parsed(args);
+  if (rest.help) return help();
+  const arch = architectures(rest.arch);
+  if (wanted && nvcc() === undefined) {
     try {
       bring();
     } catch (error) {
@@ -250,9 +290,8 @@ function main(args) {
     }
   }
   if (command === "shim") return buildShim();
-  if (command === "runner") return buildRunner({ shim: args.includes("--shim"), arch });
-  if (command === "library")
-    return args.includes("--shim") ? buildShim("library") : buildCuda({ arch, kind: "library" });
+  if (command === "runner") return buildRunner({ shim, arch });
+  if (command === "library") return shim ? buildShim("library") : buildCuda({ arch, kind: "library" });
   if (command === "resources") {
     if (!existsSync(resources)) throw new Failure("There is no build to tell of: run the command build first.");
     return tableOf(JSON.parse(readFileSync(resources, "utf8")));

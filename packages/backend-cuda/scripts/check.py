@@ -195,6 +195,8 @@ def check(core, device, name, dtype):
 
 
 def main():
+    if len(sys.argv) != 2 or not pathlib.Path(sys.argv[1]).is_file():
+        sys.exit("Use: check.py LIBRARY, a file such as build/libdoge_cuda.so; scripts/build.mjs makes it (command library).")
     core = Core(pathlib.Path(sys.argv[1]).resolve())
     device = core.made("open", 0)
     passed = failed = 0

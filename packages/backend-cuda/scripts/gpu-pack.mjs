@@ -1,12 +1,12 @@
 // Packs what a machine with a GPU but without network needs into the checkout's ignored folder .gpu: the compiled core, the runner,
 // the binding, a stripped Node, and the conformance suite and `npm run agreement` in one file each. scripts/gpu-run.sh uses all of it.
+// Needs what scripts/build.mjs does, xz and strip.
 //
 //   node packages/backend-cuda/scripts/gpu-pack.mjs [--arch 90a]
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { bundle } from "./gpu-bundle.mjs";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const folder = join(root, ".gpu");
@@ -23,8 +23,22 @@ function run(program, args) {
   }
 }
 
-mkdirSync(folder, { recursive: true });
 const arch = process.argv.slice(2);
+if (arch.includes("--help")) {
+  console.log(
+    "Use: gpu-pack.mjs [--arch 90a]. Packs what scripts/gpu-run.sh needs on a machine without network into .gpu of the checkout.",
+  );
+  process.exit(0);
+}
+// What is missing is said before minutes of compiling. Node 20 reads no TypeScript, which what is bundled is.
+const missing = ["xz", "strip"].filter((name) => spawnSync(name, ["--version"]).error !== undefined);
+if (!process.features.typescript) missing.unshift(`Node 22.18 or newer (this is ${process.version})`);
+if (missing.length > 0) {
+  process.stderr.write(`gpu-pack: this machine lacks ${missing.join(", ")}: nothing was packed.\n`);
+  process.exit(1);
+}
+const { bundle } = await import("./gpu-bundle.mjs");
+mkdirSync(folder, { recursive: true });
 for (const command of ["library", "runner", "build"])
   run(process.execPath, [join(scripts, "build.mjs"), command, ...arch]);
 for (const file of ["libdoge_cuda.so", "doge_runner", "doge_cuda.node"])

@@ -23,8 +23,14 @@ type Found =
   | { readonly binding: Binding; readonly device: number; readonly can: Capabilities }
   | { readonly why: string };
 
-/** The backend for NVIDIA GPUs. Making one touches nothing. */
+/** The backend for NVIDIA GPUs. Making one touches nothing. Errors: "invalid-argument" for a device that is no number of one. */
 export function cuda(options: CudaOptions = {}): Provider {
+  const { device = 0 } = options;
+  if (!Number.isInteger(device) || device < 0 || device > 2147483647) {
+    throw new DogeError("invalid-argument", `device is ${String(device)}; it must be a whole number from 0 on.`, {
+      scope: "cuda",
+    });
+  }
   return {
     name: "cuda",
     async probe(): Promise<Availability> {

@@ -1,6 +1,7 @@
 // Where the compiled half is, or in a sentence why there is none that this machine can load.
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ABI, type Binding, loadBinding } from "./binding.ts";
 
@@ -11,7 +12,7 @@ export interface Machine {
   /** Version of glibc, or undefined where another library is used. */
   glibc(): string | undefined;
   exists(path: string): boolean;
-  /** The path of a module. @throws when it is not installed. */
+  /** The path of a file of a package. @throws when the package is not installed. */
   resolve(specifier: string): string;
   /** @throws when the system cannot load the file. */
   load(path: string): Binding;
@@ -22,8 +23,16 @@ export const thisMachine: Machine = {
   platform: process.platform,
   arch: process.arch,
   glibc() {
-    const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-    return report?.header?.glibcVersionRuntime;
+    const { report } = process as { readonly report?: NodeJS.ProcessReport & { excludeNetwork?: boolean } };
+    if (report === undefined) return undefined;
+    // Else it looks up the name of the other end of every open connection, one after the other.
+    const { excludeNetwork } = report;
+    report.excludeNetwork = true;
+    try {
+      return (report.getReport() as { header?: { glibcVersionRuntime?: string } }).header?.glibcVersionRuntime;
+    } finally {
+      report.excludeNetwork = excludeNetwork ?? false;
+    }
   },
   exists: existsSync,
   resolve: (specifier) => createRequire(import.meta.url).resolve(specifier),
@@ -36,7 +45,7 @@ const PACKAGES: Record<string, string> = { "linux-x64": "@doge-lm/cuda-linux-x64
 /** What a build from this package's sources leaves behind. */
 const built = fileURLToPath(new URL("../build/doge_cuda.node", import.meta.url));
 
-const BUILD = "build it from source with `npx doge-cuda build`, which needs CUDA's nvcc and a C++ compiler";
+const BUILD = "build it from source with `npx @doge-lm/cuda build`, which needs CUDA's nvcc and a C++ compiler";
 
 export type Located = { readonly binding: Binding; readonly path: string } | { readonly why: string };
 
@@ -47,7 +56,10 @@ export function locate(asked: string | undefined, machine: Machine = thisMachine
 }
 
 function given(path: string, machine: Machine): { readonly path: string } | { readonly why: string } {
-  return machine.exists(path) ? { path } : { why: `There is no file ${path}, which the option \`binary\` names.` };
+  // From the working directory, as every other path; a module would look beside itself, or among packages.
+  return machine.exists(path)
+    ? { path: resolve(path) }
+    : { why: `There is no file ${path}, which the option \`binary\` names.` };
 }
 
 function search(machine: Machine): { readonly path: string } | { readonly why: string } {
@@ -55,7 +67,9 @@ function search(machine: Machine): { readonly path: string } | { readonly why: s
   const platform = `${machine.platform}-${machine.arch}`;
   const name = PACKAGES[platform];
   if (name === undefined) {
-    return { why: `There is no binary for ${platform}, only for ${Object.keys(PACKAGES).join(", ")}: ${BUILD}.` };
+    // The sources are for Linux: elsewhere building is no way out.
+    const way = machine.platform === "linux" ? BUILD : "use another backend";
+    return { why: `There is no binary for ${platform}, only for ${Object.keys(PACKAGES).join(", ")}: ${way}.` };
   }
   if (machine.glibc() === undefined) {
     return {
@@ -64,7 +78,8 @@ function search(machine: Machine): { readonly path: string } | { readonly why: s
   }
   let path: string;
   try {
-    path = machine.resolve(`${name}/doge_cuda.node`);
+    // A file that is not there would not resolve, as if the package were not.
+    path = join(dirname(machine.resolve(`${name}/package.json`)), "doge_cuda.node");
   } catch {
     return {
       why: `The package ${name} is not installed; it is an optional dependency, which --omit=optional and some lockfiles leave out: install it, or ${BUILD}.`,
@@ -88,7 +103,10 @@ function open(path: string, machine: Machine): Located {
         why: `The binary needs glibc ${needed} and this system has ${machine.glibc() ?? "an unknown version"}: use a newer system, or ${BUILD}.`,
       };
     }
-    return { why: `The binary ${path} could not be loaded: ${message}.` };
+    const [said = ""] = message.split("\n");
+    return {
+      why: `The binary ${path} could not be loaded: ${said.replace(/\.$/, "")}. Install it again, or ${BUILD}.`,
+    };
   }
   if (binding.abi !== ABI) {
     return {

@@ -52,6 +52,37 @@ describe.skipIf(withoutShim !== undefined)(
       COMPILES,
     );
 
+    test(
+      "the C test runner refuses what it does not know, and times nothing under another name",
+      () => {
+        const runner = builder.buildRunner({ shim: true });
+        const said = (...args: string[]) => {
+          const { status, stdout, stderr } = spawnSync(runner, args, { encoding: "utf8" });
+          return [status, stdout, stderr];
+        };
+        const dtype = "There is no dtype f16: use f32, bf16 or q8.\n";
+        expect(said("time", "tiny", "f16")).toEqual([1, "", dtype]);
+        expect(said("profile", "tiny", "f16")).toEqual([1, "", dtype]);
+        expect(said("time", "5M", "f32")).toEqual([1, "", expect.stringMatching(/^There is no size 5M: use 20M/)]);
+        expect(said("sing")).toEqual([1, "", expect.stringMatching(/^Use: doge_runner check/)]);
+      },
+      COMPILES,
+    );
+
+    test.skipIf(python === undefined)(
+      `the check by Python says what it needs${python ? "" : " (skipped: there is no Python)"}`,
+      () => {
+        const script = fileURLToPath(new URL("../scripts/check.py", import.meta.url));
+        for (const args of [[], ["/nowhere/libdoge.so"]]) {
+          const { status, stderr } = spawnSync(python!, [script, ...args], { encoding: "utf8" });
+          expect([status, stderr]).toEqual([
+            1,
+            expect.stringMatching(/^Use: check\.py LIBRARY.*command library\)\.\n$/),
+          ]);
+        }
+      },
+    );
+
     test.skipIf(python === undefined).each(["1", "0"])(
       `goldens through Python's ctypes, DOGE_HALVES=%s${python ? "" : " (skipped: there is no Python)"}`,
       (halves) => {

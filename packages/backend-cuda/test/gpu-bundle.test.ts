@@ -61,3 +61,10 @@ describe.skipIf(without !== undefined)(`agreement.mjs${without === undefined ? "
     for (const { commit } of entries) expect(commit).toMatch(/^[0-9a-f]{10}\+?$/);
   }, 600_000);
 });
+
+test("gpu-pack.mjs says which programs it lacks before it compiles anything", () => {
+  const script = fileURLToPath(new URL("../scripts/gpu-pack.mjs", import.meta.url));
+  const env = { ...process.env, PATH: "/nowhere" };
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script], { encoding: "utf8", env });
+  expect([status, stdout, stderr]).toEqual([1, "", "gpu-pack: this machine lacks xz, strip: nothing was packed.\n"]);
+});

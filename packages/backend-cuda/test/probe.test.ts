@@ -1,9 +1,10 @@
 // C1 of the reliability table: why the backend cannot be used, each reason tested without a GPU. The driver's answers come from a
 // fake libcuda, those of the machine from a made-up one.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ABI, type Binding } from "../src/binding.ts";
@@ -44,6 +45,11 @@ describe.skipIf(withoutShim !== undefined)(`the driver${withoutShim ? ` (skipped
     expect(shimBinding().probe(0, other)).toMatchObject({ available: false, reason: "no-driver" });
   });
 
+  test("C1: the way out is there behind a long path too", () => {
+    const { why } = shimBinding().probe(0, join(folder, `${"far/".repeat(200)}libcuda.so.1`));
+    expect(why).toMatch(/container start it with the NVIDIA runtime\.$/);
+  });
+
   test("C1: a driver that is too old, with found and needed versions", () => {
     const { reason, why, driver: version } = probe({ VERSION: 12040 });
     expect([reason, version]).toEqual(["driver-too-old", 12040]);
@@ -55,6 +61,7 @@ describe.skipIf(withoutShim !== undefined)(`the driver${withoutShim ? ` (skipped
     const { reason, why } = probe({ INIT: 100 });
     expect(reason).toBe("no-device");
     expect(why).toContain("no CUDA-capable device is detected");
+    expect(why).toMatch(/nvidia-smi.*CUDA_VISIBLE_DEVICES.*container/);
     expect(probe({ INIT: 0, GET: 101, COUNT: 1 })).toMatchObject({ available: false, reason: "no-device" });
   });
 
@@ -72,6 +79,8 @@ describe.skipIf(withoutShim !== undefined)(`the driver${withoutShim ? ` (skipped
       const { available, reason, why } = probe({ CAPABILITY: capability });
       expect([available, reason], String(capability)).toEqual([false, "no-image"]);
       expect(why).toContain(`compute capability ${Math.floor(capability / 10)}.${capability % 10}`);
+      // CUDA 13 compiles for no such GPU.
+      expect(why).toMatch(/needs 7\.5 or newer: use another device or another backend\.$/);
     }
     // 8.7 runs code for 8.6; 9.1 would take PTX for 9.0, 11.0 too, 13.0 that for 12.0.
     for (const capability of [75, 80, 86, 87, 89, 90, 91, 100, 103, 110, 120, 121, 130]) {
@@ -134,8 +143,10 @@ describe("the binary", () => {
   });
 
   test("C1: another platform, and another C library", () => {
-    expect(why({ platform: "win32" })).toMatch(/no binary for win32-x64.*npx doge-cuda build/);
-    expect(why({ arch: "arm64" })).toMatch(/no binary for linux-arm64/);
+    // The sources are for Linux.
+    expect(why({ platform: "win32" })).toMatch(/no binary for win32-x64.*: use another backend\.$/);
+    expect(why({ platform: "darwin", arch: "arm64" })).not.toContain("build");
+    expect(why({ arch: "arm64" })).toMatch(/no binary for linux-arm64.*npx @doge-lm\/cuda build/);
     expect(why({ glibc: () => undefined })).toMatch(/need glibc.*musl/);
   });
 
@@ -145,6 +156,24 @@ describe("the binary", () => {
     };
     expect(why({ resolve })).toMatch(/cuda-linux-x64 is not installed.*--omit=optional/);
     expect(why({ exists: () => false })).toMatch(/has no binary in it.*checkout/);
+  });
+
+  test("C1: the platform's package as it is installed, and as it is in a checkout, without its binary", () => {
+    const place = mkdtempSync(join(tmpdir(), "doge-cuda-"));
+    try {
+      const installed = join(place, "node_modules", "@doge-lm", "cuda-linux-x64");
+      const { resolve } = createRequire(join(place, "index.js"));
+      const asked: Partial<Machine> = { resolve, exists: thisMachine.exists };
+      expect(why(asked)).toContain("is not installed");
+      mkdirSync(installed, { recursive: true });
+      const manifest = fileURLToPath(new URL("../../cuda-linux-x64/package.json", import.meta.url));
+      copyFileSync(manifest, join(installed, "package.json"));
+      expect(why(asked)).toContain("has no binary in it");
+      writeFileSync(join(installed, "doge_cuda.node"), "");
+      expect(why(asked)).toMatch(/^found .*cuda-linux-x64.doge_cuda\.node$/);
+    } finally {
+      rmSync(place, { recursive: true, force: true });
+    }
   });
 
   test("C1: the C library is too old, with found and needed versions", () => {
@@ -158,7 +187,13 @@ describe("the binary", () => {
     const load = () => {
       throw new Error("invalid ELF header");
     };
-    expect(why({ load })).toContain("could not be loaded: invalid ELF header");
+    expect(why({ load })).toContain("could not be loaded: invalid ELF header. Install it again, or build it");
+    const lines = () => {
+      throw new Error("Cannot find module '/etc'\nRequire stack:\n- /modules/binding.js");
+    };
+    expect(why({ load: lines })).toMatch(
+      /could not be loaded: Cannot find module '\/etc'\. Install it again.*compiler\.$/,
+    );
     expect(why({ load: () => ({ abi: 99 }) as Binding })).toMatch(
       new RegExp(`version 99 of doge\\.h and this package version ${ABI}:`),
     );
@@ -172,6 +207,41 @@ describe("the binary", () => {
     expect(answer).toMatchObject({ available: false, code: "unavailable" });
     expect(answer.available ? "" : answer.why).toContain("could not be loaded");
     await expect(cuda({ binary: path }).open()).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  test.skipIf(withoutShim !== undefined)("a path is one from the working directory", async () => {
+    const here = relative(process.cwd(), builder.buildShim());
+    for (const path of [here, `./${here}`]) {
+      const answer = await cuda({ binary: path }).probe();
+      expect(answer.available ? "" : answer.why).not.toContain("could not be loaded");
+    }
+  });
+
+  test("a device that is no number of one is refused, not taken for another", () => {
+    for (const device of [0.5, -1, Number.NaN, 2 ** 32, "1", null]) {
+      expect(() => cuda({ device: device as number }), String(device)).toThrow(
+        expect.objectContaining({
+          code: "invalid-argument",
+          message: expect.stringMatching(/device is .*; it must be a whole number from 0 on/),
+        }),
+      );
+    }
+  });
+
+  test("asking for the C library looks up no names in the network", () => {
+    const report = process.report as NodeJS.ProcessReport & { excludeNetwork: boolean };
+    const { getReport, excludeNetwork } = report;
+    let during: boolean | undefined;
+    report.getReport = () => {
+      during = report.excludeNetwork;
+      return { header: { glibcVersionRuntime: "2.36" } };
+    };
+    try {
+      expect(thisMachine.glibc()).toBe("2.36");
+    } finally {
+      report.getReport = getReport;
+    }
+    expect([during, report.excludeNetwork]).toEqual([true, excludeNetwork]);
   });
 
   test("this machine knows its C library", () => {

@@ -24,6 +24,13 @@ inline const Size* size_named(const std::string& name) {
   return nullptr;
 }
 
+/** Whether it is the name of a dtype; else says which there are: what was timed must be what is written beside it. */
+inline bool dtype_named(const std::string& name) {
+  if (name == "f32" || name == "bf16" || name == "q8") return true;
+  std::fprintf(stderr, "There is no dtype %s: use f32, bf16 or q8.\n", name.c_str());
+  return false;
+}
+
 inline doge_config config_of(const Size& shape, const std::string& dtype) {
   const double context = std::max(shape.prompt, shape.before + shape.draws) + 256;
   doge_config config = config_of(shape.vocabulary, shape.hidden, shape.inner, shape.layers, shape.heads, shape.dim, context,
