@@ -15,6 +15,7 @@ import { assertAgreesWithItself, assertKnownAnswer } from "@doge-lm/core/backend
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
+import { compilesInFront } from "./engines.ts";
 import { chooseVariant, describeVariant, fallbacks, featuresOf, type Variant } from "./variant.ts";
 
 export type * from "@doge-lm/core";
@@ -86,7 +87,7 @@ async function trustworthy(found: Found, device: GPUDevice, options: WebgpuOptio
         variant.serial ? undefined : assertAgreesWithItself(backend, { engine: "This GPU", dtypes, apart: 0.1 }),
       ]);
       for (const answer of judged) if (answer.status === "rejected") throw answer.reason;
-      gpu.lazy = found.software;
+      gpu.lazy = found.software || compilesInFront();
       return backend;
     } catch (error) {
       const next = forms[index + 1];
