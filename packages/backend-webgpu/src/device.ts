@@ -1,5 +1,6 @@
 // An open GPU device: its pipelines, its buffers, and what went wrong with it.
 import { aborted, DogeError } from "@doge-lm/core";
+import { sleeps } from "./engines.ts";
 import type { Binding, Kernel } from "./kernels/kernel.ts";
 import type { Variant } from "./variant.ts";
 
@@ -242,7 +243,7 @@ export class Gpu {
     });
   }
 
-  /** Wait for the GPU. Firefox looks ten times a second for what is done, and at every submit: there, empty ones make it look. */
+  /** Wait for the GPU. Where it is only looked at now and then, empty submits make the engine look. */
   async #awake<T>(work: Promise<T>): Promise<T> {
     if (!SLEEPY) return this.#unlessLost(work);
     const looking = setInterval(() => this.device.queue.submit([]), LOOK_MS);
@@ -272,8 +273,7 @@ export class Gpu {
   }
 }
 
-/** Whether this is Firefox, whose queue sleeps. */
-const SLEEPY = /\bFirefox\//.test((globalThis.navigator as Navigator | undefined)?.userAgent ?? "");
+const SLEEPY = sleeps();
 const LOOK_MS = 1;
 /** How much later than a rejection the loss that it is for may be told. */
 const LOSS_MS = 1000;

@@ -14,7 +14,8 @@ export class Encoder {
   readonly #machine: Machine;
   readonly #encoder: GPUCommandEncoder;
   #open: Pass | null = null;
-  cost = 0;
+  /** How much of a submit's time its work and what goes before it unawaited are expected to take: 1 is all. */
+  filled = 0;
 
   constructor(machine: Machine) {
     this.#machine = machine;

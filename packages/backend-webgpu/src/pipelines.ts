@@ -59,8 +59,8 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   return kernels;
 }
 
-/** Kernels that not every text needs. A software adapter, which takes a quarter of a second for each, compiles them when they
- *  are first asked for; any other behind the rest, which nobody waits for. */
+/** Kernels that not every text needs. A software adapter, which takes a quarter of a second for each, and engines where the first prompt would
+ *  wait for them compile them when they are first asked for; any other behind the rest, which nobody waits for. */
 const OCCASIONAL: readonly string[] = ["score", "draw filtered", "draw told", "draw filtered told", "rmsnorm"];
 
 /** A model's pipelines, by what the program calls them. */

@@ -27,14 +27,17 @@ export interface Features {
   readonly packed: boolean;
 }
 
+/** `packed` is of the language, which says that a compiler knows it, not that a GPU has it. Metal does not: Tint, which compiles for it in
+ *  Dawn, writes every dot4I8Packed out as shifts and four multiplications (src/tint/lang/msl/writer/raise/raise.cc: dot_4x8_packed), on top
+ *  of which activations would be rounded for nothing. ONNX Runtime leaves it out by the vendor likewise (CanApplyDP4AMatrixMatMulNBits). */
 export function featuresOf(
-  adapter: { readonly features: ReadonlySet<string> },
+  adapter: { readonly features: ReadonlySet<string>; readonly info: { readonly vendor: string } },
   languageFeatures: ReadonlySet<string>,
 ): Features {
   return {
     subgroups: adapter.features.has("subgroups") && languageFeatures.has("subgroup_id"),
     f16: adapter.features.has("shader-f16"),
-    packed: languageFeatures.has("packed_4x8_integer_dot_product"),
+    packed: languageFeatures.has("packed_4x8_integer_dot_product") && adapter.info.vendor !== "apple",
   };
 }
 

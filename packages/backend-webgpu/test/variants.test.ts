@@ -16,7 +16,7 @@ import {
 } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
 import { describe, expect, test } from "vitest";
-import type { WebgpuOptions } from "../src/index.ts";
+import { type WebgpuOptions, webgpu } from "../src/index.ts";
 import { software } from "./software.ts";
 import { seeded, small, variants } from "./support.ts";
 
@@ -120,6 +120,20 @@ async function stopped(model: Model): Promise<number[][]> {
 
 /** A software adapter compiles kernels with barriers for seconds. */
 const timeout = 300_000;
+
+test("a GPU that would have to emulate packed products does without, whatever its compiler knows", async () => {
+  const kernels = async (vendor: string) => {
+    const features = new Set(["subgroups", "shader-f16"]);
+    const gpu = {
+      requestAdapter: async () => ({ info: { vendor, architecture: "one" }, features, limits: {} }),
+      wgslLanguageFeatures: new Set(["subgroup_id", "packed_4x8_integer_dot_product"]),
+    };
+    const found = await webgpu({ gpu: gpu as unknown as GPU }).probe();
+    return found.available ? found.details!.kernels : found.why;
+  };
+  expect(await kernels("nvidia")).toBe("subgroups + f16 + packed");
+  expect(await kernels("apple")).toBe("subgroups + f16");
+});
 
 describe.skipIf(absent)(`forms of the kernels${why}`, () => {
   const experts = { count: 16, perToken: 3, side: 4, normalize: true, indexing: "grid" } as const;

@@ -18,8 +18,11 @@ export class Pace {
 
   /** Work of this cost took so long. */
   measured(cost: number, milliseconds: number): void {
-    if (cost < this.budget / 8) return; // too little to tell from a wait
+    // Too little to tell from a wait. What costs little and takes long is another kind of work, or another machine.
+    if (cost < this.budget / 8 && milliseconds < this.#milliseconds / 8) return;
     const rate = cost / Math.max(0.05, milliseconds);
-    this.#rate = Math.min(1e10, Math.max(1e4, (this.#rate + rate) / 2));
+    // Slower counts at once and faster by half: a portion that is too long is felt, one that is too short costs a pause.
+    const next = Math.min(rate, (this.#rate + rate) / 2);
+    this.#rate = Math.min(1e10, Math.max(1e4, next));
   }
 }

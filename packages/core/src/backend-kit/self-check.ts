@@ -13,11 +13,8 @@ import { tiny } from "./known-answer.ts";
 
 const config: Config = {
   ...tiny,
-  ...{ vocabSize: 96, hiddenSize: 64, intermediateSize: 96, headDim: 16, maxPositions: 128, window: null },
+  ...{ vocabSize: 96, hiddenSize: 64, intermediateSize: 96, headDim: 16, maxPositions: 1024, window: null },
 };
-/** More than a tile of 64 queries, or a chunk of 64 keys. */
-const TOKENS = 80;
-
 /** Weights that keep what flows through at about 1. */
 function weights(): Map<string, Float32Array> {
   const next = uniform();
@@ -35,6 +32,8 @@ export interface SelfCheck {
   readonly engine: string;
   /** Those that it treats in ways of their own, judged side by side. */
   readonly dtypes: readonly DType[];
+  /** Of the text. Default 80: more than a tile of 64 queries, or a chunk of 64 keys. */
+  readonly tokens?: number;
   /** Tokens at a time that bring the plain kernels to the last token. */
   readonly few?: number;
   /** How far logits may be apart, of their standard deviation; a wrong operand moves them by all of it. */
@@ -53,13 +52,17 @@ export async function assertAgreesWithItself(backend: Backend, check: SelfCheck)
 }
 
 async function assertAgrees(backend: Backend, check: SelfCheck, dtype: DType): Promise<void> {
-  const { few = TOKENS, draws = 0 } = check;
-  const model = await backend.load(memoryCheckpoint(config, weights()), { dtype, room: 4 * TOKENS });
+  const { tokens: count = 80, few = count, draws = 0 } = check;
+  const model = await backend.load(memoryCheckpoint(config, weights()), {
+    dtype,
+    context: count + 48,
+    room: 4 * count,
+  });
   try {
-    const tokens = Int32Array.from({ length: TOKENS }, (_, index) => (index * index * 7 + 3) % config.vocabSize);
+    const tokens = Int32Array.from({ length: count }, (_, index) => (index * index * 7 + 3) % config.vocabSize);
     const sequence = model.sequence();
-    for (let from = 0; from < TOKENS - 1; from += few) {
-      await model.forward([{ sequence, tokens: tokens.subarray(from, Math.min(from + few, TOKENS - 1)) }]);
+    for (let from = 0; from < count - 1; from += few) {
+      await model.forward([{ sequence, tokens: tokens.subarray(from, Math.min(from + few, count - 1)) }]);
     }
     const last = tokens.subarray(-1);
     const [beside, alone] = [sequence.fork(), sequence.fork()];
@@ -70,7 +73,7 @@ async function assertAgrees(backend: Backend, check: SelfCheck, dtype: DType): P
     ]);
     const [prompt] = await model.forward([{ sequence: model.sequence(), tokens }]);
     const [step] = await model.forward([{ sequence: alone, tokens: last }]);
-    assertNear(backend, check, `a prompt of ${TOKENS} tokens (${dtype}`, prompt!, plain!);
+    assertNear(backend, check, `a prompt of ${count} tokens (${dtype}`, prompt!, plain!);
     assertNear(backend, check, `the step of a single text (${dtype}`, step!, plain!);
     if (draws === 0) return;
     const sampling = { ...defaultSampling, temperature: 0 };

@@ -19,7 +19,7 @@ export interface CalibrateOptions {
   readonly config: Config;
   readonly dtype: DType;
   readonly routing?: Routing | undefined;
-  /** What it may take, loading included. */
+  /** What it may take, the loading of the second slice included. */
   readonly milliseconds: number;
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds; default performance.now. */
@@ -42,10 +42,25 @@ const mostBytes = 2e13;
 const mostCalls = 2000;
 const bytesPerWeight: { readonly [Type in DType]: number } = { f32: 4, bf16: 2, q8: 1, q4: 0.5 };
 
-/** Tokens per second that `backend` decodes of a model of `config`; undefined when the time was over before anything could be timed.
- *  Errors: "aborted" by the signal; "known-answer" for draws that cannot be and for more speed than any memory has; those of
- *  Backend.load and Model.sample. */
-export async function calibrate(backend: Backend, options: CalibrateOptions): Promise<number | undefined> {
+/** A slice of so many layers, loaded. A GPU compiles kernels for it, all that a model of `config` needs, which at first may take seconds.
+ *  Errors: those of Backend.load. */
+export function loadSlice(
+  backend: Backend,
+  layers: number,
+  { config, dtype, routing, signal }: Omit<CalibrateOptions, "milliseconds">,
+): Promise<Model> {
+  const checkpoint = sliceCheckpoint(sliceOf(config, layers, context));
+  return backend.load(checkpoint, { dtype, routing, context, room: context, signal });
+}
+
+/** Tokens per second that `backend` decodes of a model of `config`, by its slice of one layer, which is closed then; undefined when the time
+ *  was over before anything could be timed. Errors: "aborted" by the signal; "known-answer" for draws that cannot be and for more speed
+ *  than any memory has; those of Backend.load and Model.sample. */
+export async function calibrate(
+  backend: Backend,
+  slice: Model,
+  options: CalibrateOptions,
+): Promise<number | undefined> {
   const { config, milliseconds, signal, now = () => performance.now() } = options;
   const over = new AbortController();
   const settled = {
@@ -57,10 +72,10 @@ export async function calibrate(backend: Backend, options: CalibrateOptions): Pr
   let found: number | undefined;
   const measure = async (): Promise<void> => {
     // Half of the time for the first slice; the second, twice as large, where it fits into what is left.
-    const one = await timeOf(backend, 1, settled, start + milliseconds / 2);
+    const one = await timeOf(slice, settled, start + milliseconds / 2);
     found = 1000 / (config.layers * one);
     if (config.layers === 1 || 3 * (now() - start) > milliseconds) return;
-    const two = await timeOf(backend, 2, settled, start + milliseconds);
+    const two = await timeOf(await loadSlice(backend, 2, settled), settled, start + milliseconds);
     found = 1000 / (one + (config.layers - 1) * Math.min(Math.max(two - one, one / 10), one));
   };
   const timeout = () => new DogeError("aborted", `The calibration took longer than ${milliseconds.toFixed(0)} ms.`);
@@ -74,14 +89,11 @@ export async function calibrate(backend: Backend, options: CalibrateOptions): Pr
   return found;
 }
 
-/** Milliseconds of a token in a slice of so many layers: the best of the timings for which there is time, of one at least. */
-async function timeOf(backend: Backend, layers: number, options: Settled, until: number): Promise<number> {
-  const { dtype, routing, signal, now } = options;
-  const config = sliceOf(options.config, layers, context);
-  const model = await backend.load(sliceCheckpoint(config), { dtype, routing, context, room: context, signal });
+/** Milliseconds of a token in a slice, which is closed then: the best of the timings for which there is time, of one at least. */
+async function timeOf(model: Model, options: Settled, until: number): Promise<number> {
   try {
     let best = await timing(model, options);
-    for (let count = 1; count < mostTimings && now() < until; count++)
+    for (let count = 1; count < mostTimings && options.now() < until; count++)
       best = Math.min(best, await timing(model, options));
     return best;
   } finally {

@@ -1,10 +1,10 @@
 // The providers of a choice on their way through it: probed, opened, proven, measured and put in order.
-import type { Backend, DType, Provider, Routing } from "../backend.ts";
+import type { Backend, DType, Model, Provider, Routing } from "../backend.ts";
 import { assertKnownAnswer } from "../backend-kit/known-answer.ts";
 import type { Config } from "../config.ts";
 import { isProven } from "../contract/proven.ts";
 import { aborted, DogeError } from "../errors.ts";
-import { calibrate } from "./calibrate.ts";
+import { calibrate, loadSlice } from "./calibrate.ts";
 import { within } from "./limit.ts";
 import { keepRate, keptRate, type RateStore, rateKey } from "./rates.ts";
 import { broken, type Rate, type Tried } from "./tried.ts";
@@ -16,8 +16,17 @@ export interface Candidate {
   rate: Rate | undefined;
   /** It has been measured in vain, now or before. */
   untimed: boolean;
+  /** Others were ready, and it was not waited for. */
+  late: boolean;
+  /** Under way, or over. */
+  opening: Promise<Backend> | undefined;
   /** Open already, and nobody's yet. */
   opened: Backend | undefined;
+  /** A slice of the model that is being loaded on it; one that is loaded. */
+  loading: Promise<Model> | undefined;
+  slice: Model | undefined;
+  /** Ends what is awaited of it when nobody wants it any more. */
+  readonly stop: AbortController;
 }
 
 /** What is to run, and how it is found out. */
@@ -37,6 +46,8 @@ export interface Search {
 /** Longer than a probe or an opening takes, those included that compile shaders for a software adapter on a busy machine (14 s were seen). */
 const probeMs = 5000;
 const openMs = 60_000;
+/** Nobody waits longer for one while another is ready: on a first visit a GPU may compile for so long what it then has for good. */
+const patienceMs = 3000;
 /** An abort is noticed within about so long (contract S1): what the last one takes too long is in the budget. */
 const graceMs = 50;
 /** One that comes earlier in the list is preferred to one that is faster by less: no calibration is more exact. */
@@ -90,36 +101,100 @@ export function openProven(provider: Provider, signal: AbortSignal | undefined):
 /** Open it, unless that has been done; whether it is open then. */
 export async function open(candidate: Candidate, signal: AbortSignal | undefined): Promise<boolean> {
   try {
-    candidate.opened ??= await openProven(candidate.provider, signal);
+    candidate.opening ??= openProven(candidate.provider, eitherOf(candidate, signal));
+    candidate.opened = await candidate.opening;
     return true;
   } catch (error) {
     if (signal?.aborted) throw aborted(signal);
-    candidate.tried = broken(candidate.provider.name, error);
+    if (!candidate.stop.signal.aborted) candidate.tried = broken(candidate.provider.name, error);
     return false;
   }
 }
 
-/** Close it in the background, however long that takes. */
+const eitherOf = ({ stop }: Candidate, signal: AbortSignal | undefined): AbortSignal =>
+  signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
+
+/** Close it in the background, however long that takes: what compiles goes on, since the driver keeps it for the next time. */
 export function release(candidate: Candidate): void {
-  void candidate.opened?.close().catch(() => {});
+  const { opened, loading, stop } = candidate;
+  stop.abort();
+  const close = () => void opened?.close().catch(() => {});
+  if (loading === undefined) close();
+  else loading.then(close, close);
   candidate.opened = undefined;
+}
+
+/** Open it and load a slice of one layer on it; whether that is done then. */
+async function prepare(candidate: Candidate, search: Search): Promise<boolean> {
+  const { signal } = search;
+  if (!(await open(candidate, signal))) return false;
+  try {
+    candidate.loading = loadSlice(candidate.opened!, 1, search);
+    const slice = await within(candidate.loading, {
+      milliseconds: openMs,
+      timeout: silent("Loading a layer of the model on it", openMs),
+      late: (model) => model.close(),
+      signal: eitherOf(candidate, signal),
+    });
+    candidate.loading = undefined;
+    if (candidate.late) slice.close();
+    else candidate.slice = slice;
+    return true;
+  } catch (error) {
+    if (signal?.aborted) throw aborted(signal);
+    if (!candidate.stop.signal.aborted) candidate.tried = broken(candidate.provider.name, error);
+    release(candidate);
+    return false;
+  }
+}
+
+/** Make them ready to be timed, side by side. One that takes long is late when another is ready, or is known to be of use. */
+async function prepareAll(candidates: readonly Candidate[], search: Search, another: boolean): Promise<void> {
+  const preparing = candidates.map((candidate) => prepare(candidate, search));
+  const all = Promise.all(preparing);
+  const ready = preparing.map(async (one) => {
+    if (!(await one)) throw new Error("It is broken.");
+  });
+  const first = Promise.any(ready).catch(() => all);
+  const { promise: patience, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, patienceMs);
+  try {
+    await Promise.race([all, patience.then(() => (another ? undefined : first))]);
+  } finally {
+    clearTimeout(timer);
+  }
+  for (const one of candidates) one.late = one.tried.state === "ready" && one.slice === undefined;
 }
 
 /** Find their rates: kept ones, and calibrations of the others, one after the other, so that none disturbs another. `least`: how many
  *  must be left to compare. */
 export async function measure(candidates: readonly Candidate[], search: Search, least: number): Promise<void> {
-  const { rates, afresh, signal, budget, now } = search;
+  const { rates, afresh } = search;
   if (rates !== null && !afresh) await Promise.all(candidates.map((candidate) => recall(candidate, search, rates)));
   const unknown = candidates.filter(({ rate, untimed }) => rate === undefined && !untimed);
-  await Promise.all(unknown.map((candidate) => open(candidate, signal)));
-  if (candidates.filter(({ tried }) => tried.state === "ready").length < least) return;
+  const another = candidates.some(({ rate }) => rate !== undefined);
+  await prepareAll(unknown, search, another);
+  if (candidates.filter(({ tried }) => tried.state === "ready").length >= least) await calibrateAll(unknown, search);
+  for (const { slice } of unknown) slice?.close();
+  // Where none could be timed, the machine was too busy to remember anything of it.
+  if (rates === null || candidates.every(({ rate }) => rate === undefined)) return;
+  for (const candidate of unknown) {
+    const { rate, untimed } = candidate;
+    const kept = { tokensPerSecond: rate?.tokensPerSecond ?? null, real: false };
+    if (rate !== undefined || untimed) await keepRate(rates, keyOf(candidate, search), kept);
+  }
+}
+
+async function calibrateAll(candidates: readonly Candidate[], search: Search): Promise<void> {
+  const { signal, budget, now } = search;
   const start = now();
+  for (const one of candidates) one.untimed = one.late;
   // The last of the list first: what is left of its part, and the engine that has warmed up by then, are for the preferred ones.
-  const calibrated = unknown.filter(({ opened }) => opened !== undefined).reverse();
+  const calibrated = candidates.filter(({ late, slice }) => !late && slice !== undefined).reverse();
   for (const [index, candidate] of calibrated.entries()) {
     const milliseconds = Math.max(0, (budget - graceMs - (now() - start)) / (calibrated.length - index));
     try {
-      const tokensPerSecond = await calibrate(candidate.opened!, { ...search, milliseconds });
+      const tokensPerSecond = await calibrate(candidate.opened!, candidate.slice!, { ...search, milliseconds });
       candidate.untimed = tokensPerSecond === undefined;
       if (tokensPerSecond !== undefined) candidate.rate = { tokensPerSecond, kept: false, real: false };
     } catch (error) {
@@ -127,13 +202,6 @@ export async function measure(candidates: readonly Candidate[], search: Search, 
       candidate.tried = broken(candidate.provider.name, error);
       release(candidate);
     }
-  }
-  // Where none could be timed, the machine was too busy to remember anything of it.
-  if (rates === null || candidates.every(({ rate }) => rate === undefined)) return;
-  for (const candidate of calibrated) {
-    const { rate, untimed } = candidate;
-    const kept = { tokensPerSecond: rate?.tokensPerSecond ?? null, real: false };
-    if (rate !== undefined || untimed) await keepRate(rates, keyOf(candidate, search), kept);
   }
 }
 
@@ -157,15 +225,16 @@ export async function observe(candidate: Candidate, search: Search, tokensPerSec
   if (search.rates !== null) await keepRate(search.rates, keyOf(candidate, search), { tokensPerSecond, real: true });
 }
 
-/** The fastest first; those without a rate behind the others, in the order given. */
+/** The fastest first; those without a rate behind the others, in the order given, and those behind that were late. */
 export function ranked(candidates: readonly Candidate[]): Candidate[] {
-  const rest = [...candidates];
+  const late = candidates.filter((candidate) => candidate.late);
+  const rest = candidates.filter((candidate) => !candidate.late);
   const rateOf = ({ rate }: Candidate): number => rate?.tokensPerSecond ?? 0;
-  return candidates.map(() => {
+  const order: Candidate[] = [];
+  while (rest.length > 0) {
     const best = Math.max(...rest.map(rateOf));
-    return rest.splice(
-      rest.findIndex((candidate) => rateOf(candidate) * clearly >= best),
-      1,
-    )[0]!;
-  });
+    const next = rest.findIndex((candidate) => rateOf(candidate) * clearly >= best);
+    order.push(...rest.splice(next, 1));
+  }
+  return [...order, ...late];
 }

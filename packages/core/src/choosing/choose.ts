@@ -35,8 +35,8 @@ export interface ChooseOptions {
   readonly afresh?: boolean | undefined;
   /** Measure all that can run, also where nothing hangs on it. */
   readonly measureAll?: boolean | undefined;
-  /** Milliseconds for the calibration of all backends together, the making and loading of what they run included. Opening them is
-   *  not counted: one of them has to be opened anyway, and they are opened side by side. Default 300. */
+  /** Milliseconds for the calibration of all backends together. Before it they are opened and load a layer side by side, which is not
+   *  counted: one of them has to do that anyway. Nobody waits longer than 3 seconds for one while another is ready. Default 300. */
   readonly budget?: number | undefined;
   /** Told when the backend failed and was opened again, or another took over. Default: a warning on the console. */
   readonly onFallback?: ((fallback: Fallback) => void) | undefined;
@@ -175,7 +175,8 @@ function candidate(provider: Provider, spare: boolean, wanted: string | undefine
     state: "not asked",
     reason: why,
   };
-  return { provider, spare, tried, rate: undefined, untimed: false, opened: undefined };
+  const nothing = { rate: undefined, opening: undefined, opened: undefined, loading: undefined, slice: undefined };
+  return { provider, spare, tried, ...nothing, untimed: false, late: false, stop: new AbortController() };
 }
 
 async function firstToOpen(
@@ -201,7 +202,7 @@ function explain(candidates: readonly Candidate[], chosen: Candidate | undefined
     else if (wanted !== undefined) become(one, "ready", `${wanted} was asked for by name.`);
     else if (one.spare) become(one, "spare", "It is kept for the case that no other can run.");
     else if (own === undefined)
-      become(one, "ready", "Its part of the calibration was over before anything could be timed.");
+      become(one, "ready", "The calibration was over before it was ready, or before anything of it could be timed.");
     else if (speed === undefined || own < speed)
       become(one, "ready", `It decodes ${rounded(own)} tokens/s, and ${name} ${rounded(speed)}.`);
     else

@@ -35,15 +35,16 @@ const patience = { milliseconds: 250, timeout: () => new Error("The store of rat
 
 /** A rate as it is kept. */
 export interface KeptRate {
-  /** null: the calibration was over before anything could be timed. */
+  /** null: it was not ready in time, or the calibration was over before anything could be timed. */
   readonly tokensPerSecond: number | null;
   /** Seen in use, not estimated by a calibration. */
   readonly real: boolean;
 }
 
 const day = 24 * 3600_000;
-/** After a month a machine may have become another; after a day it is less busy. */
-const mostAge = { rate: 30 * day, none: day };
+/** After a month a machine may have become another. What could not be timed most often can the next time: a driver has its kernels
+ *  compiled by then, or a machine is less busy. */
+const mostAge = { rate: 30 * day, none: 10 * 60_000 };
 
 /** The rate kept under `key`; undefined where there is none, an old one, or something else. */
 export async function keptRate(store: RateStore, key: string, now = Date.now()): Promise<KeptRate | undefined> {

@@ -22,8 +22,13 @@ describe("pace", () => {
   });
   test("work too small to tell from a wait changes nothing", () => {
     const pace = new Pace(20, 1000);
-    pace.measured(pace.budget / 9, 1000);
+    pace.measured(pace.budget / 9, 2);
     expect(pace.budget).toBe(20_000);
+  });
+  test("work that costs little and takes long counts, however much was thought possible, and at once", () => {
+    const pace = new Pace(20, 1e6);
+    pace.measured(pace.budget / 40, 20);
+    expect(pace.budget).toBe(5e5);
   });
   test("one wild measurement is no portion of nothing, or of everything", () => {
     const pace = new Pace(20, 1000);

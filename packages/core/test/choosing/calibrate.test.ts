@@ -1,8 +1,8 @@
 // The calibration itself: the slices it loads, and what it makes of their times.
 import { describe, expect, test } from "vitest";
-import { calibrate } from "../../src/choosing/calibrate.ts";
+import { type CalibrateOptions, calibrate, loadSlice } from "../../src/choosing/calibrate.ts";
 import { sliceCheckpoint, sliceOf, weightsRead } from "../../src/choosing/slice.ts";
-import { type Config, readTensor, tensorShapes } from "../../src/index.ts";
+import { type Config, type Provider, readTensor, tensorShapes } from "../../src/index.ts";
 import { config } from "../running/mock.ts";
 import { Clock, fake, withModels } from "./fakes.ts";
 
@@ -61,6 +61,10 @@ describe("a calibration", () => {
     milliseconds: 60_000,
     now: clock.now,
   });
+  const rateOf = async (provider: Provider, options: CalibrateOptions) => {
+    const backend = await provider.open();
+    return calibrate(backend, await loadSlice(backend, 1, options), options);
+  };
 
   test("takes one layer and two, and makes of them what all layers take", async () => {
     const clock = new Clock();
@@ -69,14 +73,14 @@ describe("a calibration", () => {
       loaded.push(layers);
       return model;
     });
-    expect(await calibrate(await counting.open(), options(clock))).toBeCloseTo(1000 / 23, 6);
+    expect(await rateOf(counting, options(clock))).toBeCloseTo(1000 / 23, 6);
     expect(loaded).toEqual([1, 2]);
   });
 
   test("of a model of one layer one slice is all there is", async () => {
     const clock = new Clock();
-    const backend = await fake("one", { clock, layerMs: 2, tokenMs: 3 }).open();
-    expect(await calibrate(backend, { ...options(clock), config })).toBeCloseTo(1000 / 5, 6);
+    const one = fake("one", { clock, layerMs: 2, tokenMs: 3 });
+    expect(await rateOf(one, { ...options(clock), config })).toBeCloseTo(1000 / 5, 6);
   });
 
   test("counts the best of several timings: what else a machine does makes them longer only", async () => {
@@ -92,7 +96,7 @@ describe("a calibration", () => {
         };
       },
     });
-    expect(await calibrate(await disturbed.open(), options(clock))).toBeCloseTo(1000 / 10, 6);
+    expect(await rateOf(disturbed, options(clock))).toBeCloseTo(1000 / 10, 6);
   });
 
   test("where the second layer seems to cost more than the first, or nothing, it is bounded", async () => {
@@ -110,16 +114,15 @@ describe("a calibration", () => {
           };
         },
       });
-      expect(await calibrate(await odd.open(), options(clock))).toBeCloseTo(1000 / expected, 6);
+      expect(await rateOf(odd, options(clock))).toBeCloseTo(1000 / expected, 6);
     }
   });
 
   test("leaves no model behind, and works by a clock that only tells tens of milliseconds", async () => {
     const clock = new Clock();
     const coarse = fake("one", { clock, layerMs: 0.05 });
-    const backend = await coarse.open();
     const now = () => Math.floor(clock.time / 20) * 20;
-    const rate = await calibrate(backend, { ...options(clock), now });
+    const rate = await rateOf(coarse, { ...options(clock), now });
     expect(rate).toBeGreaterThan(500);
     expect(rate).toBeLessThan(12_000);
     const { log } = coarse.opened[0]!;

@@ -1,4 +1,5 @@
 // Providers for the tests of choosing: backends of a few lines that are as fast as a clock of their own says, and that misbehave.
+import { vi } from "vitest";
 import { noteProven } from "../../src/contract/proven.ts";
 import type { Availability, Backend, ChooseOptions, Model, Provider, RateStore, SampleRow } from "../../src/index.ts";
 import { config, MockBackend } from "../running/mock.ts";
@@ -63,6 +64,47 @@ export const absent: Provider = {
 
 /** Never settles. */
 export const never = <T>(): Promise<T> => new Promise<T>(() => {});
+
+/** What a choice gives, and how many milliseconds passed by timers that go on whenever nothing else is left to do, or so: a calibration
+ *  of these backends takes less than a hundred turns. Real timers are to be put back. */
+export async function passing<Result>(
+  choose: () => Promise<Result>,
+): Promise<{ choice: Result; milliseconds: number }> {
+  // A module takes as many turns to load as it likes.
+  await Promise.all([import("../../src/choosing/choose.ts"), import("@doge-lm/core/platform")]);
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  let over = false;
+  const choosing = choose().finally(() => {
+    over = true;
+  });
+  choosing.catch(() => {});
+  for (let milliseconds = 0; ; milliseconds += 100) {
+    for (let turn = 0; turn < 300 && !over; turn++) await new Promise((resolve) => setImmediate(resolve));
+    if (over) return { choice: await choosing, milliseconds };
+    await vi.advanceTimersByTimeAsync(100);
+  }
+}
+
+export const after = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** A provider whose backends take so long to open, and to load a model for the first time. */
+export function slow(provider: Provider, { openMs = 0, loadMs = 0 }): Provider {
+  return {
+    ...provider,
+    async open(signal) {
+      await after(openMs);
+      const backend = await provider.open(signal);
+      const load = backend.load.bind(backend);
+      let waiting: Promise<void> | undefined;
+      backend.load = async (checkpoint, options) => {
+        await (waiting ??= after(loadMs));
+        return load(checkpoint, options);
+      };
+      return backend;
+    },
+  };
+}
 
 /** A provider whose models are changed by `change`. */
 export function withModels(provider: Provider, change: (model: Model, layers: number) => Model): Provider {

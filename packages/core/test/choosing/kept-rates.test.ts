@@ -88,6 +88,22 @@ describe("kept rates", () => {
     expect(again.tried.map(({ rate }) => rate?.kept)).toEqual([false, false]);
   });
 
+  test("that none could be timed is kept for minutes: what hindered is over by then", async () => {
+    const clock = new Clock();
+    const rates = memoryRates();
+    const list = () => [fake("slow", { clock, layerMs: 2 }), fake("quick", { clock })] as const;
+    await choose(list(), settings(clock, { rates }));
+    const aged = async (minutes: number) => {
+      for (const [key, value] of rates.map) {
+        if (JSON.parse(key).name !== "quick") continue;
+        const none = { ...JSON.parse(value), tokensPerSecond: null, at: Date.now() - minutes * 60_000 };
+        rates.map.set(key, JSON.stringify(none));
+      }
+      return (await choose(list(), settings(clock, { rates }))).backend.name;
+    };
+    expect([await aged(5), await aged(15)]).toEqual(["slow", "quick"]);
+  });
+
   test("of an older version are not looked at", async () => {
     const clock = new Clock();
     const rates = memoryRates();
