@@ -285,7 +285,7 @@ describe.skipIf(withoutShim !== undefined)(`faults${withoutShim ? ` (skipped: ${
     const tensors: [string, Floats][] = [];
     for (const name of tensorShapes(config).keys()) {
       const size = checkpoint.tensors.get(name)!.shape.reduce((product, each) => product * each, 1);
-      tensors.push([name, new Float32Array((await checkpoint.read(name, 0, 4 * size)).buffer)]);
+      tensors.push([name, Float32Array.from(new Float32Array((await checkpoint.read(name, 0, 4 * size)).buffer))]);
     }
     const numbers = [40, 16, 24, 2, 2, 1, 8, 1e-6, 128, 0, 10000, 1, 1, 1, 12, 0, 0, 1, 16, 3, 4, 0, 0, 0, 1, 128, 128];
     return { config: Float64Array.from(numbers), tensors };
