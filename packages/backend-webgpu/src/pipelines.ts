@@ -11,7 +11,7 @@ import type { Kernel } from "./kernels/kernel.ts";
 import { matmul, SPANS } from "./kernels/matmul.ts";
 import { copy, reset } from "./kernels/page.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
-import { slicesOf, widestOf } from "./kernels/slice-plan.ts";
+import { mergeWidthOf, slicesOf, widestOf } from "./kernels/slice-plan.ts";
 import { slices } from "./kernels/slices.ts";
 import { cachesHalf } from "./variant.ts";
 
@@ -47,7 +47,8 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   const count = slicesOf(gpu, config, dtype);
   if (count > 0) {
     kernels.slices = slices(variant, { format, widest: widestOf(config.headDim), half, count });
-    kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: count });
+    const merge = { slices: count, widest: mergeWidthOf(config) };
+    kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge });
   }
   if (config.window !== null) kernels.reset = reset;
   if (config.experts !== null) {

@@ -10,8 +10,10 @@
 import { type DType, defaultSampling, type Model, type SampleRow } from "@doge-lm/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Gpu } from "../src/device.ts";
+import { formats } from "../src/kernels/formats.ts";
 import { everyKernel } from "../src/kernels/index.ts";
-import { sliceTeams } from "../src/kernels/slice-plan.ts";
+import { matmul } from "../src/kernels/matmul.ts";
+import { mergeWidthOf, sliceTeams } from "../src/kernels/slice-plan.ts";
 import { Counter } from "./software.ts";
 import { featuresFor, nullBackend, nullDawn, seeded, small, variants } from "./support.ts";
 
@@ -207,6 +209,20 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
       expect(counter.counts.writes).toBe(2);
     }
   });
+});
+
+test.each([
+  [8, 64, 512],
+  [6, 128, 1024],
+  [8, 256, 2048],
+])("a step of %i heads of %i numbers has workgroup memory for %i", (heads, headDim, widest) => {
+  expect(mergeWidthOf({ ...small, heads, headDim })).toBe(widest);
+  const { code } = matmul(variants.base!, {
+    ...{ format: formats.q8, ending: "residual", norm: false, span: "one", merge: { slices: 4, widest } },
+  });
+  const arrays = code.matchAll(/var<workgroup> \w+: array<(f32|vec4f), (\d+)>/g);
+  const bytes = Array.from(arrays, ([, type, count]) => (type === "f32" ? 4 : 16) * Number(count));
+  expect(bytes.reduce((sum, one) => sum + one, 0)).toBeLessThan(6 * widest + 1024);
 });
 
 test.skipIf(gpu === null)(`weights that arrive are submitted, and waited for, a part at a time${why}`, async () => {

@@ -1,14 +1,16 @@
 // draw: from logits to the next id, as core's sampling.ts defines it (docs/contract.md, S3), and what follows from it: the next
 // token's record, the stop flag, the ids seen. Also the log-probabilities that score() gives.
 //
-// Nothing is sorted: each filter is a threshold over the ordered bits of the scores, found four bits at a time.
+// Each filter is a threshold over the ordered bits of the scores: read from a short list of the likely ids (draw-likely.ts), or, where
+// that does not do, found over all of them (draw-cut.ts).
 import { ROW, ROW_WORDS } from "../call.ts";
 import type { Variant } from "../variant.ts";
+import { cut } from "./draw-cut.ts";
+import { likely } from "./draw-likely.ts";
 import { entry, header, type Kernel, PRELUDE, shared, team } from "./kernel.ts";
 
-/** Threads of a team. Filters share a heap of 16 numbers for each of them. */
+/** Threads of a team. */
 const SIZE = 256;
-const FILTERING = 128;
 /** Logits that a lane loads at once: a GPU otherwise waits for each. */
 const AT_ONCE = 8;
 
@@ -69,15 +71,46 @@ export const DRAWN = { idle: 0xffffffff, nothing: 0xfffffffe, numerical: 0xfffff
 
 /** `filtered`: some row of the call has top-k or top-p. `told`: some row wants log-probabilities. */
 export function draw(variant: Variant, filtered: boolean, told: boolean): Kernel {
-  const size = filtered ? FILTERING : SIZE;
+  // The barrier-free form has one lane, whose greatest is no floor for others; what it would list, it would sort alone.
+  const lists = filtered && !variant.serial;
   const each = (body: string) => overIds(variant, "start", body);
   const row = (name: keyof typeof ROW) => `record[${ROW[name]}]`;
   const float = (name: keyof typeof ROW) => `bitcast<f32>(${row(name)})`;
+  /** Whether an id that the filters left is the choice so far; a lane may meet ids in any order. */
+  const offer = /* wgsl */ `if (minP > 0.0 && relative(score, best) < minP) { continue; }
+      let value = (score - best) / temperature + gumbel(pcg3d(id, position, ${row("seed")}));
+      if (chosen == IDLE || value > highest || (value == highest && id < chosen)) {
+        highest = value;
+        chosen = id;
+      }`;
+  const filters = /* wgsl */ `
+    let candidates = ${lists ? "agree(u32(count), lane)" : "u32(count)"};
+    let topK = select(0u, own[${ROW.topK}], own[${ROW.topK}] < candidates);
+    let topP = bitcast<f32>(own[${ROW.topP}]);
+    var floor = 0u;
+    ${
+      lists
+        ? /* wgsl */ `if (topK > 0u || topP < 1.0) { floor = floorOfLikely(topK, topP, candidates, greatest, best, lane); }
+    if (floor > 0u) {
+      for (var i = lane; i < likely && likelyKeys[i] >= floor; i += TEAM) {
+        let id = likelyIds[i];
+        let score = scoreAt(likelyKeys[i]);
+        ${offer}
+      }
+    } else {`
+        : "{"
+    }
+      if (topK > 0u) { floor = cutOf(false, f32(topK), 0u, best, lane); }
+      if (topP < 1.0) { floor = cutOf(true, topP, floor, best, lane); }
+      ${each(`let score = scoreOf(id, logit);
+      if (!isCandidate(score) || ordered(score) < floor) { continue; }
+      ${offer}`)}
+    }`;
   return {
     name: `draw${filtered ? " filtered" : ""}${told ? " told" : ""}`,
     bindings: ["read", "uniform"],
     call: ["write", "write"],
-    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, size)}
+    code: /* wgsl */ `${header(variant)}${PRELUDE}${team(variant, SIZE)}
 struct Shape { vocabulary: u32 }
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<uniform> shape: Shape;
@@ -93,8 +126,7 @@ ${
   variant.serial
     ? ""
     : /* wgsl */ `
-var<workgroup> shelf: array<u32, ${ROW_WORDS}>;
-var<workgroup> heap: array<f32, TEAM * 16u>;`
+var<workgroup> shelf: array<u32, ${ROW_WORDS}>;`
 }
 fn bit(at: u32, id: u32) -> bool { return ((call[at + (id >> 5u)] >> (id & 31u)) & 1u) != 0u; }
 /** The logit after the repetition penalty; -infinity where the id may not be drawn. */
@@ -121,54 +153,7 @@ fn ordered(score: f32) -> u32 {
 fn relative(score: f32, best: f32) -> f32 {
   return select(exp((score - best) / ${float("temperature")}), 1.0, score == best);
 }
-/** The ordered bits of the largest score, at or above the floor, for which the weights of those at least as large sum to the
- *  target or more. A weight is 1, or the relative probability (mass), whose target is a share of the sum. */
-fn cutOf(mass: bool, wanted: f32, floor: u32, best: f32, lane: u32) -> u32 {
-  var target_ = wanted;
-  var prefix = 0u;
-  var above = 0.0;
-  for (var level = 0u; level < 8u; level++) {
-    let shift = 28u - 4u * level;
-    var buckets = array<f32, 16>();
-    ${each(`let score = scoreOf(id, logit);
-      let key = ordered(score);
-      if (!isCandidate(score) || key < floor) { continue; }
-      if (level > 0u && (key >> (shift + 4u)) != prefix) { continue; }
-      buckets[(key >> shift) & 15u] += select(1.0, relative(score, best), mass);`)}
-    ${
-      variant.serial
-        ? ""
-        : /* wgsl */ `workgroupBarrier();
-    for (var b = 0u; b < 16u; b++) { heap[lane * 16u + b] = buckets[b]; }
-    workgroupBarrier();
-    for (var half = TEAM / 2u; half > 0u; half >>= 1u) {
-      if (lane < half) {
-        for (var b = 0u; b < 16u; b++) { heap[lane * 16u + b] += heap[(lane + half) * 16u + b]; }
-      }
-      workgroupBarrier();
-    }
-    for (var b = 0u; b < 16u; b++) { buckets[b] = heap[b]; }
-    workgroupBarrier();`
-    }
-    if (mass && level == 0u) {
-      var total = 0.0;
-      for (var b = 0u; b < 16u; b++) { total += buckets[b]; }
-      target_ *= total;
-    }
-    var found = 0u;
-    var before = above;
-    for (var b = 15i; b >= 0i; b--) {
-      if (buckets[b] == 0.0) { continue; }
-      found = u32(b);
-      before = above;
-      above += buckets[b];
-      if (above >= target_) { break; }
-    }
-    above = before;
-    prefix = (prefix << 4u) | found;
-  }
-  return prefix;
-}
+${filtered ? cut(variant, SIZE, each) : ""}${lists ? likely(SIZE, each) : ""}
 /** First word of pcg3d. Source: Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020. */
 fn pcg3d(id: u32, position: u32, seed: u32) -> u32 {
   var x = id * 1664525u + 1013904223u;
@@ -189,7 +174,7 @@ fn gumbel(hash: u32) -> f32 {
   let inverse = (f32(~hash) + 0.5) * 2.3283064365386963e-10;
   return -log(select(-log(inverse), series, v < 0.0625));
 }
-${entry(variant, size)}
+${entry(variant, SIZE)}
   if (unit >= grid.listed) { return; }
   let rowAt = call[grid.list + unit];
   ${
@@ -225,22 +210,10 @@ ${entry(variant, size)}
   finite = largestOf(finite, lane);
   let isSound = none == 0.0 && finite > 0.0;
   let mine = best;
+  ${lists ? "let greatest = select(ordered(mine), 0u, first == IDLE);" : ""}
   best = largestOf(best, lane);
   count = sumOf(count, lane);
   first = firstOf(select(IDLE, first, mine == best), lane);
-  var floor = 0u;
-  ${
-    filtered
-      ? /* wgsl */ `
-  let topK = f32(own[${ROW.topK}]);
-  if (topK > 0.0) {
-    let byCount = cutOf(false, topK, 0u, best, lane);
-    if (topK < count) { floor = byCount; }
-  }
-  let topP = bitcast<f32>(own[${ROW.topP}]);
-  if (topP < 1.0) { floor = cutOf(true, topP, floor, best, lane); }`
-      : ""
-  }
   let minP = ${float("minP")};
   let temperature = bitcast<f32>(own[${ROW.temperature}]);
   let position = ${row("position")};
@@ -248,17 +221,18 @@ ${entry(variant, size)}
   if (temperature > 0.0) {
     var highest = LEAST;
     chosen = IDLE;
-    ${each(`let score = scoreOf(id, logit);
-      if (!isCandidate(score) || ordered(score) < floor) { continue; }
-      if (minP > 0.0 && relative(score, best) < minP) { continue; }
-      let value = (score - best) / temperature + gumbel(pcg3d(id, position, ${row("seed")}));
-      if (chosen == IDLE || value > highest) {
-        highest = value;
-        chosen = id;
-      }`)}
+    ${
+      filtered
+        ? filters
+        : each(`let score = scoreOf(id, logit);
+      if (!isCandidate(score)) { continue; }
+      ${offer}`)
+    }
     let most = largestOf(highest, lane);
     chosen = firstOf(select(IDLE, chosen, highest == most), lane);
   }
+  // Noise changes nothing of infinity, and infinity less itself is no number.
+  if (!isFinite(best)) { chosen = first; }
   if (count == 0.0) { chosen = NOTHING; }
   if (!isSound) { chosen = NUMERICAL; }
   ${

@@ -7,6 +7,7 @@ import { choose, down, up } from "./experts.ts";
 import { formats } from "./formats.ts";
 import type { Kernel } from "./kernel.ts";
 import { matmul, SPANS } from "./matmul.ts";
+import { MERGE_WIDTHS } from "./merge.ts";
 import { copy, reset } from "./page.ts";
 import { rmsnorm } from "./rmsnorm.ts";
 import { slices } from "./slices.ts";
@@ -26,7 +27,10 @@ export function everyKernel(variant: Variant): Kernel[] {
     kernels.push(embed(format), down(variant, format), up(format));
     if (!variant.serial) {
       for (const count of [4, 8]) {
-        kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge: count }));
+        for (const widest of MERGE_WIDTHS) {
+          const merge = { slices: count, widest };
+          kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge }));
+        }
         for (const half of variant.f16 && format.name !== "f32" ? [false, true] : [false]) {
           for (const widest of [32, 64, 128, 256]) kernels.push(slices(variant, { format, widest, half, count }));
         }

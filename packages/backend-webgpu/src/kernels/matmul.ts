@@ -18,7 +18,7 @@
 import type { Variant } from "../variant.ts";
 import { BLOCK, BLOCK_QUADS, decode, decodeBlock, type Format } from "./formats.ts";
 import { type Kernel, PRELUDE } from "./kernel.ts";
-import { MERGE, MERGED_SHAPE } from "./merge.ts";
+import { MERGE, MERGED_SHAPE, type Merge } from "./merge.ts";
 import { INTEGERS, SQUARED, SQUARED_APART, SUMMED, SUMMED_APART } from "./products.ts";
 import { SWIGLU } from "./swiglu.ts";
 
@@ -31,8 +31,8 @@ export interface MatmulKind {
   /** RMSNorm of x first. */
   readonly norm: boolean;
   readonly span: Span;
-  /** x is one token's attention in so many slices (slices.ts), which become one first; 0, or left out: x is as it is. */
-  readonly merge?: number;
+  /** x is one token's attention in slices (slices.ts), which become one first; left out: x is as it is. */
+  readonly merge?: Merge;
 }
 
 const THREADS = 64;
@@ -72,13 +72,13 @@ export const outputsOf = (variant: Variant, { rows }: Tile): number => (variant.
 /** Fewest outputs of a workgroup. */
 export const outputsPerGroup = (variant: Variant): number => (variant.serial ? THREADS : GROUPS);
 
-export function matmul(variant: Variant, { format, ending, norm, span, merge = 0 }: MatmulKind): Kernel {
+export function matmul(variant: Variant, { format, ending, norm, span, merge }: MatmulKind): Kernel {
   const two = ending === "gated";
   /** A step waits for what it reads, one thing after the other, longer than for all of it at once: so what is updated, and whether there
    *  is a token at all, is asked for first and looked at last. */
   const early = span === "one" && !variant.serial;
   const updates = early && ending === "residual";
-  const source = merge > 0 ? "merged" : "x";
+  const source = merge !== undefined ? "merged" : "x";
   const packed = isPacked(variant, format);
   const tile = tileOf(variant, format, span, ending);
   const { tokens, rows } = tile;
@@ -86,7 +86,13 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = 0
   const lanes = variant.serial ? 1 : THREADS / GROUPS;
   /** Blocks are rounded by the group of lanes that has the token's number, and shared. */
   const shelved = packed && !variant.serial && tokens === GROUPS;
-  const bindings: Kernel["bindings"][number][] = [merge > 0 ? "write" : "read", "read", "write", "uniform", "read"];
+  const bindings: Kernel["bindings"][number][] = [
+    merge !== undefined ? "write" : "read",
+    "read",
+    "write",
+    "uniform",
+    "read",
+  ];
   const declared: string[] = [];
   const type = packed ? "vec4u" : format.type;
   const buffer = (name: string, type: string) => {
@@ -96,7 +102,7 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge = 0
   if (format.scaled) buffer("scales", "f32");
   if (two) buffer("weights2", type);
   if (two && format.scaled) buffer("scales2", "f32");
-  if (merge > 0) {
+  if (merge !== undefined) {
     declared.push(`@group(0) @binding(${bindings.length}) var<storage, read_write> meta_: array<u32>;`);
     bindings.push("write");
   }
@@ -182,15 +188,15 @@ ${shelved ? `var<workgroup> shelf: array<Shelved, ${THREADS}>;` : ""}`;
   }[ending];
   const perGroup = tokens * outputs;
   return {
-    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge > 0 ? ` merge ${merge}` : ""} ${span}`,
+    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge !== undefined ? ` merge ${merge.slices} of ${merge.widest}` : ""} ${span}`,
     bindings,
     call: ["read"],
     code: /* wgsl */ `${packed ? "requires packed_4x8_integer_dot_product;\n" : ""}${PRELUDE}${SWIGLU}
 struct Shape {
   inner: u32, quads: u32, xStride: u32, firstRow: u32, rows: u32, resultStride: u32,
-  normAt: u32, biasAt: u32, bias2At: u32, gateAt: u32, biased: u32, epsilon: f32,${merge > 0 ? MERGED_SHAPE : ""}
+  normAt: u32, biasAt: u32, bias2At: u32, gateAt: u32, biased: u32, epsilon: f32,${merge !== undefined ? MERGED_SHAPE : ""}
 }
-@group(0) @binding(0) var<storage, ${merge > 0 ? "read_write" : "read"}> x: array<vec4f>;
+@group(0) @binding(0) var<storage, ${merge !== undefined ? "read_write" : "read"}> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read> weights: array<${type}>;
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(3) var<uniform> shape: Shape;
@@ -210,7 +216,7 @@ fn vector(at: u32) -> f32 { return vectors[at >> 2u][at & 3u]; }
 ${sum === "vec4f" ? SUMMED_APART : SUMMED}
 ${square === "vec4f" ? SQUARED_APART : SQUARED}
 ${packed ? integers : ""}
-${merge > 0 ? MERGE(merge, THREADS) : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
+${merge !== undefined ? MERGE(merge, THREADS) : `fn xFrom(token: u32) -> u32 { return ${place} * (shape.xStride >> 2u); }`}
 /** One result: the sum, that of the second matrix, the sum of squares${updates ? ", what stood there before" : ""}. */
 fn finish(token: u32, row: u32, a: f32, b: f32, squares: f32${updates ? ", before: f32" : ""}) {
   if (token >= ${ending === "head" ? "grid.outs" : "grid.count"} || row >= shape.rows) { return; }
@@ -245,7 +251,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${eachSum((matrix, row, token) => `var ${matrix}${row}_${token} = ${sum}();`)}
   ${!norm ? "" : shelved ? `var q = ${square}();` : eachToken((token) => `var q${token} = ${square}();`)}
   ${updates ? `let before = result[grid.base * shape.resultStride + shape.firstRow + min(firstRow + thread % ${outputs}u, shape.rows - 1u)];` : ""}
-  ${merge > 0 ? "mergeAll(thread, group.x == 0u && !idle);" : ""}
+  ${merge !== undefined ? "mergeAll(thread, group.x == 0u && !idle);" : ""}
   ${packed ? blocks : quads}
   ${variant.serial ? alone() : together()}
 }

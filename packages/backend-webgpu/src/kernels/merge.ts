@@ -6,8 +6,14 @@
 import { BIAS } from "./keep.ts";
 import { META, PAGE } from "./page.ts";
 
-/** Numbers of all heads that there is workgroup memory for. */
-export const WIDEST_MERGE = 2048;
+/** Numbers of all heads that a merge may have workgroup memory for, 6 bytes each. A model gets the least that does: a device zeroes all of
+ *  it for every workgroup, and a small GPU holds fewer workgroups the more they have. */
+export const MERGE_WIDTHS = [512, 1024, 2048] as const;
+export interface Merge {
+  readonly slices: number;
+  /** One of MERGE_WIDTHS. */
+  readonly widest: number;
+}
 /** Most biases of a key. */
 export const MOST_BIASES = 64;
 
@@ -15,17 +21,17 @@ export const MOST_BIASES = 64;
 export const MERGED_SHAPE = `
   heads: u32, kvHeads: u32, biasHeads: u32, headQuads: u32, leftAt: u32, deltaAt: u32, deltaBiasAt: u32, aAt: u32,`;
 
-/** For workgroups of so many threads: a token's attention from so many slices. x holds its queries, its key and its value, as slices.ts
+/** For workgroups of so many threads: a token's attention from its slices. x holds its queries, its key and its value, as slices.ts
  *  leaves them, and at shape.leftAt what the slices found. */
-export const MERGE = (slices: number, threads: number) => {
+export const MERGE = ({ slices, widest }: Merge, threads: number) => {
   const each = (statement: (slice: number) => string) =>
     Array.from({ length: slices }, (_, slice) => statement(slice)).join("\n  ");
   return /* wgsl */ `
 const PAGE: u32 = ${PAGE}u;
 ${META}${BIAS((at) => `vector(${at})`)}
-var<workgroup> merged: array<vec4f, ${WIDEST_MERGE / 4}>;
-var<workgroup> dots: array<f32, ${WIDEST_MERGE / 4}>;
-var<workgroup> scores: array<f32, ${WIDEST_MERGE / 4}>;
+var<workgroup> merged: array<vec4f, ${widest / 4}>;
+var<workgroup> dots: array<f32, ${widest / 4}>;
+var<workgroup> scores: array<f32, ${widest / 4}>;
 var<workgroup> deltas: array<f32, ${threads}>;
 fn xFrom(token: u32) -> u32 { return 0u; }
 /** Its bias, of the parts of a sum that so many threads each left. */

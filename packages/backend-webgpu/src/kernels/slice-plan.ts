@@ -3,7 +3,7 @@ import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/cor
 import type { Gpu } from "../device.ts";
 import { matrixBytes } from "../matrix.ts";
 import { formats } from "./formats.ts";
-import { MOST_BIASES, WIDEST_MERGE } from "./merge.ts";
+import { MERGE_WIDTHS, MOST_BIASES } from "./merge.ts";
 import { WIDEST_STREAM } from "./project.ts";
 
 /** Teams that share the keys of a head: fewer where there are many heads, for each reads the weights of its query. 0: steps of a single
@@ -16,7 +16,7 @@ export function slicesOf(gpu: Gpu, config: Config, dtype: DType): number {
     config.headDim % 4 === 0 &&
     config.biasHeads <= MOST_BIASES &&
     config.hiddenSize <= WIDEST_STREAM &&
-    queryWidth(config) <= WIDEST_MERGE &&
+    queryWidth(config) <= MERGE_WIDTHS.at(-1)! &&
     matrixBytes(formats[dtype], rows, config.hiddenSize).all <= gpu.bindingLimit;
   if (!fits) return 0;
   return config.heads > 6 ? 4 : 8;
@@ -30,6 +30,9 @@ export const sliceVectors = ({ heads, headDim }: Pick<Config, "heads" | "headDim
 /** Teams of a token: of slices, and of its own keys and values. */
 export const sliceTeams = ({ heads, kvHeads }: Pick<Config, "heads" | "kvHeads">, slices: number): number =>
   heads * slices + 2 * kvHeads;
+
+/** The least memory of a merge that holds all heads. */
+export const mergeWidthOf = (config: Config): number => MERGE_WIDTHS.find((width) => queryWidth(config) <= width)!;
 
 /** Lanes are dealt to heads of 32, 64, 128 or 256 numbers. */
 export const widestOf = (headDim: number): number => Math.max(32, 2 ** Math.ceil(Math.log2(headDim)));
