@@ -72,7 +72,14 @@ void execute(napi_env, void* data) {
   }
 }
 
-napi_value drawn_of(napi_env env, const Job& job, size_t index) {
+/** Lists with nothing in them, which all rows may share: most rows have no probabilities, and each list of its own costs as much as a long one. */
+struct Nothing {
+  napi_value ids, numbers;
+  explicit Nothing(napi_env env)
+      : ids(typed<int32_t>(env, napi_int32_array, nullptr, 0)), numbers(typed<float>(env, napi_float32_array, nullptr, 0)) {}
+};
+
+napi_value drawn_of(napi_env env, const Job& job, size_t index, const Nothing& nothing) {
   const Job::Lists& list = job.lists[index];
   const size_t count = static_cast<size_t>(job.drawn[index].drawn);
   const int32_t alternatives = job.rows[index].alternatives;
@@ -80,15 +87,16 @@ napi_value drawn_of(napi_env env, const Job& job, size_t index) {
   napi_value object;
   napi_create_object(env, &object);
   set(env, object, "ids", typed(env, napi_int32_array, list.ids.data(), count));
-  set(env, object, "logprobs", typed(env, napi_float32_array, list.logprobs.data(), alternatives < 0 ? 0 : count));
-  set(env, object, "topIds", typed(env, napi_int32_array, list.top_ids.data(), count * width));
-  set(env, object, "topLogprobs", typed(env, napi_float32_array, list.top_logprobs.data(), count * width));
+  set(env, object, "logprobs", alternatives < 0 ? nothing.numbers : typed(env, napi_float32_array, list.logprobs.data(), count));
+  set(env, object, "topIds", width == 0 ? nothing.ids : typed(env, napi_int32_array, list.top_ids.data(), count * width));
+  set(env, object, "topLogprobs", width == 0 ? nothing.numbers : typed(env, napi_float32_array, list.top_logprobs.data(), count * width));
   return object;
 }
 
 napi_value result_of(napi_env env, const Job& job) {
   napi_value array;
   napi_create_array(env, &array);
+  const Nothing nothing(env);
   size_t from = 0;
   for (size_t index = 0; index < job.rows.size(); index++) {
     napi_value one = nullptr;
@@ -97,7 +105,7 @@ napi_value result_of(napi_env env, const Job& job) {
       one = typed(env, napi_float32_array, job.numbers.data() + from, count);
       from += count;
     } else if (job.verb == SAMPLE) {
-      one = drawn_of(env, job, index);
+      one = drawn_of(env, job, index, nothing);
     } else {
       napi_create_object(env, &one);
       for (const Job::Tensor& tensor : job.tensors) {

@@ -17,9 +17,12 @@ inline void forward(Model& model, const doge_row* rows, int count, float* logits
     call.plan([](const Task& task, int position) { return position + 1 == task.sequence->length(); });
     call.each_group([&](const GroupPlan& group) {
       call.each_logits(group, [&](size_t first, int found) {
-        for (int row = 0; row < found; row++) {
-          const size_t task = static_cast<size_t>(call.token_of(group, static_cast<size_t>(group.wanted[first + static_cast<size_t>(row)])).task);
-          model.device.download(logits + task * vocabulary, model.buffers.logits + static_cast<size_t>(row) * vocabulary, vocabulary * 4);
+        const auto task_of = [&](int row) { return call.token_of(group, static_cast<size_t>(group.wanted[first + static_cast<size_t>(row)])).task; };
+        // Rows that stand together come back together: each copy waits for the device.
+        for (int row = 0, end = 0; row < found; row = end) {
+          for (end = row + 1; end < found && task_of(end) == task_of(row) + end - row;) end++;
+          model.device.download(logits + static_cast<size_t>(task_of(row)) * vocabulary, model.buffers.logits + static_cast<size_t>(row) * vocabulary,
+                                static_cast<size_t>(end - row) * vocabulary * 4);
         }
       });
     });
