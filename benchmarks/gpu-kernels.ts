@@ -158,7 +158,8 @@ function kernelOf(tensor: string, tied: boolean, dtype: DType, kernels: readonly
   if (tensor === (tied ? "model.embed_tokens.weight" : "lm_head.weight")) return matmul(dtype, "head");
   // The step of a single text projects and attends in one, and the attention's output joins what its slices found.
   if (/\.[qkv]_proj\.weight$/.test(tensor)) return ran(/^slices /) ?? matmul(dtype, "store");
-  if (/\.o_proj\.weight$/.test(tensor)) return matmul(dtype, "residual merge \\d+") ?? matmul(dtype, "residual");
+  if (/\.o_proj\.weight$/.test(tensor))
+    return matmul(dtype, "residual merge \\d+ of \\d+") ?? matmul(dtype, "residual");
   if (/\.down_proj\.weight$/.test(tensor)) return matmul(dtype, "residual");
   if (/\.(gate_proj|up_proj)\.weight$/.test(tensor)) return matmul(dtype, "gated");
   if (/\.router_gate\.weight$/.test(tensor)) return matmul("f32", "store");
