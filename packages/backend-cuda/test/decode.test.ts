@@ -3,7 +3,7 @@
 import { sines, small } from "@doge-lm/conformance/models";
 import { type Backend, type Config, checked, type DType, type Model } from "@doge-lm/core";
 import { assertAgreesWithItself } from "@doge-lm/core/backend-kit";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { CudaBackend, dtypes } from "../src/backend.ts";
 import { shimBinding, withoutShim } from "./shim.ts";
 
@@ -23,6 +23,9 @@ const checkpoint = sines(config, (columns) => 1 / Math.sqrt(columns));
 const sampling = { temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 3, stop: [] };
 // Keys for four chunks, which three slices share.
 const text = Int32Array.from({ length: 200 }, (_, index) => (index * 37) % 70);
+
+// Blocks that wait for each other are threads on the shim, which beside other work wait for their turn too.
+vi.setConfig({ testTimeout: 240_000 });
 
 describe.skipIf(withoutShim !== undefined)(`decoding one row${withoutShim ? ` (skipped: ${withoutShim})` : ""}`, () => {
   const binding = withoutShim === undefined ? shimBinding() : (undefined as never);
