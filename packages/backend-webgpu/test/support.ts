@@ -1,6 +1,15 @@
 // Small models with seeded weights, and Dawn's null device: it compiles and checks every call and computes nothing.
 import { small as smallest } from "@doge-lm/conformance/models";
-import { type Backend, type Checkpoint, type Config, checked, memoryCheckpoint, tensorShapes } from "@doge-lm/core";
+import {
+  type Backend,
+  type Checkpoint,
+  type Config,
+  checked,
+  isDogeError,
+  memoryCheckpoint,
+  tensorShapes,
+} from "@doge-lm/core";
+import { expect } from "vitest";
 import { WebgpuBackend } from "../src/backend.ts";
 import { Gpu } from "../src/device.ts";
 import type { Variant } from "../src/variant.ts";
@@ -78,3 +87,18 @@ export async function nullBackend(
   const seen = options.onDevice?.(device) ?? device;
   return checked(new WebgpuBackend(new Gpu(seen, variant, { ...options, lazy: true }), can, options, () => {}));
 }
+
+/** The DogeError that `work` rejects with. */
+export async function fault(work: Promise<unknown>): Promise<{ code: string; message: string; cause?: unknown }> {
+  const error = await work.then(
+    () => expect.unreachable("It should have been rejected."),
+    (reason: unknown) => reason,
+  );
+  if (!isDogeError(error)) throw error;
+  return error;
+}
+
+/** What the driver would do: an error that nobody caught. */
+export const break_ = (device: GPUDevice) => {
+  device.createBuffer({ size: 4, usage: 0xffff });
+};
