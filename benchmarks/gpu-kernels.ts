@@ -139,7 +139,7 @@ export function workOf(
 ): Map<string, { bytes: number; macs: number }> {
   const found = new Map<string, { bytes: number; macs: number }>();
   for (const [name, shape] of tensorShapes(config)) {
-    const kernel = kernelOf(name, config.tied, dtype, kernels);
+    const kernel = kernelOf(name, config, dtype, kernels);
     if (kernel === undefined) continue;
     // A token takes a few rows of the experts' tables.
     const share = /_embed\.weight$/.test(name) ? config.experts!.perToken / config.experts!.count : 1;
@@ -151,7 +151,12 @@ export function workOf(
 }
 
 /** Which of the kernels that ran multiplies with a tensor. */
-function kernelOf(tensor: string, tied: boolean, dtype: DType, kernels: readonly string[]): string | undefined {
+function kernelOf(
+  tensor: string,
+  { tied, layers }: Config,
+  dtype: DType,
+  kernels: readonly string[],
+): string | undefined {
   const ran = (name: RegExp) => kernels.find((kernel) => name.test(kernel));
   const matmul = (format: DType, ending: string) =>
     ran(new RegExp(`^matmul ${format}( packed)? ${ending}( norm)? (one|many)$`));
@@ -159,9 +164,11 @@ function kernelOf(tensor: string, tied: boolean, dtype: DType, kernels: readonly
   // The step of a single text projects and attends in one, and the attention's output joins what its slices found.
   if (/\.[qkv]_proj\.weight$/.test(tensor)) return ran(/^slices /) ?? matmul(dtype, "store");
   if (/\.o_proj\.weight$/.test(tensor))
-    return matmul(dtype, "residual merge \\d+ of \\d+") ?? matmul(dtype, "residual");
-  if (/\.down_proj\.weight$/.test(tensor)) return matmul(dtype, "residual");
-  if (/\.(gate_proj|up_proj)\.weight$/.test(tensor)) return matmul(dtype, "gated");
+    return matmul(dtype, "residual merge \\d+ of \\d+ and \\d+") ?? matmul(dtype, "residual");
+  // And its feed-forward is one, but for the last layer's.
+  const mlp = tensor.includes(`.layers.${layers - 1}.`) ? undefined : ran(/^mlp /);
+  if (/\.down_proj\.weight$/.test(tensor)) return mlp ?? matmul(dtype, "residual");
+  if (/\.(gate_proj|up_proj)\.weight$/.test(tensor)) return mlp ?? matmul(dtype, "gated");
   if (/\.router_gate\.weight$/.test(tensor)) return matmul("f32", "store");
   if (/\.down_embed\.weight$/.test(tensor)) return ran(/^experts down /);
   return /\.up_embed\.weight$/.test(tensor) ? ran(/^experts up /) : undefined;

@@ -1,8 +1,8 @@
 // What a model holds on the device beside its weights: pages of keys, and the numbers of tokens on their way through the layers.
-import { type Config, keyValueWidth, queryWidth } from "@doge-lm/core";
+import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu } from "./device.ts";
 import { PAGE } from "./kernels/page.ts";
-import { sliceVectors } from "./kernels/slice-plan.ts";
+import { addendsOf, slicesOf, sliceVectors } from "./kernels/slice-plan.ts";
 import { strideOf } from "./weights.ts";
 
 /** The cache of one layer. */
@@ -26,9 +26,10 @@ export function pageBytes(config: Config, half: boolean): { keys: number; values
 /** Buffers that hold a group of tokens on its way through the layers. */
 export interface Activations {
   readonly tokens: number;
-  /** Behind all tokens, in the same case, the first one's cosines and sines. */
+  /** Behind all tokens, where steps of a single text go through slices, the first one's cosines and sines, and the addends that its stream
+   *  may come in. */
   readonly stream: GPUBuffer;
-  /** Behind all tokens, where steps of a single text go through slices, what these find. */
+  /** Behind all tokens, in the same case, what slices find. */
   readonly qkv: GPUBuffer;
   readonly mixed: GPUBuffer;
   readonly gated: GPUBuffer;
@@ -49,20 +50,35 @@ export function widestActivation(config: Config): number {
   return 4 * strideOf(Math.max(...widths));
 }
 
+/** Numbers behind all tokens, for the steps of a single text. */
+export interface Behind {
+  readonly stream: number;
+  readonly qkv: number;
+}
+
+export function numbersBehind(gpu: Gpu, config: Config, dtype: DType): Behind {
+  const slices = slicesOf(gpu, config, dtype);
+  if (slices === 0) return { stream: 0, qkv: 0 };
+  return {
+    stream: config.headDim + addendsOf(gpu, config, dtype) * strideOf(config.hiddenSize),
+    qkv: 4 * sliceVectors(config, slices),
+  };
+}
+
 export function makeActivations(
   gpu: Gpu,
   own: (buffer: GPUBuffer) => GPUBuffer,
   config: Config,
   tokens: number,
-  slices: number,
+  behind: Behind,
 ): Activations {
-  const { hiddenSize, intermediateSize, headDim, experts } = config;
+  const { hiddenSize, intermediateSize, experts } = config;
   const make = (name: string, width: number, behind = 0) =>
     own(gpu.storage(`${name} of ${tokens} tokens`, (tokens * width + behind) * 4));
   return {
     tokens,
-    stream: make("stream", strideOf(hiddenSize), slices > 0 ? headDim : 0),
-    qkv: make("queries, keys and values", qkvStride(config), 4 * sliceVectors(config, slices)),
+    stream: make("stream", strideOf(hiddenSize), behind.stream),
+    qkv: make("queries, keys and values", qkvStride(config), behind.qkv),
     mixed: make("attention", strideOf(queryWidth(config))),
     gated: make("feed-forward", strideOf(intermediateSize)),
     router: experts === null ? null : make("router", 2 * experts.side),

@@ -243,6 +243,11 @@ export class Job {
       // With the output its bias is kept, whether anybody reads the rest or not.
       pass.units(layer.sliced.slices, call, first!.dispatch, layer.sliced.teams);
       pass.matmul(layer.sliced.output, call, first!.dispatch, 1);
+      if (layer.sliced.mlp !== null) {
+        pass.units(layer.sliced.mlp.bound, call, dispatch, layer.sliced.mlp.teams);
+        if (this.#layers && from !== null) this.#copyInside(encoder, number, from, all.count);
+        return;
+      }
     } else {
       pass.matmul(layer.qkv, call, all.dispatch, all.count);
       for (const tile of cut) this.#attention(pass, layer.attention, tile, read === all ? tile : tile.read);

@@ -1,9 +1,16 @@
 // What a loaded model keeps on the device, and the buffers that its calls share: they grow between calls, never within one.
 import type { Config, DType } from "@doge-lm/core";
-import { type Activations, type LayerCache, makeActivations, pageBytes, widestActivation } from "./activations.ts";
+import {
+  type Activations,
+  type Behind,
+  type LayerCache,
+  makeActivations,
+  numbersBehind,
+  pageBytes,
+  widestActivation,
+} from "./activations.ts";
 import type { Gpu } from "./device.ts";
 import { USAGE } from "./device.ts";
-import { slicesOf, sliceVectors } from "./kernels/slice-plan.ts";
 import type { Pipelines } from "./pipelines.ts";
 import { Program, type ProgramParts } from "./program.ts";
 import { cachesHalf } from "./variant.ts";
@@ -31,12 +38,9 @@ export interface MachineParts {
 export const headRows = (gpu: Gpu, config: Config): number =>
   Math.max(1, Math.min(HEAD_ROWS, Math.floor(gpu.bindingLimit / (config.vocabSize * 4))));
 
-/** Tokens of a group on this device, when what so many slices find stands behind them. */
-const groupTokens = (gpu: Gpu, config: Config, slices: number): number =>
-  Math.max(
-    1,
-    Math.min(GROUP, Math.floor((gpu.bindingLimit - 16 * sliceVectors(config, slices)) / widestActivation(config))),
-  );
+/** Tokens of a group on this device. */
+const groupTokens = (gpu: Gpu, config: Config, { stream, qkv }: Behind): number =>
+  Math.max(1, Math.min(GROUP, Math.floor((gpu.bindingLimit - 4 * Math.max(stream, qkv)) / widestActivation(config))));
 
 /** The buffers of a call: what is written before it, and what comes back. */
 export class Machine {
@@ -51,7 +55,7 @@ export class Machine {
   /** Bytes of a page of one layer. */
   readonly page: ReturnType<typeof pageBytes>;
   readonly #parts: MachineParts;
-  readonly #slices: number;
+  readonly #behind: Behind;
   #activations: Activations | null = null;
   #activationBuffers: GPUBuffer[] = [];
   #program: Program | null = null;
@@ -68,8 +72,8 @@ export class Machine {
     this.caches = parts.caches;
     this.logits = parts.logits;
     this.headRows = headRows(parts.gpu, parts.config);
-    this.#slices = slicesOf(parts.gpu, parts.config, parts.dtype);
-    this.group = groupTokens(parts.gpu, parts.config, this.#slices);
+    this.#behind = numbersBehind(parts.gpu, parts.config, parts.dtype);
+    this.group = groupTokens(parts.gpu, parts.config, this.#behind);
     const half = cachesHalf(parts.gpu.variant, parts.dtype);
     this.kvDtype = half ? "f16" : "f32";
     this.page = pageBytes(parts.config, half);
@@ -116,7 +120,7 @@ export class Machine {
           },
           config,
           need.tokens,
-          this.#slices,
+          this.#behind,
         ),
       );
       for (const buffer of this.#activationBuffers) buffer.destroy();

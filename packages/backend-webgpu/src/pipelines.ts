@@ -9,9 +9,10 @@ import { choose, down, up } from "./kernels/experts.ts";
 import { formats } from "./kernels/formats.ts";
 import type { Kernel } from "./kernels/kernel.ts";
 import { matmul, SPANS } from "./kernels/matmul.ts";
+import { mlp } from "./kernels/mlp.ts";
 import { copy, reset } from "./kernels/page.ts";
 import { rmsnorm } from "./kernels/rmsnorm.ts";
-import { mergeWidthOf, slicesOf, widestOf } from "./kernels/slice-plan.ts";
+import { addendsOf, mergeWidthOf, slicesOf, widestOf } from "./kernels/slice-plan.ts";
 import { slices } from "./kernels/slices.ts";
 import { cachesHalf } from "./variant.ts";
 
@@ -47,7 +48,9 @@ function kernelsOf(gpu: Gpu, config: Config, dtype: DType): Record<string, Kerne
   const count = slicesOf(gpu, config, dtype);
   if (count > 0) {
     kernels.slices = slices(variant, { format, widest: widestOf(config.headDim), half, count });
-    const merge = { slices: count, widest: mergeWidthOf(config) };
+    const addends = addendsOf(gpu, config, dtype);
+    if (addends > 0) kernels.mlp = mlp(variant, format);
+    const merge = { slices: count, widest: mergeWidthOf(config), addends: Math.max(1, addends) };
     kernels["merged one"] = matmul(variant, { format, ending: "residual", norm: false, span: "one", merge });
   }
   if (config.window !== null) kernels.reset = reset;

@@ -5,7 +5,7 @@ import { type Activations, type LayerCache, pageBytes, qkvStride } from "./activ
 import type { Gpu } from "./device.ts";
 import type { AttentionPart } from "./kernels/attention.ts";
 import { type MatmulKind, outputsOf, SPANS, tileOf } from "./kernels/matmul.ts";
-import { slicesOf, sliceTeams } from "./kernels/slice-plan.ts";
+import { addendsOf, slicesOf, sliceTeams } from "./kernels/slice-plan.ts";
 import { type Matrix, matrixBytes } from "./matrix.ts";
 import type { Bound, BoundMatmul } from "./pass.ts";
 import type { Pipelines } from "./pipelines.ts";
@@ -16,8 +16,14 @@ import { strideOf, type Weights } from "./weights.ts";
 export interface BoundLayer {
   readonly qkv: readonly BoundMatmul[];
   readonly attention: Readonly<Record<AttentionPart, Bound>>;
-  /** A single token up to its attention's output; null where it goes as those of many. */
-  readonly sliced: { readonly slices: Bound; readonly teams: number; readonly output: readonly BoundMatmul[] } | null;
+  /** A single token; null where it goes as those of many. Its feed-forward is null in the last layer, for all workgroups of the head would
+   *  have to add up the stream, and where there are experts. */
+  readonly sliced: {
+    readonly slices: Bound;
+    readonly teams: number;
+    readonly output: readonly BoundMatmul[];
+    readonly mlp: { readonly bound: Bound; readonly teams: number } | null;
+  } | null;
   readonly reset: Bound | null;
   readonly copy: Bound;
   readonly output: readonly BoundMatmul[];
@@ -137,6 +143,15 @@ export class Program {
     return activations.tokens * strideOf(config.hiddenSize);
   }
 
+  /** Where the addends of its stream stand, likewise. */
+  get #addendsAt(): number {
+    return this.#turnAt + this.#parts.config.headDim;
+  }
+  get #addends(): number {
+    const { gpu, config, dtype } = this.#parts;
+    return addendsOf(gpu, config, dtype);
+  }
+
   #layer(layer: number): BoundLayer {
     const { config, weights, activations, caches, angles, pipelines, gpu, dtype } = this.#parts;
     const { hiddenSize, intermediateSize, heads, kvHeads, headDim, biasHeads, normEpsilon, experts } = config;
@@ -204,11 +219,15 @@ export class Program {
     const { keys, values, meta } = caches[layer]!;
     const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
     const leftAt = (activations.tokens * qkvStride(config)) / 4;
+    const stride = strideOf(hiddenSize);
+    /** The stream that comes from the layer before. */
+    const [streamAt, addends] = layer === 0 || this.#addends === 0 ? [0, 1] : [this.#addendsAt, this.#addends];
     const shape = this.#uniform([
       ...[hiddenSize, qkv.quads, heads, kvHeads, headDim, biasHeads, qkNorm ? 1 : 0, attentionBias ? 1 : 0],
       ...[at("input_layernorm.weight"), at("self_attn.q_proj.bias")],
       ...[at("self_attn.q_norm.weight"), at("self_attn.k_norm.weight"), leftAt, bits(normEpsilon)],
       ...[matrixBytes(qkv.format, qkv.rows, hiddenSize).scalesAt / 4, this.#turnAt],
+      ...[streamAt / 4, addends, stride / 4],
     ]);
     const { buffer } = qkv.parts[0]!;
     return {
@@ -222,10 +241,28 @@ export class Program {
           shape: [
             ...[heads, kvHeads, biasHeads, headDim / 4, leftAt],
             ...[at("self_attn.dt_proj.weight"), at("self_attn.dt_proj.bias"), at("self_attn.A")],
+            ...[streamAt, addends],
           ],
         },
       }),
+      mlp: this.#addends > 0 && layer < config.layers - 1 ? this.#mlp(layer) : null,
     };
+  }
+
+  /** @see mlp.ts */
+  #mlp(layer: number): { bound: Bound; teams: number } {
+    const { config, weights, activations } = this.#parts;
+    const { hiddenSize, intermediateSize, mlpBias, normEpsilon } = config;
+    const { vectors, gate, up, down } = weights.layers[layer]!;
+    const at = (name: string): number => weights.vectorPlan.at[name] ?? 0;
+    const scalesAt = ({ format, rows, inner }: Matrix) => matrixBytes(format, rows, inner).scalesAt / 4;
+    const shape = this.#uniform([
+      ...[hiddenSize, gate.quads, intermediateSize, down.quads, at("post_attention_layernorm.weight")],
+      ...[at("mlp.gate_proj.bias"), at("mlp.up_proj.bias"), at("mlp.down_proj.bias"), at("post_attention_residual")],
+      ...[mlpBias ? 1 : 0, bits(normEpsilon), scalesAt(gate), scalesAt(down), this.#addendsAt, strideOf(hiddenSize)],
+    ]);
+    const matrices = [gate, up, down].map(({ parts }) => parts[0]!.buffer);
+    return { bound: this.#bind("mlp", [activations.stream, ...matrices, shape, vectors]), teams: this.#addends };
   }
 
   #experts(layer: number): BoundLayer["experts"] {

@@ -1,7 +1,7 @@
 // How a text is driven through the device, counted by standing in the way of the device's own methods. Nothing here needs a GPU:
 // Dawn's null device compiles every kernel and checks every call, and computes nothing.
 //
-//   dispatches of a token, L layers        dense   4L + 3    embed, L x (slices, output, gated, down), head, draw
+//   dispatches of a token, L layers        dense   3L + 4    embed, L x (slices, output, mlp), head, draw; in the last layer gated, down
 //                                          under a window that drops keys, among other texts, and barrier-free
 //                                                  5L + 3    L x (qkv, attention, output, gated, down)
 //                                          experts + 4L      router, choose, their down, their up
@@ -103,15 +103,22 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
     device.destroy();
   });
 
-  /** Dispatches of a layer for a single text without a window. */
-  const each = variant.serial ? 5 : 4;
+  /** Dispatches of a token for a single text without a window. */
+  const dense = (layers: number) => (variant.serial ? 5 * layers + 3 : 3 * layers + 4);
 
   test.each([1, 2, 5, 8])(
-    "a token of a dense model of %i layers takes 4L + 3 dispatches, 5L + 3 barrier-free",
+    "a token of a dense model of %i layers takes 3L + 4 dispatches, 5L + 3 barrier-free",
     async (layers) => {
-      expect(await perToken(await load({ layers, window: null }))).toBe(each * layers + 3);
+      expect(await perToken(await load({ layers, window: null }))).toBe(dense(layers));
     },
   );
+
+  test("where the feed-forward's matrices are cut in three, each part takes one, and mlp is left out", async () => {
+    // 4,096 rows of 128 bytes, 32 of 16 KiB.
+    const wide = { layers: 3, window: null, intermediateSize: 4096 };
+    const model = await load(wide, { bindingLimit: 200_000 }, "f32");
+    expect(await perToken(model)).toBe((variant.serial ? 9 : 8) * 3 + 3);
+  });
 
   test.each([1, 2, 5, 8])("under a window it takes 5L + 3", async (layers) => {
     expect(await perToken(await load({ layers }))).toBe(5 * layers + 3);
@@ -146,7 +153,7 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
   test("without a window it takes no more, its keys dealt to several teams", async () => {
     for (const window of [null, small.maxPositions]) {
       const model = await load({ window });
-      expect(await perToken(model)).toBe(each * small.layers + 3);
+      expect(await perToken(model)).toBe(dense(small.layers));
       widths.length = 0;
       await model.sample([row(model, 2)]);
       const dealt = widths.filter((groups) => groups === sliceTeams(small, 8)).length;
@@ -164,7 +171,7 @@ describe.skipIf(gpu === null).each(Object.keys(variants))(`the %s kernels${why}`
   test("a mixture of experts takes 4L more, whatever its ids", async () => {
     const experts = { count: 16, perToken: 3, side: 4, normalize: false } as const;
     const free = await load({ window: null, experts: { ...experts, indexing: "expert" } });
-    expect(await perToken(free)).toBe((each + 4) * small.layers + 3);
+    expect(await perToken(free)).toBe((variant.serial ? 9 : 8) * small.layers + 3);
     expect(await perToken(await load({ experts: { ...experts, indexing: "expert" } }))).toBe(9 * small.layers + 3);
     expect(await perToken(await load({ experts: { ...experts, indexing: "grid" } }))).toBe(9 * small.layers + 3);
   });
@@ -218,7 +225,7 @@ test.each([
 ])("a step of %i heads of %i numbers has workgroup memory for %i", (heads, headDim, widest) => {
   expect(mergeWidthOf({ ...small, heads, headDim })).toBe(widest);
   const { code } = matmul(variants.base!, {
-    ...{ format: formats.q8, ending: "residual", norm: false, span: "one", merge: { slices: 4, widest } },
+    ...{ format: formats.q8, ending: "residual", norm: false, span: "one", merge: { slices: 4, widest, addends: 32 } },
   });
   const arrays = code.matchAll(/var<workgroup> \w+: array<(f32|vec4f), (\d+)>/g);
   const bytes = Array.from(arrays, ([, type, count]) => (type === "f32" ? 4 : 16) * Number(count));

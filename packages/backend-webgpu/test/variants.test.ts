@@ -146,12 +146,22 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
       [one, "q8"],
     ] as const;
     const free: Config = { ...one, window: null, maxPositions: 1024 };
+    // A stream that is whole, one in addends, the last of them not full, and a last layer without mlp.
+    const deep = { layers: 3, intermediateSize: 600 };
     const found = await on({ variant: variants[name]! }, models, async (backend) => {
       await dealt(backend, free, "f32");
-      if (name !== "base") return;
+      if (name !== "base") return await dealt(backend, { ...free, ...deep }, "f32", [1]);
       await dealt(backend, { ...free, heads: 2, headDim: 132 }, "q8");
       // Rows of several turns and a rest, biases everywhere and of every head, and heads enough for four teams each.
-      const wide: Config = { ...free, hiddenSize: 268, heads: 8, kvHeads: 4, headDim: 68, biasHeads: 8 };
+      const wide: Config = {
+        ...free,
+        hiddenSize: 268,
+        intermediateSize: 600,
+        heads: 8,
+        kvHeads: 4,
+        headDim: 68,
+        biasHeads: 8,
+      };
       const biased: Config = { ...wide, attentionBias: true, mlpBias: true, qkNorm: false };
       for (const dtype of ["bf16", "q4"] as const) await dealt(backend, biased, dtype, [65, 300]);
     });

@@ -8,6 +8,7 @@ import { formats } from "./formats.ts";
 import type { Kernel } from "./kernel.ts";
 import { matmul, SPANS } from "./matmul.ts";
 import { MERGE_WIDTHS } from "./merge.ts";
+import { mlp } from "./mlp.ts";
 import { copy, reset } from "./page.ts";
 import { rmsnorm } from "./rmsnorm.ts";
 import { slices } from "./slices.ts";
@@ -26,10 +27,13 @@ export function everyKernel(variant: Variant): Kernel[] {
   for (const format of Object.values(formats)) {
     kernels.push(embed(format), down(variant, format), up(format));
     if (!variant.serial) {
+      kernels.push(mlp(variant, format));
       for (const count of [4, 8]) {
         for (const widest of MERGE_WIDTHS) {
-          const merge = { slices: count, widest };
-          kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge }));
+          for (const addends of [1, 24]) {
+            const merge = { slices: count, widest, addends };
+            kernels.push(matmul(variant, { format, ending: "residual", norm: false, span: "one", merge }));
+          }
         }
         for (const half of variant.f16 && format.name !== "f32" ? [false, true] : [false]) {
           for (const widest of [32, 64, 128, 256]) kernels.push(slices(variant, { format, widest, half, count }));

@@ -179,6 +179,18 @@ export function matmul(variant: Variant, { format, ending, norm, span, merge }: 
   const square = variant.serial ? "vec4f" : "f32";
   const integers = `${INTEGERS(format, { source, norm, square, kept: shelved ? "Shelved" : "Rounded" })}
 ${shelved ? `var<workgroup> shelf: array<Shelved, ${THREADS}>;` : ""}`;
+  /** What is updated: a number of the stream, or its addends. */
+  const addends = merge?.addends ?? 0;
+  const askBefore =
+    addends === 0
+      ? "let before = result[grid.base * shape.resultStride + own];"
+      : count(
+          addends,
+          (i) => `let before${i} = result[shape.streamAt + min(${i}u, shape.addends - 1u) * shape.resultStride + own];`,
+        );
+  const addBefore = count(addends, (i) =>
+    i === 0 ? "var before = before0;" : `before += select(0.0, before${i}, ${i}u < shape.addends);`,
+  );
   const write = {
     store: "result[at] = first;",
     head: "result[at] = first;",
@@ -188,7 +200,7 @@ ${shelved ? `var<workgroup> shelf: array<Shelved, ${THREADS}>;` : ""}`;
   }[ending];
   const perGroup = tokens * outputs;
   return {
-    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge !== undefined ? ` merge ${merge.slices} of ${merge.widest}` : ""} ${span}`,
+    name: `matmul ${format.name}${packed ? " packed" : ""} ${ending}${norm ? " norm" : ""}${merge !== undefined ? ` merge ${merge.slices} of ${merge.widest} and ${merge.addends}` : ""} ${span}`,
     bindings,
     call: ["read"],
     code: /* wgsl */ `${packed ? "requires packed_4x8_integer_dot_product;\n" : ""}${PRELUDE}${SWIGLU}
@@ -250,7 +262,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${eachToken((token) => `let from${token} = xFrom(min(firstToken + ${token}u, count - 1u));`)}
   ${eachSum((matrix, row, token) => `var ${matrix}${row}_${token} = ${sum}();`)}
   ${!norm ? "" : shelved ? `var q = ${square}();` : eachToken((token) => `var q${token} = ${square}();`)}
-  ${updates ? `let before = result[grid.base * shape.resultStride + shape.firstRow + min(firstRow + thread % ${outputs}u, shape.rows - 1u)];` : ""}
+  ${
+    updates
+      ? `let own = shape.firstRow + min(firstRow + thread % ${outputs}u, shape.rows - 1u);
+  ${askBefore}`
+      : ""
+  }
   ${merge !== undefined ? "mergeAll(thread, group.x == 0u && !idle);" : ""}
   ${packed ? blocks : quads}
   ${variant.serial ? alone() : together()}
@@ -277,6 +294,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${!norm ? "" : shelved ? `meeting[(${squaresAt}u + mine) * 17u + lane] = q;` : eachToken((token) => put(matrices.length * rows * tokens + token, `q${token}`))}
   workgroupBarrier();
   ${early ? "if (idle) { return; }" : ""}
+  ${addBefore}
   for (var one = thread; one < ${perGroup}u; one += ${THREADS}u) {
     let token = one / ${outputs}u;
     let row = one % ${outputs}u;

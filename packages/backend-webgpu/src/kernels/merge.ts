@@ -11,15 +11,18 @@ import { META, PAGE } from "./page.ts";
 export const MERGE_WIDTHS = [512, 1024, 2048] as const;
 export interface Merge {
   readonly slices: number;
+  /** Most addends of the stream before (mlp.ts). */
+  readonly addends: number;
   /** One of MERGE_WIDTHS. */
   readonly widest: number;
 }
 /** Most biases of a key. */
 export const MOST_BIASES = 64;
 
-/** Behind the shape of a matmul. Places in x, of vectors: leftAt. */
+/** Behind the shape of a matmul. Places in x, of vectors: leftAt; in the result: streamAt. */
 export const MERGED_SHAPE = `
-  heads: u32, kvHeads: u32, biasHeads: u32, headQuads: u32, leftAt: u32, deltaAt: u32, deltaBiasAt: u32, aAt: u32,`;
+  heads: u32, kvHeads: u32, biasHeads: u32, headQuads: u32, leftAt: u32, deltaAt: u32, deltaBiasAt: u32, aAt: u32,
+  streamAt: u32, addends: u32,`;
 
 /** For workgroups of so many threads: a token's attention from its slices. x holds its queries, its key and its value, as slices.ts
  *  leaves them, and at shape.leftAt what the slices found. */

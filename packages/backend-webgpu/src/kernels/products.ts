@@ -14,22 +14,18 @@ export const SQUARED_APART = "fn squared(x: vec4f, sum: vec4f) -> vec4f { return
 const each = (statement: (index: number) => string) =>
   Array.from({ length: BLOCK_QUADS }, (_, index) => statement(index)).join("\n  ");
 
-/** A block of a token's numbers rounded to 8 bits, in the order of the weights' bytes (decodeBlock), with its scale; and its product with
- *  a block of weights. */
-export function INTEGERS(
-  format: Format,
-  options: {
-    /** Where the numbers stand: an array of vec4f. */
-    readonly source: string;
-    /** Numbers are multiplied with the norm's weights first, and their squares added to those before. */
-    readonly norm: boolean;
-    /** Type of a sum of squares. */
-    readonly square: string;
-    /** Type of what weights are multiplied with: Rounded, or what is kept of it for other lanes. */
-    readonly kept: "Rounded" | "Shelved";
-  },
-): string {
-  const { source, norm, square, kept } = options;
+interface Rounding {
+  /** Where the numbers stand: an array of vec4f. */
+  readonly source: string;
+  /** Numbers are multiplied with the norm's weights first, and their squares added to those before. */
+  readonly norm: boolean;
+  /** Type of a sum of squares. */
+  readonly square: string;
+}
+
+/** A function `name`: a block of a token's numbers rounded to 8 bits, in the order of the weights' bytes (decodeBlock), with its scale. */
+export function ROUNDED(format: Format, { source, norm, square }: Rounding, name: string): string {
+  const type = name[0]!.toUpperCase() + name.slice(1);
   const rounding = (left: string, right: string) => `pack4xI8(vec4i(round(vec4f(${left}, ${right}) * inverse)))`;
   const inOrder = (i: number) => rounding(`h${i}.xy`, `h${i}.zw`);
   const evenAndOdd = (i: number) =>
@@ -37,8 +33,8 @@ export function INTEGERS(
   const four = (from: number) =>
     Array.from({ length: 4 }, (_, i) => (format.name === "q4" ? evenAndOdd : inOrder)(from + i)).join(", ");
   return /* wgsl */ `
-struct Rounded { left: vec4u, right: vec4u, scale: f32, ${norm ? `squares: ${square},` : ""} }
-fn rounded(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> Rounded {
+struct ${type} { left: vec4u, right: vec4u, scale: f32, ${norm ? `squares: ${square},` : ""} }
+fn ${name}(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> ${type} {
   var most = vec4f();
   ${norm ? "var squares = before;" : ""}
   ${each(
@@ -51,8 +47,17 @@ fn rounded(at: u32, column: u32${norm ? `, before: ${square}` : ""}) -> Rounded 
   )}
   let largest = max(max(most.x, most.y), max(most.z, most.w));
   let inverse = select(0.0, 127.0 / largest, largest > 1e-30);
-  return Rounded(vec4u(${four(0)}), vec4u(${four(4)}), largest / 127.0${norm ? ", squares" : ""});
+  return ${type}(vec4u(${four(0)}), vec4u(${four(4)}), largest / 127.0${norm ? ", squares" : ""});
+}`;
 }
+
+/** Blocks rounded, and their products with blocks of weights; `kept`: type of what weights are multiplied with, Rounded or what is kept of it
+ *  for other lanes. */
+export const INTEGERS = (
+  format: Format,
+  { kept, ...rounding }: Rounding & { readonly kept: "Rounded" | "Shelved" },
+) => /* wgsl */ `
+${ROUNDED(format, rounding, "rounded")}
 ${kept === "Shelved" ? "struct Shelved { left: vec4u, right: vec4u, scale: f32 }" : ""}
 fn multiplied(w: Block, p: ${kept}) -> f32 {
   return f32(${Array.from({ length: BLOCK_QUADS }, (_, i) => {
@@ -60,4 +65,3 @@ fn multiplied(w: Block, p: ${kept}) -> f32 {
     return `dot4I8Packed(w.${part}, p.${part})`;
   }).join(" + ")});
 }`;
-}

@@ -1,5 +1,5 @@
-// project: a team's rows of a matrix times the stream, with RMSNorm in front, for a single token. A part of slices.ts: it is told by whom
-// the rows are chosen, and leaves its outputs in workgroup memory.
+// project: a team's rows of one matrix or two times the stream, with RMSNorm in front, for a single token. A part of slices.ts and mlp.ts: it
+// is told by whom the rows are chosen, and leaves its outputs in workgroup memory.
 //
 // Eight lanes share the columns of four rows at a time. The stream is made ready once for all of them: with the norm's weights in it, and
 // in the packed form rounded to 8 bits. The first weights are asked for before that, which takes long enough for them to come.
@@ -13,7 +13,9 @@ export const WIDEST_STREAM = 1024;
 const LANES = 8;
 const ROWS = 4;
 /** Rows of a team at a time. */
-const TURN = (SIZE / LANES) * ROWS;
+export const TURN = (SIZE / LANES) * ROWS;
+/** What a kernel with projections has the stream in. There it is made ready, except for the packed form, which needs other types. */
+export const STREAM = `var<workgroup> stream: array<vec4f, ${WIDEST_STREAM / 4}>;`;
 
 export interface Projection {
   /** Declarations: `scratch`, which anybody may use before and behind, and what rows and columns are read with. */
@@ -24,9 +26,27 @@ export interface Projection {
   readonly multiply: string;
 }
 
-/** For kernels with x, weights (scales behind them from shape.scalesAt on), vectors and a function rowOf(output), whose teams have
- *  `outputs` (an expression) rows. */
-export function project(format: Format, packed: boolean, outputs: string): Projection {
+/** Functions that read a matrix whose scales stand behind its weights, from `scalesAt` (an expression, in words) on: `matrix`At(row, column,
+ *  quads) gives four weights or, packed, a block of 32, whose scale `matrix`Scale(block) gives. */
+export function rowsOf(format: Format, packed: boolean, matrix: string, scalesAt: string): string {
+  const place = `(${scalesAt} + block)`;
+  const word = packed ? `${matrix}[${place} >> 2u][${place} & 3u]` : `${matrix}[${place}]`;
+  return `${format.scaled ? `fn ${matrix}Scale(block: u32) -> f32 { return bitcast<f32>(${word}); }` : ""}
+${
+  packed
+    ? decodeBlock(format, matrix, `${matrix}At`)
+    : decode(format, matrix, (at) => `${matrix}Scale(${at})`, `${matrix}At`)
+}`;
+}
+
+/** For kernels with the stream in workgroup memory, `matrices` (their names; scales behind each from shape.scalesAt on), vectors and
+ *  functions rowOf(output) and biasOf(output), whose teams have `outputs` (an expression) rows. Of two matrices each has half of a turn. */
+export function project(
+  format: Format,
+  packed: boolean,
+  outputs: string,
+  matrices: readonly string[] = ["weights"],
+): Projection {
   const each = (length: number, statement: (index: number) => string) =>
     Array.from({ length }, (_, index) => statement(index)).join("\n    ");
   const rows = (statement: (row: number) => string) => each(ROWS, statement);
@@ -35,18 +55,20 @@ export function project(format: Format, packed: boolean, outputs: string): Proje
   const [end, widest, atOnce] = packed
     ? ["blocks", WIDEST_STREAM / 4 / BLOCK_QUADS, 2]
     : ["shape.quads", WIDEST_STREAM / 4, 4];
+  const staged = packed ? "staged" : "stream";
   const turns = (statement: (turn: number) => string) => each(atOnce, statement);
   const weight = (row: number, turn: number) => `w${row}_${turn}`;
+  const matrixOf = (row: number) => matrices[Math.floor((row * matrices.length) / ROWS)]!;
   const load = rows((row) =>
     turns((turn) => {
       const at = `min(column + ${turn * LANES}u, ${end} - 1u)`;
-      const block = `${weight(row, turn)} = weightsAt(row${row}, ${at}, shape.quads);`;
-      return packed ? `${block} s${row}_${turn} = scaleAt(row${row} * blocks + ${at});` : block;
+      const block = `${weight(row, turn)} = ${matrixOf(row)}At(row${row}, ${at}, shape.quads);`;
+      return packed ? `${block} s${row}_${turn} = ${matrixOf(row)}Scale(row${row} * blocks + ${at});` : block;
     }),
   );
   // Behind the last column stand zeros.
   const use = turns(
-    (turn) => `let p${turn} = staged[column + ${turn * LANES}u];
+    (turn) => `let p${turn} = ${staged}[column + ${turn * LANES}u];
     ${rows((row) => {
       const sum = `a${row}`;
       return packed
@@ -61,29 +83,22 @@ export function project(format: Format, packed: boolean, outputs: string): Proje
           ? `let p = rounded(at * ${BLOCK_QUADS}u, at * ${BLOCK_QUADS}u, squares);
       squares = p.squares;
       staged[at] = Shelved(p.left, p.right, p.scale);`
-          : `let its = x[at];
+          : `let its = stream[at];
       squares = squared(its, squares);
-      staged[at] = its * vectors[(shape.normAt >> 2u) + at];`
+      stream[at] = its * vectors[(shape.normAt >> 2u) + at];`
       }
     } else {
-      staged[at] = ${packed ? "Shelved()" : "vec4f()"};
+      ${staged}[at] = ${packed ? "Shelved()" : "vec4f()"};
     }
   }`;
   const scratch = TURN * (LANES + 1);
-  const words = packed
-    ? "weights[(shape.scalesAt + block) >> 2u][(shape.scalesAt + block) & 3u]"
-    : "weights[shape.scalesAt + block]";
   return {
     declared: /* wgsl */ `
 ${SUMMED}
 ${SQUARED}
-${format.scaled ? `fn scaleAt(block: u32) -> f32 { return bitcast<f32>(${words}); }` : ""}
-${
-  packed
-    ? `${BLOCK}${decodeBlock(format, "weights", "weightsAt")}${INTEGERS(format, { source: "x", norm: true, square: "f32", kept: "Shelved" })}`
-    : decode(format, "weights", (at) => `scaleAt(${at})`, "weightsAt")
-}
-var<workgroup> staged: array<${packed ? "Shelved" : "vec4f"}, ${widest}>;
+${matrices.map((matrix) => rowsOf(format, packed, matrix, "shape.scalesAt")).join("\n")}
+${packed ? `${BLOCK}${INTEGERS(format, { source: "stream", norm: true, square: "f32", kept: "Shelved" })}` : ""}
+${packed ? `var<workgroup> staged: array<Shelved, ${widest}>;` : ""}
 var<workgroup> scratch: array<f32, ${scratch}>;`,
     ask: /* wgsl */ `
   ${packed ? `let blocks = shape.quads / ${BLOCK_QUADS}u;` : ""}
@@ -120,7 +135,7 @@ var<workgroup> scratch: array<f32, ${scratch}>;`,
     if (lane < ${TURN}u && output < ${outputs}) {
       let at = lane * ${LANES + 1}u;
       let all = ${Array.from({ length: LANES }, (_, part) => `scratch[at + ${part}u]`).join(" + ")};
-      keep(output, fma(all, scale, select(0.0, vector(shape.biasAt + rowOf(output)), shape.biased != 0u)));
+      keep(output, fma(all, scale, biasOf(output)));
     }
     gather();
   }`,

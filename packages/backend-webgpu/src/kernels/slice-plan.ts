@@ -1,9 +1,10 @@
-// Which steps of a single text go through slices (slices.ts), over how many teams, and what room these need.
+// Which steps of a single text go through slices (slices.ts) and mlp (mlp.ts), over how many teams, and what room these need.
 import { type Config, type DType, keyValueWidth, queryWidth } from "@doge-lm/core";
 import type { Gpu } from "../device.ts";
 import { matrixBytes } from "../matrix.ts";
 import { formats } from "./formats.ts";
 import { MERGE_WIDTHS, MOST_BIASES } from "./merge.ts";
+import { WIDTH } from "./mlp.ts";
 import { WIDEST_STREAM } from "./project.ts";
 
 /** Teams that share the keys of a head: fewer where there are many heads, for each reads the weights of its query. 0: steps of a single
@@ -20,6 +21,22 @@ export function slicesOf(gpu: Gpu, config: Config, dtype: DType): number {
     matrixBytes(formats[dtype], rows, config.hiddenSize).all <= gpu.bindingLimit;
   if (!fits) return 0;
   return config.heads > 6 ? 4 : 8;
+}
+
+/** Most addends, each of which is a register of whoever reads a number of the stream. */
+const MOST_ADDENDS = 64;
+
+/** Teams that share the feed-forward of such a step: addends of the stream behind it. 0: it is two dispatches. */
+export function addendsOf(gpu: Gpu, config: Config, dtype: DType): number {
+  const { hiddenSize, intermediateSize } = config;
+  const bytes = (rows: number, inner: number) => matrixBytes(formats[dtype], rows, inner).all;
+  const fits =
+    slicesOf(gpu, config, dtype) > 0 &&
+    config.experts === null &&
+    config.layers > 1 &&
+    intermediateSize <= MOST_ADDENDS * WIDTH &&
+    Math.max(bytes(intermediateSize, hiddenSize), bytes(hiddenSize, intermediateSize)) <= gpu.bindingLimit;
+  return fits ? Math.ceil(intermediateSize / WIDTH) : 0;
 }
 
 /** Vectors of what a token's slices leave: for each head and slice the weighted sum of values, then the greatest score and the sum of

@@ -3,7 +3,8 @@
 //
 // One token alone would leave a GPU idle, and wait at the end of every dispatch. So the keys before the token are dealt out in chunks of
 // 64 slots to a few teams for each head, and each team computes its head's query for itself: the same weights are read several times, from
-// the device's cache, and no dispatch stands between. Keys, values and weights are all asked for before anything is waited for. More teams
+// the device's cache, and no dispatch stands between. Keys, values and weights are all asked for before anything is waited for. The stream
+// may come in addends (mlp.ts), which each team adds up for itself. More teams
 // compute the token's own keys and values, and keep them. Its bias needs the values of all heads, so the own key is scored where all that
 // the teams found becomes one (merge.ts), in the workgroups of the attention's output.
 //
@@ -15,11 +16,13 @@ import type { Format } from "./formats.ts";
 import { CACHED } from "./keep.ts";
 import { entry, header, type Kernel, PRELUDE, team } from "./kernel.ts";
 import { META, PAGE, SIZE } from "./page.ts";
-import { project } from "./project.ts";
+import { project, STREAM } from "./project.ts";
 import { ROPE } from "./rope.ts";
 
 /** Slots that a team reads at a time. */
 const SLOTS = 64;
+/** Addends of the stream that a lane asks for at a time. */
+const AT_ONCE = 8;
 
 export interface SlicesKind {
   readonly format: Format;
@@ -62,6 +65,7 @@ export function slices(variant: Variant, { format, widest, half, count }: Slices
 struct Shape {
   inner: u32, quads: u32, heads: u32, kvHeads: u32, headDim: u32, biasHeads: u32, normed: u32, biased: u32,
   normAt: u32, biasAt: u32, queryNormAt: u32, keyNormAt: u32, leftAt: u32, epsilon: f32, scalesAt: u32, turnAt: u32,
+  streamAt: u32, addends: u32, stride: u32,
 }
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read> weights: array<${packed ? "vec4u" : format.type}>;
@@ -77,7 +81,7 @@ const SLICES: u32 = ${count}u;
 const SLOTS: u32 = ${SLOTS}u;
 const COLUMNS: u32 = ${columns}u;
 fn vector(at: u32) -> f32 { return vectors[at >> 2u][at & 3u]; }
-${META}${CACHED(half)}${projection.declared}
+${META}${CACHED(half)}${STREAM}${projection.declared}
 ${ROPE({ head: (at) => `head[${at}]`, angle: (at) => `x[(${at}) >> 2u][(${at}) & 3u]`, vector: (at) => `vector(${at})` })}
 /** The team's head as it is multiplied, and as a query: the space behind that is 0. */
 var<workgroup> head: array<f32, ${widest}>;
@@ -86,6 +90,7 @@ var<workgroup> weightsOfSlots: array<f32, ${SLOTS}>;
 /** The head's row of the matrix. */
 var<private> firstRow: u32;
 fn rowOf(output: u32) -> u32 { return firstRow + min(output, shape.headDim - 1u); }
+fn biasOf(output: u32) -> f32 { return select(0.0, vector(shape.biasAt + rowOf(output)), shape.biased != 0u); }
 fn keep(output: u32, value: f32) { head[output] = value; }
 ${entry(variant, SIZE)}
   let D = shape.headDim;
@@ -125,6 +130,15 @@ ${entry(variant, SIZE)}
   let page = call[grid.list + min(position, grid.listed - 1u) / PAGE];
   let angles = anglesOf(shape.turnAt, safeColumn);
   ${projection.ask}
+  for (var quad = lane; quad < shape.quads; quad += TEAM) {
+    var its = vec4f();
+    for (var first = 0u; first < shape.addends; first += ${AT_ONCE}u) {
+      ${each(AT_ONCE, (i) => `let a${i} = x[shape.streamAt + min(first + ${i}u, shape.addends - 1u) * shape.stride + quad];`)}
+      ${each(AT_ONCE, (i) => `its += select(vec4f(), a${i}, first + ${i}u < shape.addends);`)}
+    }
+    stream[quad] = its;
+  }
+  gather();
   ${projection.multiply}
   var headScale = 1.0;
   if (shape.normed != 0u) {
