@@ -4,11 +4,11 @@ import { keyValueWidth, queryWidth, type Routing } from "@doge-lm/core";
 import { type Group, type PendingToken, planGroups, type Task, type Verb } from "@doge-lm/core/backend-kit";
 import { qkvStride } from "./activations.ts";
 import { CallMemory, type Dispatch, ROW, ROW_WORDS, TOKEN_WORDS } from "./call.ts";
+import { writeRow } from "./call-row.ts";
 import { DISPATCH_COST, headCost, layerCost } from "./costs.ts";
 import type { Encoder, Unit } from "./encoder.ts";
 import { headsTogether } from "./kernels/attend.ts";
 import { DRAWN } from "./kernels/draw.ts";
-import { PAGE } from "./kernels/page.ts";
 import type { Machine } from "./machine.ts";
 import type { Pass } from "./pass.ts";
 import type { BoundLayer } from "./program.ts";
@@ -75,8 +75,9 @@ export class Job {
     ({ tokens: this.tokens, groups: this.#groups } = planGroups(config, routing, machine.group, tasks));
     this.#rowsAt = this.memory.take(tasks.length * ROW_WORDS);
     const decodeAt = this.memory.take(this.#drawers.length * TOKEN_WORDS);
+    const { vocabSize } = config;
     tasks.forEach((task, index) => {
-      this.#writeRow(task, index);
+      this.#tables.push(writeRow(this.memory, this.#rowOf(index), task, index, vocabSize));
     });
     this.#drawers.forEach((task, index) => {
       const at = decodeAt + index * TOKEN_WORDS;
@@ -126,35 +127,6 @@ export class Job {
 
   #rowOf(task: number): number {
     return this.#rowsAt + task * ROW_WORDS;
-  }
-
-  #writeRow({ sequence, count, drawing }: Task, index: number): void {
-    const { memory } = this;
-    const { vocabSize } = this.#machine.config;
-    const row = this.#rowOf(index);
-    const table = { at: memory.list(sequence.cache.pages), slots: sequence.cache.pages.length * PAGE };
-    this.#tables.push(table);
-    memory.set(row + ROW.pages, table.at);
-    memory.set(row + ROW.reach, sequence.cache.reach);
-    memory.set(row + ROW.left, count);
-    memory.set(row + ROW.position, sequence.length);
-    memory.set(row + ROW.index, index);
-    if (drawing === undefined || count === 0) return;
-    const { sampling, allowed } = drawing;
-    memory.setFloat(row + ROW.temperature, sampling.temperature);
-    memory.set(row + ROW.topK, sampling.topK < vocabSize ? sampling.topK : 0);
-    memory.setFloat(row + ROW.topP, sampling.topP);
-    memory.setFloat(row + ROW.minP, sampling.minP);
-    memory.setFloat(row + ROW.penalty, sampling.repetitionPenalty);
-    memory.set(row + ROW.seed, sampling.seed);
-    memory.set(row + ROW.stops, sampling.stop.length);
-    memory.set(row + ROW.stopsAt, memory.list(sampling.stop));
-    const bits = (vocabSize + 31) >> 5;
-    if (allowed !== undefined) memory.set(row + ROW.allowed, memory.list(allowed.subarray(0, bits)));
-    if (sampling.repetitionPenalty === 1) return;
-    const seen = memory.take(bits);
-    memory.set(row + ROW.seen, seen);
-    for (const id of sequence.timeline.ids) memory.setBit(seen, id);
   }
 
   /** Work on pages, then every group of what was given. */
