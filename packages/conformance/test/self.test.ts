@@ -103,6 +103,7 @@ describe("rules", () => {
     await expect(rejects(Promise.reject(new TypeError("oops")), "closed", "x")).rejects.toThrow(/without a code/);
     expect(() => throws(() => 1, "closed", "x")).toThrow(/returned/);
     expect(() => same([1, 2], Int32Array.of(1, 3), "x")).toThrow(/expected \[1,3\]/);
+    expect(() => same([Number.NaN], Float32Array.of(Number.POSITIVE_INFINITY), "x")).toThrow(/x: got/);
   });
 
   test("a failing test that passes is a failure; one that fails is not", async () => {
