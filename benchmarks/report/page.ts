@@ -228,8 +228,11 @@ function tokenizerBlock({ tokenizer }: Results, name: (chart: string) => string)
   ];
 }
 
+/** What is missing, without what to do about it: that is for who measured, in the words of the day. */
+const reason = (why: string): string => `${why.split(/[;:] /)[0]!.replace(/\.$/, "")}.`;
+
 function engineBlock({ engines }: Results): Block[] {
   if (engines.length === 0) return [];
-  const rows = engines.map((one) => [one.engine, one.available ? one.device : `not here: ${one.why}`]);
+  const rows = engines.map((one) => [one.engine, one.available ? one.device : `not here: ${reason(one.why)}`]);
   return [{ level: 3, title: "Engines", tables: [{ head: ["engine", "device"], rows }] }];
 }

@@ -37,6 +37,19 @@ describe("the committed reports", () => {
     }
   });
 
+  test("of an engine that was not there the reason stands, not what to do about it", () => {
+    const [results] = machines;
+    const engines = [
+      { engine: "cuda", available: false, why: "The driver is not installed; install it with `npx something`." },
+      { engine: "webgpu", available: false, why: "There is no GPU: Linux shows none." },
+    ] as unknown as Results["engines"];
+    const page = [...reportFiles([{ ...results!, engines }], committed, null)].find(([file]) =>
+      file.endsWith(".md"),
+    )![1];
+    expect(page).toContain("| cuda | not here: The driver is not installed. |");
+    expect(page).toContain("| webgpu | not here: There is no GPU. |");
+  });
+
   test("no speed stands beside what failed to agree", () => {
     const title = ({ shape, moe, dtype, rows }: Results["models"][number]) =>
       `${shape}${moe ? " with experts" : ""} ${dtype}${rows === 1 ? "" : `, ${rows} rows`}`;

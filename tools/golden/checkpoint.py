@@ -268,14 +268,14 @@ def varied(recipe: Recipe, seed: int) -> Recipe:
         rope["factor"] = draw.choice([2.0, 4.0])
     keys = draw.randint(2, 12)
     drawn = {
-        "vocab": draw.randint(30, 300),
+        "vocab": draw.choice([draw.randint(3, 6), draw.randint(30, 300)]),
         "hidden": draw.randint(12, 96),
         "intermediate": draw.randint(9, 150),
         "layers": draw.randint(1, 3),
         "kv_heads": kv_heads,
         "heads": kv_heads * draw.randint(1, 4),
         "head_dim": 2 * draw.randint(2, 20),
-        "window": draw.choice([draw.randint(4, 40), 2048]),
+        "window": draw.choice([draw.randint(2, 6), draw.randint(4, 40), 2048]),
         "max_positions": draw.choice([16, 64, 256]) if rope["rope_type"] == "dynamic" else 256,
         "rope": rope,
         # Nobody has seen a MoE with biases, but the config allows them.

@@ -37,23 +37,39 @@ class Witness:
         self.window_gap = math.inf  # (last kept - first dropped bias) / last kept, exact ties apart
         self.window_ties = 0  # cuts (layer, bias head, row) that fall between exactly equal biases
         self.expert_gap = math.inf  # (last chosen - first left out) / standard deviation of the pair scores
+        self.ids: list[int] = []  # all that has been handed over
+        self.cuts: list[tuple[int, float]] = []  # (position, gap) of every cut but the ties that a rule decides
         self.tensors: dict[str, torch.Tensor] = {}
 
-    def see_window(self, ordered: torch.Tensor, keep: int, lowest: float) -> None:
-        """ordered: [..., S] descending biases of each row, invisible ones at `lowest`."""
+    def undecided(self, least: float) -> int | None:
+        """The first position with a cut narrower than `least`, where two float32 implementations may part."""
+        return min((position for position, gap in self.cuts if gap < least), default=None)
+
+    def see_window(self, ordered: torch.Tensor, keys: torch.Tensor, keep: int, lowest: float, layer: int) -> None:
+        """ordered: [1, heads, rows, S] descending biases of each row, invisible ones at `lowest`; keys: their positions."""
         kept, dropped = ordered[..., keep - 1], ordered[..., keep]
-        gaps = ((kept - dropped) / kept)[dropped > lowest]
+        seen = dropped > lowest
+        gaps = ((kept - dropped) / kept)[seen]
         self.window_ties += int((gaps == 0).sum())
         if (gaps > 0).any():
             self.window_gap = min(self.window_gap, float(gaps[gaps > 0].min()))
+        rows = seen.nonzero()[:, 2] + len(self.ids) - ordered.shape[2]
+        for row, gap, last, out in torch.stack(
+            [rows.double(), gaps.double(), keys[..., keep - 1][seen].double(), keys[..., keep][seen].double()], dim=-1
+        ).tolist():
+            # In layer 0 equal tokens have bit-equal biases, and the most recent stays. Behind it biases can be equal in exact
+            # arithmetic alone: then rounding decides, and equal bits here say nothing of other implementations.
+            if layer > 0 or self.ids[int(last)] != self.ids[int(out)]:
+                self.cuts.append((int(row), gap))
 
     def see_experts(self, router: torch.Tensor, top_k: int) -> None:
         """router: [2, R, K] the halves as they are paired."""
         pairs = (router[0][:, :, None] + router[1][:, None, :]).flatten(1)
         if pairs.shape[1] > top_k:
             ordered = pairs.sort(dim=-1, descending=True).values
-            gap = (ordered[:, top_k - 1] - ordered[:, top_k]).min() / pairs.std()
-            self.expert_gap = min(self.expert_gap, float(gap))
+            gaps = (ordered[:, top_k - 1] - ordered[:, top_k]) / pairs.std()
+            self.expert_gap = min(self.expert_gap, float(gaps.min()))
+            self.cuts += enumerate(gaps.tolist(), len(self.ids) - len(gaps))
 
 
 class RowLinear(nn.Linear):
@@ -96,8 +112,9 @@ class NativeAttention(upstream.DogeAttention):
         def most_recent_first(values, k, dim, largest, sorted):
             assert dim == -1 and largest
             ordered = torch.sort(values.flip(-1), dim=-1, descending=True, stable=True)
-            self.witness.see_window(ordered.values, k, lowest)
-            return SimpleNamespace(indices=values.shape[-1] - 1 - ordered.indices[..., :k])
+            keys = values.shape[-1] - 1 - ordered.indices
+            self.witness.see_window(ordered.values, keys, k, lowest, self.layer_idx)
+            return SimpleNamespace(indices=keys[..., :k])
 
         with mock.patch.object(torch, "topk", most_recent_first):
             return super().prepare_dynamic_mask(hidden_states, dt_states, keep_window_size, attention_mask)
@@ -251,6 +268,7 @@ class Oracle:
             yield DynamicCache(config=self.config)
 
     def _call(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
+        self.witness.ids += ids
         out = self.model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True)
         return out.logits[0]
 
@@ -263,7 +281,7 @@ class Oracle:
             for length in calls:
                 rows.append(self._call(ids[start : start + length], cache))
                 start += length
-        self._check_equal_tokens(ids)
+        self._check_equal_tokens()
         return torch.cat(rows)
 
     def greedy(self, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
@@ -279,13 +297,13 @@ class Oracle:
                 if len(chosen) == count:
                     break
                 logits = self._call(chosen[-1:], cache)[-1]
-        self._check_equal_tokens(prompt + chosen[:-1])
+        self._check_equal_tokens()
         return chosen, margins
 
-    def _check_equal_tokens(self, ids: list[int]) -> None:
+    def _check_equal_tokens(self) -> None:
         bias = self.witness.tensors["layers.0.bias"]  # [bias heads, S]
         first: dict[int, int] = {}
-        for position, token in enumerate(ids):
+        for position, token in enumerate(self.witness.ids):
             before = first.setdefault(token, position)
             if not torch.equal(bias[:, before], bias[:, position]):
                 raise AssertionError(f"Token {token} has unequal layer 0 biases at positions {before} and {position}.")

@@ -168,7 +168,7 @@ class Call {
   void check_stop() const {
     const int failed = model.control->failed;
     if (failed != NOBODY) {
-      throw Fault{"numerical", "row " + std::to_string(failed) + ": its logits have a NaN or nothing finite, so that no token follows from them."};
+      throw Fault{"numerical", "row " + std::to_string(failed) + ": its logits have a NaN or nothing finite, or +Infinity where log-probabilities are asked for: nothing follows from them."};
     }
     if (model.control->abort != 0) throw Fault{"aborted", "The call was aborted; nothing was changed."};
   }

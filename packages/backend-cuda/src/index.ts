@@ -66,8 +66,8 @@ export type CudaLoadOptions = Omit<LoadDogeOptions, "backend"> &
   Partial<Pick<LoadDogeOptions, "backend">> &
   CudaOptions;
 
-/** Load the Doge in `source` (a name on the hub, a folder, or files by name) on this backend. Errors: loadDoge's. */
-export function load(source: Source, options: CudaLoadOptions = {}): Promise<Doge> {
+/** Load the Doge in `source` (a name on the hub, a folder, or files by name) on this backend. Errors: those of loadDoge and of cuda. */
+export async function load(source: Source, options: CudaLoadOptions = {}): Promise<Doge> {
   const { device, binary, onDevice, ...rest } = options;
   return loadDoge(source, { backend: cuda({ device, binary, onDevice }), ...rest });
 }

@@ -8,7 +8,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { ABI, type Binding } from "../src/binding.ts";
-import { cuda } from "../src/index.ts";
+import { cuda, load } from "../src/index.ts";
 import { locate, type Machine, thisMachine } from "../src/locate.ts";
 import { builder, shimBinding, withoutShim } from "./shim.ts";
 
@@ -219,14 +219,14 @@ describe("the binary", () => {
     }
   });
 
-  test("a device that is no number of one is refused, not taken for another", () => {
+  test("a device that is no number of one is refused, not taken for another", async () => {
+    const refusal = expect.objectContaining({
+      code: "invalid-argument",
+      message: expect.stringMatching(/device is .*; it must be a whole number from 0 on/),
+    });
     for (const device of [0.5, -1, Number.NaN, 2 ** 32, "1", null]) {
-      expect(() => cuda({ device: device as number }), String(device)).toThrow(
-        expect.objectContaining({
-          code: "invalid-argument",
-          message: expect.stringMatching(/device is .*; it must be a whole number from 0 on/),
-        }),
-      );
+      expect(() => cuda({ device: device as number }), String(device)).toThrow(refusal);
+      await expect(load({}, { device: device as number }), String(device)).rejects.toEqual(refusal);
     }
   });
 

@@ -120,8 +120,8 @@ export type WasmLoadOptions = Omit<LoadDogeOptions, "backend"> &
   Partial<Pick<LoadDogeOptions, "backend">> &
   WasmOptions;
 
-/** Load the Doge in `source` (a folder, a browser's files, or files by name) on this backend. Errors: loadDoge's. */
-export function load(source: Source, options: WasmLoadOptions = {}): Promise<Doge> {
+/** Load the Doge in `source` (a folder, a browser's files, or files by name) on this backend. Errors: those of loadDoge and of wasm. */
+export async function load(source: Source, options: WasmLoadOptions = {}): Promise<Doge> {
   const { binary, threads, assets, onInstance, ...rest } = options;
   return loadDoge(source, { backend: wasm({ binary, threads, assets, onInstance }), ...rest });
 }

@@ -2,7 +2,7 @@
 import { type Backend, type Checkpoint, isDogeError, openCheckpoint, type Routing } from "@doge-lm/core";
 import { folder } from "@doge-lm/core/node";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { wasm } from "../src/index.ts";
+import { load, wasm } from "../src/index.ts";
 import { usualThreads } from "../src/threads.ts";
 import { everything, ids } from "./everything.ts";
 import { wrappedRun } from "./worker-script.ts";
@@ -81,7 +81,7 @@ describe("how many", () => {
     expect(await wasm({ threads: 3, binary: "simd" }).probe()).toMatchObject(backend.can);
   });
 
-  test.each([0, -1, 1.5, Number.NaN, 65, "2"])("%s threads are refused with a code", (threads) => {
+  test.each([0, -1, 1.5, Number.NaN, 65, "2"])("%s threads are refused with a code", async (threads) => {
     const make = () => wasm({ threads: threads as number });
     expect(make).toThrow(/threads is .*whole number from 1 to 64/);
     try {
@@ -89,6 +89,11 @@ describe("how many", () => {
     } catch (error) {
       expect(isDogeError(error, "invalid-argument")).toBe(true);
     }
+    const loading = load({}, { threads: threads as number });
+    await expect(loading).rejects.toMatchObject({
+      code: "invalid-argument",
+      message: expect.stringMatching(/threads is/),
+    });
   });
 
   test("without a wish: all of a few processors, half of many, never more than eight", () => {

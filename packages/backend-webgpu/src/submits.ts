@@ -234,6 +234,7 @@ function collect(words: Uint32Array, tasks: readonly Task[], readings: readonly 
       reading.ids.push(id);
       if (drawing?.alternatives !== undefined) {
         const { alternatives } = drawing;
+        if (Number.isNaN(floats[at + 1]!)) throw numerical("webgpu", row);
         const most = (width - 2) / 2;
         reading.logprobs.push(floats[at + 1]!);
         for (let rank = 0; rank < alternatives; rank++) {

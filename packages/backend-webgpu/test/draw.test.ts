@@ -1,11 +1,11 @@
 // The draw kernel alone, on logits of every kind, against core's draw(): all filters, in the list of the likely and in the passes over all.
-import { defaultSampling, draw as drawOf, type Sampling } from "@doge-lm/core";
+import { defaultSampling, draw as drawOf, logSumExp, mostLikely, type Sampling } from "@doge-lm/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findAdapter, openDevice } from "../src/adapter.ts";
 import { CallMemory, ROW, ROW_WORDS, TOKEN_WORDS } from "../src/call.ts";
 import { Gpu, USAGE } from "../src/device.ts";
 import { DRAWN, draw } from "../src/kernels/draw.ts";
-import { unitsToGroups } from "../src/kernels/kernel.ts";
+import { type Kernel, unitsToGroups } from "../src/kernels/kernel.ts";
 import { software } from "./software.ts";
 import { variants } from "./support.ts";
 
@@ -135,7 +135,13 @@ describe.skipIf(!answer.available).each(["barrier-free", "base", "subgroups"])(
         .replace("fn cutOf(", "var<private> cuts: u32;\n$&")
         .replace("var target_ = wanted;", "$& cuts++;")
         .replace("results[at] = chosen;", "$& results[at + 1u] = cuts;");
-      const { pipeline, layouts } = await gpu.pipeline({ ...kernel, code });
+      const found = await run({ ...kernel, code }, cases, 2);
+      return found.map((words) => ({ id: words[0]!, cuts: words[1]! }));
+    }
+
+    /** The `width` words that a kernel of draws leaves for each case, in one dispatch. */
+    async function run(kernel: Kernel, cases: readonly Case[], width: number): Promise<Uint32Array[]> {
+      const { pipeline, layouts } = await gpu.pipeline(kernel);
       const vocabulary = cases[0]!.logits.length;
       const memory = new CallMemory();
       const rows = cases.map(({ sampling, position, seen, allowed }, index) => {
@@ -153,19 +159,20 @@ describe.skipIf(!answer.available).each(["barrier-free", "base", "subgroups"])(
         return row;
       });
       const listed = cases.length;
-      memory.dispatch({ list: memory.list(rows), listed, rows: listed, width: 2 });
+      memory.dispatch({ list: memory.list(rows), listed, rows: listed, width });
       const logits = new Float32Array(listed * vocabulary);
       cases.forEach((one, index) => {
         logits.set(one.logits, index * vocabulary);
       });
       const { device } = gpu;
+      const bytes = listed * width * 4;
       const filled = (label: string, words: Uint32Array<ArrayBuffer> | Float32Array<ArrayBuffer>) => {
         const buffer = gpu.storage(label, words.byteLength);
         device.queue.writeBuffer(buffer, 0, words);
         return buffer;
       };
-      const results = gpu.storage("results", listed * 8);
-      const staging = gpu.buffer("staging", listed * 8, USAGE.mapRead | USAGE.copyTarget);
+      const results = gpu.storage("results", bytes);
+      const staging = gpu.buffer("staging", bytes, USAGE.mapRead | USAGE.copyTarget);
       const shape = gpu.uniform("shape", Uint32Array.of(vocabulary, 0, 0, 0));
       const own = gpu.group(layouts[0], [filled("logits", logits), shape]);
       const grid = { buffer: gpu.uniform("grid", memory.grids), size: 256 };
@@ -177,10 +184,10 @@ describe.skipIf(!answer.available).each(["barrier-free", "base", "subgroups"])(
       pass.setBindGroup(1, call, [0]);
       pass.dispatchWorkgroups(unitsToGroups(variant, listed));
       pass.end();
-      encoder.copyBufferToBuffer(results, 0, staging, 0, listed * 8);
+      encoder.copyBufferToBuffer(results, 0, staging, 0, bytes);
       device.queue.submit([encoder.finish()]);
-      const found = new Uint32Array(await gpu.read(staging, listed * 8));
-      return cases.map((_, index) => ({ id: found[2 * index]!, cuts: found[2 * index + 1]! }));
+      const found = new Uint32Array(await gpu.read(staging, bytes));
+      return cases.map((_, index) => found.slice(width * index, width * (index + 1)));
     }
 
     /** Those of the ids that are not core's. */
@@ -205,6 +212,35 @@ describe.skipIf(!answer.available).each(["barrier-free", "base", "subgroups"])(
     test("of 32,768 ids", async () => {
       const cases = casesOf(32_768, ["normal", "ties", "many ties"], [0, 50, 600]);
       expect(wrong(cases, await drawn(cases))).toEqual([]);
+    });
+
+    test.each([5, 250, 2051])("ln p of %i ids, and of the most likely", async (vocabulary) => {
+      const most = 5;
+      const kinds = ["normal", "ties", "mostly -Infinity", "one finite", "infinite"];
+      // Of five ids none may be finite in "mostly -Infinity".
+      const cases = casesOf(vocabulary, kinds, [0, 50]).filter(({ logits }) => logits.some(Number.isFinite));
+      const found = await run(draw(variant, true, true), cases, 2 + 2 * most);
+      for (const [index, words] of found.entries()) {
+        const { logits, kind } = cases[index]!;
+        const floats = new Float32Array(words.buffer);
+        const id = words[0]!;
+        if (id === DRAWN.nothing) continue;
+        if (logits.includes(Number.POSITIVE_INFINITY)) {
+          expect(floats[1], kind).toBeNaN();
+          continue;
+        }
+        const normalizer = logSumExp(logits);
+        const best = mostLikely(logits, most);
+        expect([...words.slice(2, 2 + most)], kind).toEqual([...best]);
+        for (const [at, of] of [[1, id], ...Array.from(best, (of, rank) => [2 + most + rank, of])] as [
+          number,
+          number,
+        ][]) {
+          const wanted = logits[of]! - normalizer;
+          if (wanted === Number.NEGATIVE_INFINITY) expect(floats[at], kind).toBe(wanted);
+          else expect(Math.abs(floats[at]! - wanted), `${kind}: ln p of ${of}`).toBeLessThan(1e-4);
+        }
+      }
     });
 
     test.skipIf(variant.serial)(

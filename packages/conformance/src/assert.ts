@@ -17,8 +17,11 @@ const shown = (value: unknown): string => {
 
 /** Equal as plain data: numbers, strings, arrays and typed arrays of them. */
 export function same(actual: unknown, expected: unknown, what: string): void {
+  // JSON has neither NaN nor infinities.
+  const named = (_: string, value: unknown) =>
+    typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
   const plain = (value: unknown): string =>
-    JSON.stringify(ArrayBuffer.isView(value) ? Array.from(value as Int32Array) : value) ?? "undefined";
+    JSON.stringify(ArrayBuffer.isView(value) ? Array.from(value as Int32Array) : value, named) ?? "undefined";
   if (plain(actual) === plain(expected)) return;
   throw new CheckFailure(`${what}: got ${shown(actual)}, expected ${shown(expected)}.`);
 }

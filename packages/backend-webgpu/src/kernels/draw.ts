@@ -38,13 +38,19 @@ const LOGITS = (variant: Variant) => /* wgsl */ `
 fn isNone(value: f32) -> bool { return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u; }
 fn isFinite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }
 const LEAST: f32 = -3.4028234e38;
+// In variables, since a compiler evaluates constants and refuses these.
+var<private> infinity: u32 = 0xff800000u;
+var<private> undefined_: u32 = 0x7fc00000u;
+fn nothing() -> u32 { return infinity; }
+/** No number where a logit is +infinity: no probability follows from it. */
 fn logSumExp(at: u32, lane: u32) -> f32 {
   var most = LEAST;
   ${overIds(variant, "at", "most = max(most, logit);")}
   most = largestOf(most, lane);
   var total = 0.0;
   ${overIds(variant, "at", "total += exp(logit - most);")}
-  return most + log(sumOf(total, lane));
+  total = sumOf(total, lane);
+  return select(bitcast<f32>(undefined_), most + log(total), isFinite(most));
 }
 `;
 
@@ -139,9 +145,6 @@ fn scoreOf(id: u32, logit: f32) -> f32 {
   }
   return score;
 }
-// In a variable, since a compiler evaluates constants and refuses this one.
-var<private> infinity: u32 = 0xff800000u;
-fn nothing() -> u32 { return infinity; }
 fn isCandidate(score: f32) -> bool { return bitcast<u32>(score) != 0xff800000u; }
 /** Bits that order as the numbers do; -0 and 0 are one number. */
 fn ordered(score: f32) -> u32 {
@@ -243,7 +246,7 @@ ${entry(variant, SIZE)}
   var before = 0.0;
   var beforeId = IDLE;
   for (var rank = 0u; rank < alternatives; rank++) {
-    var top = LEAST;
+    var top = bitcast<f32>(nothing()); // where a lane has no id left, too
     var topId = IDLE;
     ${each(`let after = rank == 0u || logit < before || (logit == before && id > beforeId);
       if (after && (topId == IDLE || logit > top)) {
@@ -258,7 +261,9 @@ ${entry(variant, SIZE)}
       results[at + 2u + alternatives + rank] = bitcast<u32>(its - normalizer);
     }
   }
-  if (lane == 0u && chosen < LAST_ID) { results[at + 1u] = bitcast<u32>(logits[start + chosen] - normalizer); }`
+  if (lane == 0u && chosen < LAST_ID) {
+    results[at + 1u] = select(undefined_, bitcast<u32>(logits[start + chosen] - normalizer), isFinite(normalizer));
+  }`
       : ""
   }
   if (lane != 0u) { return; }
@@ -306,8 +311,11 @@ ${entry(variant, SIZE)}
   none = largestOf(none, lane);
   finite = largestOf(finite, lane);
   let isSound = none == 0.0 && finite > 0.0;
-  let logprob = logits[start + id] - logSumExp(start, lane);
-  if (lane == 0u) { results[call[grid.list + unit * 2u + 1u]] = select(0x7fc00000u, bitcast<u32>(logprob), isSound && isFinite(logprob)); }
+  let normalizer = logSumExp(start, lane);
+  if (lane == 0u) {
+    let logprob = bitcast<u32>(logits[start + id] - normalizer);
+    results[call[grid.list + unit * 2u + 1u]] = select(undefined_, logprob, isSound && isFinite(normalizer));
+  }
 }
 `,
   };

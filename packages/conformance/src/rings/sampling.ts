@@ -1,5 +1,12 @@
 // Ring "sampling", first part: what sample() draws is core's draw() on the logits of forward(), filter by filter.
-import { defaultSampling, type Model, memoryCheckpoint, readTensor, type Sampling } from "@doge-lm/core";
+import {
+  defaultSampling,
+  type Model,
+  memoryCheckpoint,
+  readTensor,
+  type SampleRow,
+  type Sampling,
+} from "@doge-lm/core";
 import { assert, rejects, same } from "../assert.ts";
 import { type Check, inRing } from "../check.ts";
 import { argmax } from "../compare.ts";
@@ -195,4 +202,83 @@ check("logits that are no numbers reject with numerical, and nothing is appended
   }
   const [none] = await model.sample([{ sequence, tokens: tokens([3]), count: 0, sampling: defaultSampling }]);
   same([none!.ids.length, sequence.length], [0, 3], "Appending without a draw");
+});
+
+/** The odd fixture whose logits of `ids` are of one sign and beyond f32; those of the others are finite. */
+async function overflowing(scope: Scope, ids: readonly number[], sign: 1 | -1) {
+  const { checkpoint } = await scope.fixture("odd");
+  const tensors = new Map<string, Float32Array>();
+  for (const name of checkpoint.tensors.keys()) tensors.set(name, await readTensor(checkpoint, name));
+  const { hiddenSize: width, vocabSize } = checkpoint.config;
+  const prompt = tokens([1, 2]);
+  const backend = await scope.stage.backend();
+  // The last channel is large behind the norm. Of the head only the rows of these ids see it, and nothing else.
+  tensors.get("model.norm.weight")![width - 1] = 1e4;
+  const plain = tensors.get("lm_head.weight")!;
+  for (let id = 0; id < vocabSize; id++) plain[id * width + width - 1] = 0;
+  for (const weight of [3e38, -3e38]) {
+    const head = plain.slice();
+    for (const id of ids) head.fill(0, id * width, (id + 1) * width)[id * width + width - 1] = weight;
+    tensors.set("lm_head.weight", head);
+    const model = await backend.load(memoryCheckpoint(checkpoint.config, tensors), { context: 32 });
+    scope.later(() => model.close());
+    const logits = await forward(model, scope.sequence(model), prompt);
+    if (ids.every((id) => logits[id] === sign * Number.POSITIVE_INFINITY)) return { model, prompt, logits };
+  }
+  throw new Error(`No weight of the head makes the logits of ${ids.join(", ")} infinite.`);
+}
+
+check("a logit of +Infinity is drawn, but rejects with numerical where a row asks for ln p", async (scope) => {
+  const { model, prompt } = await overflowing(scope, [9, 50], 1);
+  for (const setting of [{}, { temperature: 0 }, { topK: 5 }, { topP: 0.9 }]) {
+    const sampling = { ...defaultSampling, seed: 5, ...setting };
+    const rows = (asked: readonly (number | undefined)[]): SampleRow[] =>
+      asked.map((alternatives) => ({
+        sequence: scope.sequence(model),
+        tokens: prompt,
+        count: 1,
+        sampling,
+        alternatives,
+      }));
+    for (const { ids } of await model.sample(rows([undefined, undefined])))
+      same(ids, [9], `Draw with ${JSON.stringify(setting)}`);
+    for (const asked of [[0], [3], [undefined, 3], [0, undefined]]) {
+      const told = rows(asked);
+      await rejects(
+        model.sample(told),
+        "numerical",
+        `ln p of rows that ask for ${JSON.stringify(asked)} with ${JSON.stringify(setting)}`,
+      );
+      for (const { sequence } of told) same(sequence.length, 0, "Length afterwards");
+    }
+  }
+  const row = { sequence: await scope.fed(model, prompt), tokens: tokens([9]) };
+  await rejects(model.score([row]), "numerical", "score() beside +Infinity");
+});
+
+check("ids whose logit is -Infinity are the least likely, with ln p of -Infinity", async (scope) => {
+  const finite = [7, 67, 127];
+  const others = Array.from({ length: 131 }, (_, id) => id).filter((id) => !finite.includes(id));
+  const { model, prompt } = await overflowing(scope, others, -1);
+  for (const sampling of [
+    { ...defaultSampling, seed: 5 },
+    { ...defaultSampling, topK: 50 },
+  ]) {
+    const row = { tokens: prompt, count: 1, sampling };
+    const [one, two] = await model.sample([
+      { ...row, sequence: scope.sequence(model), alternatives: 5 },
+      { ...row, sequence: scope.sequence(model), alternatives: 0 },
+    ]);
+    assert(finite.includes(one!.ids[0]!), `Drawn was ${one!.ids[0]}, whose logit is -Infinity.`);
+    for (const { logprobs } of [one!, two!]) assert(Number.isFinite(logprobs[0]!), `Its ln p is ${logprobs[0]}.`);
+    same(
+      [...one!.topIds.subarray(0, 3)].sort((a, b) => a - b),
+      finite,
+      "The most likely",
+    );
+    same(one!.topIds.subarray(3), [0, 1], "Behind them the lowest ids");
+    same(one!.topLogprobs.subarray(3), [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY], "Their ln p");
+  }
+  const [scores] = await model.score([{ sequence: await scope.fed(model, prompt), tokens: tokens([9]) }]);
+  same(scores![0], Number.NEGATIVE_INFINITY, "ln p of a token whose logit is -Infinity");
 });

@@ -2,11 +2,11 @@
 import type { Floats } from "../backend.ts";
 import { DogeError } from "../errors.ts";
 
-/** The error of a row whose logits have a NaN or nothing finite. */
+/** The error of a row from whose logits no token follows, or no ln p. */
 export function numerical(scope: string, row: number): DogeError {
   return new DogeError(
     "numerical",
-    `row ${row}: its logits have a NaN or nothing finite, so that no token follows from them.`,
+    `row ${row}: its logits have a NaN or nothing finite, or +Infinity where log-probabilities are asked for: nothing follows from them.`,
     { scope },
   );
 }

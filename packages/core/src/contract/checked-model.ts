@@ -220,9 +220,11 @@ export class CheckedModel implements Model {
     // Closed things are told of in the turn too, so that calls behind this one cannot overtake it.
     const closed = this.#closed ? closedError("This model") : undefined;
     const shut = sequences.findIndex((sequence) => sequence.closed);
-    return this.queue.call(sequences, signal, async () => {
+    const deaf = signal !== undefined && typeof signal?.addEventListener !== "function";
+    return this.queue.call(sequences, deaf ? undefined : signal, async () => {
       if (this.#device.lost !== undefined) throw lostError(this.#device);
       if (closed !== undefined) throw closed;
+      if (deaf) throw new DogeError("invalid-argument", `signal is ${show(signal)}; it must be an AbortSignal.`);
       if (shut >= 0) throw closedError(`The sequence of row ${shut}`);
       const broken = sequences.find((sequence) => sequence.fault !== undefined);
       if (broken !== undefined) throw broken.fault;

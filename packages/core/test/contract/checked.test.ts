@@ -93,6 +93,15 @@ describe("arguments", () => {
     expect((await model.sample([good]))[0]!.ids.length).toBe(2);
   });
 
+  it.each([null, 5, {}])("rejects for the signal %j, which is none", async (signal) => {
+    const { model } = await open();
+    const call = model.forward([{ sequence: model.sequence(), tokens: ids(1) }], signal as never);
+    expect(await failure(call)).toMatchObject({
+      code: "invalid-argument",
+      message: expect.stringContaining("signal is"),
+    });
+  });
+
   it("refuses a sequence of another model, bad names, bad rewinds and bad load options", async () => {
     const { model, backend } = await open();
     const other = await backend.load(checkpoint());
