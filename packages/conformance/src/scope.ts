@@ -19,6 +19,7 @@ export class Stage {
   readonly subject: Subject;
   #backend: Promise<Backend> | undefined;
   #demo: Promise<DemoModel | string> | undefined;
+  #counted: Stage | undefined;
   readonly #fixtures = new Map<string, Promise<Fixture>>();
   readonly #models = new Map<string, Promise<Model>>();
 
@@ -48,6 +49,12 @@ export class Stage {
     return fixture;
   }
 
+  /** That of the provider whose crossings are counted. */
+  counted(): Stage {
+    this.#counted ??= new Stage({ ...this.subject, provider: this.notes.crossings!.provider });
+    return this.#counted;
+  }
+
   /** The demo model, or why there is none. */
   demo(): Promise<DemoModel | string> {
     this.#demo ??= openDemoModel();
@@ -74,6 +81,7 @@ export class Stage {
   }
 
   async close(): Promise<void> {
+    await this.#counted?.close();
     for (const model of this.#models.values()) await model.then((loaded) => loaded.close()).catch(() => {});
     await this.#backend?.then((backend) => backend.close()).catch(() => {});
     for (const fixture of this.#fixtures.values()) await fixture.then((open) => open.close()).catch(() => {});

@@ -21,10 +21,7 @@ const check = (name: string, run: (scope: Scope, model: Model, notes: CrossingNo
     name,
     async (scope) => {
       const notes = scope.stage.notes.crossings!;
-      const backend = await notes.provider.open();
-      scope.later(() => backend.close());
-      const { checkpoint } = await scope.fixture("window");
-      const model = await backend.load(checkpoint, { context: 128, room: 2048 });
+      const model = await scope.stage.counted().model({ fixture: "window", context: 128, room: 2048 });
       // The first call may compile or allocate.
       await forward(model, scope.sequence(model), [1, 2, 3]);
       await run(scope, model, notes);
