@@ -23,6 +23,8 @@ import { fillWeights, makeWeights } from "./weights.ts";
 /** @see WebgpuOptions */
 interface BackendOptions {
   readonly tokensPerSubmit?: number | undefined;
+  /** Waited for before the first draws by topK or topP: rejects where the device draws wrongly. */
+  readonly judge?: (() => Promise<void>) | undefined;
 }
 
 /** A window as long as the context never drops a key: the kernels need not look for what was dropped. */
@@ -94,7 +96,7 @@ export class WebgpuBackend implements Backend {
       await fillWeights(gpu, made.weights, checkpoint, options.signal);
       await compiling;
       const machine = new Machine({ gpu, config, dtype, pipelines, buffers, ...made });
-      const { tokensPerSubmit } = this.#options;
+      const { tokensPerSubmit, judge } = this.#options;
       return new GpuModel(machine, pages, {
         config: checkpoint.config,
         dtype,
@@ -102,6 +104,7 @@ export class WebgpuBackend implements Backend {
         context,
         room,
         tokensPerSubmit,
+        judge,
       });
     } catch (error) {
       for (const buffer of buffers) buffer.destroy();

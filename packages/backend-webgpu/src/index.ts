@@ -11,7 +11,7 @@ import {
   recovering,
   type Source,
 } from "@doge-lm/core";
-import { assertAgreesWithItself, assertKnownAnswer } from "@doge-lm/core/backend-kit";
+import { assertAgreesWithItself, assertDraws, assertKnownAnswer } from "@doge-lm/core/backend-kit";
 import { type Found, findAdapter, openDevice } from "./adapter.ts";
 import { WebgpuBackend } from "./backend.ts";
 import { Gpu } from "./device.ts";
@@ -93,10 +93,11 @@ async function trustworthy(found: Found, device: GPUDevice, options: WebgpuOptio
   const warnings: string[] = [];
   const forms = fallbacks(variantOf(found, options));
   for (const [index, variant] of forms.entries()) {
-    // Nobody draws with filters before the answer: compiling for that would only delay it.
+    // Nobody draws with filters before the answer: compiling for that would only delay it, so that is judged when it is first asked for.
     const gpu = new Gpu(device, variant, { bindingLimit: options.bindingLimit, lazy: true });
     const can = { ...capabilitiesOf(found, variant), ...(warnings.length === 0 ? {} : { warnings }) };
-    const backend = new WebgpuBackend(gpu, can, options, found.release);
+    const judge = onceRight(() => assertDraws(new WebgpuBackend(gpu, can, options, () => {}), "This GPU"));
+    const backend = new WebgpuBackend(gpu, can, { ...options, judge }, found.release);
     try {
       // What rounds is judged in q8 too, which f32 does not reach. All at once: most of it is compiling.
       const dtypes = variant.packed || variant.f16 ? (["f32", "q8"] as const) : (["f32"] as const);
@@ -120,6 +121,18 @@ async function trustworthy(found: Found, device: GPUDevice, options: WebgpuOptio
     }
   }
   throw new Error("There is always a form.");
+}
+
+/** `work` that is done once, unless it fails. */
+function onceRight(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => {
+    done ??= work().catch((error: unknown) => {
+      done = undefined;
+      throw error;
+    });
+    return done;
+  };
 }
 
 const variantOf = (found: Found, options: WebgpuOptions): Variant => ({

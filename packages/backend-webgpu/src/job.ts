@@ -40,7 +40,8 @@ export class Job {
   readonly #layers: boolean;
   readonly #units: Unit[] = [];
   readonly #step: Unit[][] = [];
-  readonly #filtered: boolean;
+  /** Whether a row draws by topK or topP. */
+  readonly filtered: boolean;
   readonly #drawers: number[];
   readonly #groups: readonly Group[];
   #rowsAt = 0;
@@ -55,7 +56,7 @@ export class Job {
     const alternatives = tasks.map(({ drawing }) => drawing?.alternatives);
     const told = verb === "sample" && alternatives.some((count) => count !== undefined);
     this.width = told ? 2 + 2 * Math.max(...alternatives.map((count) => count ?? 0)) : 1;
-    this.#filtered = tasks.some(({ count, drawing }) => {
+    this.filtered = tasks.some(({ count, drawing }) => {
       const { topK = 0, topP = 1, temperature = 0 } = drawing?.sampling ?? {};
       return count > 0 && temperature > 0 && ((topK > 0 && topK < config.vocabSize) || topP < 1);
     });
@@ -107,7 +108,7 @@ export class Job {
   }
 
   get #drawing(): string {
-    return `draw${this.#filtered ? " filtered" : ""}${this.width > 1 ? " told" : ""}`;
+    return `draw${this.filtered ? " filtered" : ""}${this.width > 1 ? " told" : ""}`;
   }
 
   get rows(): number {

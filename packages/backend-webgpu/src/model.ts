@@ -31,6 +31,8 @@ export interface ModelOptions {
   readonly room: number;
   /** Tokens drawn in one submit; undefined: as many as the pace allows. */
   readonly tokensPerSubmit: number | undefined;
+  /** Waited for before draws by topK or topP. */
+  readonly judge: (() => Promise<void>) | undefined;
 }
 
 export class GpuModel implements Model {
@@ -40,6 +42,7 @@ export class GpuModel implements Model {
   readonly context: number;
   readonly details: Details;
   readonly #sequences: Sequences;
+  readonly #judge: (() => Promise<void>) | undefined;
   /** Null once it is closed. */
   #submits: Submits | null;
 
@@ -50,6 +53,7 @@ export class GpuModel implements Model {
     this.routing = options.routing;
     this.details = { kvDtype: machine.kvDtype };
     this.#submits = new Submits(machine, pages, options.tokensPerSubmit);
+    this.#judge = options.judge;
     const { routing, room } = options;
     this.#sequences = new Sequences(new Pages(pages.shape, pages), { scope: "webgpu", routing, room });
   }
@@ -90,6 +94,7 @@ export class GpuModel implements Model {
 
   sample(rows: readonly SampleRow[], signal?: AbortSignal): Promise<Drawn[]> {
     return this.#call("sample", rows, async (job, submits, tasks) => {
+      if (job.filtered) await this.#judge?.();
       const readings = await submits.draw(job, tasks, signal);
       return tasks.map(({ sequence, drawing }, index) => {
         const { ids, logprobs, topIds, topLogprobs, exhausted } = readings[index]!;

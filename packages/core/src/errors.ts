@@ -6,7 +6,7 @@ export type ErrorCode =
   | "unavailable" //           the backend cannot run here; the message says why
   | "device-lost" //           the device is gone: close the backend and open another
   | "out-of-memory" //         the weights or the state do not fit; the message has needed and available
-  | "known-answer" //          the device computed a wrong result at start-up and is refused
+  | "known-answer" //          the device computed a wrong result at start-up, or when first asked, and is refused
   // Calls on a model.
   | "closed" //                a call on something that was closed
   | "superseded" //            a call made behind one that was rejected, on its sequences

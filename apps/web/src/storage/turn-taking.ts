@@ -1,5 +1,6 @@
 // One tab at a time answers in a conversation, by a lock of the browser's: it is free again when its tab is gone, however that came.
-// Where there are no such locks (a host without https) tabs answer beside each other, and their answers become versions.
+// Where they are refused tabs answer beside each other, and their answers become versions; so does a question that was asked behind another
+// tab's, before its answer came: it stands beside that answer. Nothing is lost by it. Where the page works (https, this machine) there are locks.
 
 export interface TurnTaking {
   /** The right to answer in a conversation. @returns what gives it back; null while another tab has it */

@@ -5,7 +5,7 @@ export { uniform } from "../seeded.ts";
 export { writeRotaryAngles } from "./angles.ts";
 export { Breath } from "./breath.ts";
 export { type Group, type PendingToken, planGroups } from "./groups.ts";
-export { assertKnownAnswer } from "./known-answer.ts";
+export { assertDraws, assertKnownAnswer } from "./known-answer.ts";
 export { type LoadPlan, planLoad } from "./load-plan.ts";
 export { Pace } from "./pace.ts";
 export type { PagedCache } from "./paged-cache.ts";

@@ -1,12 +1,12 @@
 // A tiny model whose logits are known, run whenever a backend is opened: an engine or a driver that computes wrongly is refused
 // before it tells anybody nonsense.
-import type { Backend } from "../backend.ts";
+import type { Backend, Sampling } from "../backend.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import type { Config } from "../config.ts";
 import { noteProven } from "../contract/proven.ts";
 import { DogeError } from "../errors.ts";
 import { elements, memoryCheckpoint, tensorShapes } from "../loading/weights.ts";
-import { defaultSampling } from "../sampling/sampling.ts";
+import { defaultSampling, draw } from "../sampling/sampling.ts";
 import { uniform } from "../seeded.ts";
 
 /** The least that has every part of a dense Doge. */
@@ -107,6 +107,41 @@ async function assertAnswer(
     });
     const best = expected.indexOf(Math.max(...expected));
     if (drawn!.ids[0] !== best) refuse(`draws the id ${drawn!.ids[0]} where ${best} is right (${dtype}, greedy`);
+  } finally {
+    model.close();
+  }
+}
+
+/** Draws behind `ids`, none of the likeliest: logits that are 0.03 away give the same. Without filters half of them are other ones. */
+const filtered: readonly Sampling[] = [
+  { topK: 3, seed: 1 },
+  { topK: 3, seed: 9 },
+  { topK: 8, temperature: 2, seed: 4 },
+  { topP: 0.7, seed: 10 },
+  { topP: 0.9, temperature: 2, seed: 9 },
+  { topK: 6, topP: 0.8, seed: 13 },
+].map((options) => ({ ...defaultSampling, ...options }));
+
+/** That draws under topK and topP are core's on the backend's own logits: kernels that the known answer does not meet. Errors:
+ *  "known-answer", what loading and running the model throw. */
+export async function assertDraws(backend: Backend, engine: string): Promise<void> {
+  const room = 64 * (1 + filtered.length); // pages hold up to 64 tokens
+  const model = await backend.load(memoryCheckpoint(tiny, weights()), { dtype: "f32", room });
+  try {
+    const tokens = Int32Array.from(ids);
+    const [logits] = await model.forward([{ sequence: model.sequence(), tokens }]);
+    const rows = filtered.map((sampling) => ({ sequence: model.sequence(), tokens, count: 1, sampling }));
+    for (const [row, drawn] of (await model.sample(rows)).entries()) {
+      const { topK, topP, seed } = filtered[row]!;
+      const right = draw(logits!, ids, ids.length, filtered[row]!);
+      if (drawn.ids[0] === right) continue;
+      const filters = `topK ${topK}, topP ${topP}, seed ${seed}`;
+      throw new DogeError(
+        "known-answer",
+        `${engine} draws the id ${drawn.ids[0]} where ${right} is right (${filters}, ${backend.can.device}): it is not used.`,
+        { scope: backend.name },
+      );
+    }
   } finally {
     model.close();
   }

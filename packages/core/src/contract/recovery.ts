@@ -148,10 +148,10 @@ class RecoveringBackend implements Backend, Survivor {
     }
   }
 
-  /** The device is lost; or, where there are successors, anything that no call should end with. */
+  /** The device is lost; or, where there are successors, anything that no call should end with, a wrong result among it. */
   isFault(error: unknown): boolean {
-    if (isDogeError(error)) return error.code === "device-lost";
-    return this.#survival.successors.length > 0;
+    if (isDogeError(error, "device-lost")) return true;
+    return this.#survival.successors.length > 0 && (!isDogeError(error) || error.code === "known-answer");
   }
 
   /** It cannot have this model, and another may; the models that it has already stay where they are. */

@@ -194,6 +194,15 @@ describe("while a text is generated", () => {
     );
   });
 
+  test("one that is found to compute wrongly hands over as well", async () => {
+    const [gpu, cpu] = pair();
+    const { doge, told } = await load([gpu, cpu]);
+    newest(gpu).fail = new DogeError("known-answer", "This GPU draws the id 1 where 2 is right: it is not used.");
+    const { ids } = await doge.generate([3], greedy).result();
+    expect([...ids]).toEqual(greedyAfter([3], 12));
+    expect(told).toMatchObject([{ kind: "replaced", from: "gpu", to: "cpu" }]);
+  });
+
   test("errors that are the caller's or the model's own move nothing", async () => {
     const [gpu, cpu] = pair();
     const { doge, told } = await load([gpu, cpu]);
