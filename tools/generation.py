@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, GenerationConfig, TextStreamer
 from transformers.generation.utils import GenerationMixin
 
 from golden.oracle import Oracle
+from golden.record import SELECTION_GAP
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "packages" / "core" / "test"
@@ -258,6 +259,8 @@ def greedy() -> None:
                         output_logits=True,
                         return_dict_in_generate=True,
                     )
+                if oracle.witness.undecided(SELECTION_GAP) is not None:
+                    raise AssertionError(f"{name}, {options}: a cut of the window is narrower than {SELECTION_GAP:.0e}.")
                 ids = out.sequences[0, len(prompt):].tolist()
                 margins = []
                 for scores, logits in zip(out.scores, out.logits):

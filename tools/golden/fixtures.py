@@ -54,7 +54,7 @@ WINDOW_CASES = [
     Case("length-w-plus-1", 25, distinct=9),
     Case("length-2w", 48, distinct=12),
     Case("length-90", 90, distinct=14, score=True, inspect=2),
-    decode("decode", 20, 40, distinct=10),
+    decode("decode", 20, 34, distinct=10),
     Case("greedy", 30, greedy=24, distinct=12),
 ]
 WINDOW = Fixture(

@@ -45,22 +45,25 @@ class Witness:
         """The first position with a cut narrower than `least`, where two float32 implementations may part."""
         return min((position for position, gap in self.cuts if gap < least), default=None)
 
-    def see_window(self, ordered: torch.Tensor, keys: torch.Tensor, keep: int, lowest: float, layer: int) -> None:
-        """ordered: [1, heads, rows, S] descending biases of each row, invisible ones at `lowest`; keys: their positions."""
+    def see_window(
+        self, ordered: torch.Tensor, keys: torch.Tensor, keep: int, lowest: float, layer: int, ones: torch.Tensor
+    ) -> None:
+        """ordered: [1, heads, rows, S] descending biases of each row, invisible ones at `lowest`; keys: their positions;
+        ones: [heads] whose biases are all exactly 1, since A is 0."""
         kept, dropped = ordered[..., keep - 1], ordered[..., keep]
         seen = dropped > lowest
         gaps = ((kept - dropped) / kept)[seen]
         self.window_ties += int((gaps == 0).sum())
         if (gaps > 0).any():
             self.window_gap = min(self.window_gap, float(gaps[gaps > 0].min()))
-        rows = seen.nonzero()[:, 2] + len(self.ids) - ordered.shape[2]
-        for row, gap, last, out in torch.stack(
-            [rows.double(), gaps.double(), keys[..., keep - 1][seen].double(), keys[..., keep][seen].double()], dim=-1
-        ).tolist():
+        _, heads, rows = seen.nonzero(as_tuple=True)
+        rows = rows + len(self.ids) - ordered.shape[2]
+        places = zip(heads.tolist(), rows.tolist(), keys[..., keep - 1][seen].tolist(), keys[..., keep][seen].tolist())
+        for (head, row, last, out), gap in zip(places, gaps.tolist()):
             # In layer 0 equal tokens have bit-equal biases, and the most recent stays. Behind it biases can be equal in exact
             # arithmetic alone: then rounding decides, and equal bits here say nothing of other implementations.
-            if layer > 0 or self.ids[int(last)] != self.ids[int(out)]:
-                self.cuts.append((int(row), gap))
+            if not ones[head] and (layer > 0 or self.ids[last] != self.ids[out]):
+                self.cuts.append((row, gap))
 
     def see_experts(self, router: torch.Tensor, top_k: int) -> None:
         """router: [2, R, K] the halves as they are paired."""
@@ -113,7 +116,9 @@ class NativeAttention(upstream.DogeAttention):
             assert dim == -1 and largest
             ordered = torch.sort(values.flip(-1), dim=-1, descending=True, stable=True)
             keys = values.shape[-1] - 1 - ordered.indices
-            self.witness.see_window(ordered.values, keys, k, lowest, self.layer_idx)
+            heads = values.shape[1]
+            ones = (self.A == 0).repeat_interleave(heads // len(self.A))
+            self.witness.see_window(ordered.values, keys, k, lowest, self.layer_idx, ones)
             return SimpleNamespace(indices=keys[..., :k])
 
         with mock.patch.object(torch, "topk", most_recent_first):
@@ -254,6 +259,9 @@ class Oracle:
                 top_k = self.config.num_experts_per_tok
                 layer.mlp.register_forward_hook(lambda m, i, output, k=top_k: self.witness.see_experts(output[1], k))
         self.model.model.norm.register_forward_hook(keep("hidden"))
+        self.model.model.embed_tokens.register_forward_pre_hook(
+            lambda module, inputs: self.witness.ids.extend(inputs[0][0].tolist())
+        )
 
     @contextmanager
     def _fresh(self):
@@ -268,7 +276,6 @@ class Oracle:
             yield DynamicCache(config=self.config)
 
     def _call(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
-        self.witness.ids += ids
         out = self.model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True)
         return out.logits[0]
 

@@ -16,7 +16,7 @@ from golden.fixtures import Case, Fixture
 from golden.oracle import Oracle
 
 ARGMAX_GAP = 1e-4  # best - second best logit of a greedy step, in standard deviations of the logits
-SELECTION_GAP = 1e-5  # at the keep window relative to the bias, at the experts to the scores' standard deviation
+SELECTION_GAP = 1e-5  # at the keep window relative to the bias, at the experts to the scores' standard deviation; ties too
 AGREEMENT = 2e-5  # largest difference between two ways to the same logits, in standard deviations of the logits
 
 
@@ -106,11 +106,9 @@ def record(fixture: Fixture, case: Case, folder: Path, seed: int, writer: Writer
         gaps["window"] = min(gaps["window"], witness.window_gap)
         gaps["experts"] = min(gaps["experts"], witness.expert_gap)
         gaps["windowTies"] += witness.window_ties
-        if min(witness.window_gap, witness.expert_gap) < SELECTION_GAP:
-            raise Rejected(
-                f"{case.name}: window gap {witness.window_gap:.1e}, expert gap {witness.expert_gap:.1e} "
-                f"against {SELECTION_GAP:.0e}."
-            )
+        undecided = witness.undecided(SELECTION_GAP)
+        if undecided is not None:
+            raise Rejected(f"{case.name}: a cut at position {undecided} is narrower than {SELECTION_GAP:.0e}.")
 
     entry: dict = {"name": case.name, **({"routing": routing} if recipe.moe else {}), "ids": ids}
     plain = Plain(folder) if Plain.is_right(fixture, case, routing) else None
