@@ -39,6 +39,7 @@ export default defineConfig({
       "tools/**/*.test.ts",
       "benchmarks/test/*.test.ts",
     ],
+    setupFiles: ["tools/patient-dawn.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: "forks",
