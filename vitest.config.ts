@@ -11,8 +11,8 @@ Object.assign(process.env, softwareGpu().env);
  *  of the CUDA kernels; those that take it from there stand further down. */
 const LONGEST = [
   "packages/backend-cuda/test/conformance.test.ts",
-  "packages/backend-webgpu/test/conformance.test.ts",
   "packages/backend-webgpu/test/variants.test.ts",
+  "packages/backend-webgpu/test/conformance.test.ts",
   "apps/web/test/browser/firefox.test.ts",
   "packages/backend-cuda/test/core.test.ts",
   "packages/backend-cuda/test/gpu-run.test.ts",
