@@ -11,8 +11,8 @@ Object.assign(process.env, softwareGpu().env);
  *  of the CUDA kernels; those that take it from there stand further down. */
 const LONGEST = [
   "packages/backend-cuda/test/conformance.test.ts",
-  "packages/backend-webgpu/test/conformance.test.ts",
   "packages/backend-webgpu/test/variants.test.ts",
+  "packages/backend-webgpu/test/conformance.test.ts",
   "apps/web/test/browser/firefox.test.ts",
   "packages/backend-cuda/test/core.test.ts",
   "packages/backend-cuda/test/gpu-run.test.ts",
@@ -39,6 +39,7 @@ export default defineConfig({
       "tools/**/*.test.ts",
       "benchmarks/test/*.test.ts",
     ],
+    setupFiles: ["tools/patient-dawn.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: "forks",

@@ -4,6 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { type Backend, type Config, memoryCheckpoint, tensorShapes } from "../packages/core/src/index.ts";
+import "./patient-dawn.ts";
 import { softwareGpu } from "./software-gpu.mjs";
 
 const config: Config = {

@@ -1,4 +1,5 @@
 // The suite as a program for Node and Deno: options of the backend and a choice of checks as JSON in, a report as JSON out.
+import "../patient-dawn.ts";
 import { suite } from "./suite.ts";
 
 const [given = "{}"] = process.argv.slice(2);

@@ -48,18 +48,22 @@ export function programOf({ name, from }: Runtime, bring: boolean): string {
   const program = join(folder, "node_modules", from.package, from.path);
   if (existsSync(program)) return program;
   if (!bring) throw new Skipped("not in the cache; node tools/packages.ts --full brings it");
-  const half = `${folder}.part`;
-  rmSync(half, { recursive: true, force: true });
-  rmSync(folder, { recursive: true, force: true });
+  // Adapters and packages may bring the same at once: each its own, put in place whole.
+  const half = `${folder}.${process.pid}`;
   mkdirSync(half, { recursive: true });
   writeFileSync(join(half, "package.json"), '{ "private": true }\n');
   const spec = `${from.package}@${from.version}`;
   try {
     run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", spec], half);
   } catch (error) {
+    rmSync(half, { recursive: true, force: true });
     throw new Skipped(`npm could not install ${spec}: ${(error as { stderr?: string }).stderr ?? String(error)}`);
   }
-  renameSync(half, folder);
+  if (existsSync(program)) rmSync(half, { recursive: true, force: true });
+  else {
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(half, folder);
+  }
   if (!existsSync(program)) throw new Skipped(`${spec} has no ${from.path}`);
   return program;
 }

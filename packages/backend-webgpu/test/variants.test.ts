@@ -10,12 +10,13 @@ import {
   isDogeError,
   type Model,
   memoryCheckpoint,
+  type Provider,
   readTensor,
   type Sequence,
   type Tokens,
 } from "@doge-lm/core";
 import { reference } from "@doge-lm/reference";
-import { describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { type WebgpuOptions, webgpu } from "../src/index.ts";
 import { software } from "./software.ts";
 import { seeded, small, variants } from "./support.ts";
@@ -41,22 +42,32 @@ async function text(model: Model): Promise<{ logits: Floats[]; drawn: number[] }
   return { logits: [first!, second!], drawn: [...drawn!.ids] };
 }
 
-/** What a backend makes of each of these models; `more` is asked of it before it is closed. */
-async function on(
-  options: WebgpuOptions,
-  models: readonly (readonly [Config, DType])[],
-  more: (backend: Backend) => Promise<void> = async () => {},
-): Promise<Awaited<ReturnType<typeof text>>[]> {
-  const backend = await software(options).open();
+/** Backends by their options: opening one is compiling, seconds of it for kernels with barriers. */
+const opened = new Map<string, Promise<Backend>>();
+afterAll(async () => {
+  for (const backend of opened.values()) await (await backend).close();
+});
+
+async function open(options: WebgpuOptions): Promise<Backend> {
+  const key = JSON.stringify(options);
+  const opening = opened.get(key) ?? software(options).open();
+  opened.set(key, opening);
+  const backend = await opening;
   expect(backend.can.warnings).toBeUndefined(); // no other form took its place
+  return backend;
+}
+
+/** What a backend makes of each of these models. */
+async function on(
+  backend: Backend,
+  models: readonly (readonly [Config, DType])[],
+): Promise<Awaited<ReturnType<typeof text>>[]> {
   const results = [];
   for (const [config, dtype] of models) {
     const model = await backend.load(seeded(config), { dtype });
     results.push(await text(model));
     model.close();
   }
-  await more(backend);
-  await backend.close();
   return results;
 }
 
@@ -148,35 +159,26 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
     const free: Config = { ...one, window: null, maxPositions: 1024 };
     // A stream that is whole, one in addends, the last of them not full, and a last layer without mlp.
     const deep = { layers: 3, intermediateSize: 600 };
-    const found = await on({ variant: variants[name]! }, models, async (backend) => {
-      await dealt(backend, free, "f32");
-      if (name !== "base") return await dealt(backend, { ...free, ...deep }, "f32", [1]);
-      await dealt(backend, { ...free, heads: 2, headDim: 132 }, "q8");
-      // Rows of several turns and a rest, biases everywhere and of every head, and heads enough for four teams each.
-      const wide: Config = {
-        ...free,
-        hiddenSize: 268,
-        intermediateSize: 600,
-        heads: 8,
-        kvHeads: 4,
-        headDim: 68,
-        biasHeads: 8,
-      };
-      const biased: Config = { ...wide, attentionBias: true, mlpBias: true, qkNorm: false };
-      for (const dtype of ["bf16", "q4"] as const) await dealt(backend, biased, dtype, [65, 300]);
-    });
+    const backend = await open({ variant: variants[name]! });
+    const found = await on(backend, models);
     for (const [index, [config, dtype]] of models.entries()) near(found[index]!, await expected(config, dtype));
+    await dealt(backend, free, "f32");
+    if (name !== "base") return await dealt(backend, { ...free, ...deep }, "f32", [1]);
+    await dealt(backend, { ...free, heads: 2, headDim: 132 }, "q8");
+    // Rows of several turns and a rest, biases everywhere and of every head, and heads enough for four teams each.
+    const wide: Config = { ...free, ...deep, hiddenSize: 268, heads: 8, kvHeads: 4, headDim: 68, biasHeads: 8 };
+    const biased: Config = { ...wide, attentionBias: true, mlpBias: true, qkNorm: false };
+    for (const dtype of ["bf16", "q4"] as const) await dealt(backend, biased, dtype, [65, 300]);
   });
 
   // Where tokens begin a text alike, their biases tie in every layer, if attention over equal values gives that value to the bit.
   test("subgroups: the goldens under a keep window", { timeout }, async () => {
-    const provider = software({ variant: variants.subgroups! });
-    const can = await provider.probe();
-    const stage = new Stage({ provider, can, notes: {} } as ConstructorParameters<typeof Stage>[0]);
+    const backend = await open({ variant: variants.subgroups! });
+    const provider: Provider = { ...software(), open: async () => backend };
+    const stage = new Stage({ provider, can: backend.can, notes: {} });
     const goldens = checks.filter(({ name }) => name.startsWith("golden logits: window"));
     expect(goldens).toHaveLength(2);
     for (const check of goldens) await runCheck(check, stage);
-    await stage.close();
   });
 
   // Of other forms with f16 or packed integers, tools/adapters.ts judges what lavapipe computes: SwiftShader takes a minute to
@@ -187,7 +189,7 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
       [one, "q8"],
       [{ ...one, experts }, "q4"],
     ] as const;
-    const [exact, ...rounded] = await on({ variant: { packed: true } }, models);
+    const [exact, ...rounded] = await on(await open({ variant: { packed: true } }), models);
     near(exact!, await expected(one, "f32"));
     for (const [index, [config, dtype]] of models.slice(1).entries()) {
       const wanted = await expected(config, dtype);
@@ -212,31 +214,29 @@ describe.skipIf(absent)(`forms of the kernels${why}`, () => {
     const plain = await (await reference().open()).load(tied);
     const wanted = await plain.forward([{ sequence: plain.sequence(), tokens: ids }]);
     for (const name of ["barrier-free", "base"]) {
-      const backend = await software({ variant: variants[name]! }).open();
+      const backend = await open({ variant: variants[name]! });
       const model = await backend.load(tied);
       const [found] = await model.forward([{ sequence: model.sequence(), tokens: ids }]);
       expect(Math.max(...found!.map((logit, id) => Math.abs(logit - wanted[0]![id]!)))).toBeLessThan(tolerance);
-      await backend.close();
+      model.close();
     }
   });
 
   test("a vocabulary larger than a binding of 1 MiB is cut, and gives the same bits", { timeout }, async () => {
     // 9,000 rows of 128 bytes: 1.1 MiB.
     const models = [[{ ...one, vocabSize: 9000 }, "f32"]] as const;
-    expect(await on({ bindingLimit: 2 ** 20 }, models)).toEqual(await on({}, models));
+    expect(await on(await open({ bindingLimit: 2 ** 20 }), models)).toEqual(await on(await open({}), models));
   });
 
   test("layers larger than a binding are cut too, in every dtype", { timeout }, async () => {
     const wide: Config = { ...one, hiddenSize: 64, intermediateSize: 1200, heads: 8, maxPositions: 64 };
     const models = (["f32", "bf16", "q8", "q4"] as const).map((dtype) => [wide, dtype] as const);
     // Keys of a layer take 68 KiB; each matrix of the feed-forward 300, 150, 75 and 38 KiB.
-    expect(await on({ bindingLimit: 80_000 }, models)).toEqual(await on({}, models));
+    expect(await on(await open({ bindingLimit: 80_000 }), models)).toEqual(await on(await open({}), models));
   });
 
   test("heads wider than the kernels hold are refused in words", { timeout }, async () => {
-    const backend = await software().open();
-    const loading = backend.load(seeded({ ...one, headDim: 512 }));
+    const loading = (await open({})).load(seeded({ ...one, headDim: 512 }));
     expect(await loading.catch((error) => isDogeError(error, "unsupported"))).toBe(true);
-    await backend.close();
   });
 });
