@@ -61,11 +61,10 @@ class Decoder {
 
   /** Up to `steps` steps of the call's only row; with `logits` one, which ends with them and draws nothing. False: the driver refuses such
    *  launches, now and from now on. */
-  bool launch(const DrawPlan& draw, const PageShape& page, size_t layer_bytes, const int* call_pages, int steps, float* logits = nullptr) {
+  bool launch(const DrawPlan& draw, const PageShape& page, const int* call_pages, int steps, float* logits = nullptr) {
     Decoding of = plan_;
     of.draw = draw;
     of.page = page;
-    of.layer_bytes = layer_bytes;
     of.call_pages = call_pages;
     of.steps = steps;
     of.logits = logits;

@@ -139,12 +139,7 @@ inline void measure_attention(Context& context, int tokens, int before, int head
   const int side = heads_together(shape);
   const std::vector<QueryUnit> units = units_of(tiles, places_for(device.processors(), side), heads / side);
 
-  PageShape page{};
-  page.values_at = kv_heads * head_dim * PAGE;
-  page.biases_at = 2 * page.values_at;
-  const int page_words = page.biases_at + kv_heads * PAGE;
-  page.page_bytes = static_cast<size_t>(page_words) * 4;
-  page.base = reinterpret_cast<char*>(bench.put(nullptr, pages_for(tokens), page_words, page_words));
+  const PageShape page = bench.pages(pages_for(tokens), shape, true);
   const float* const rows = bench.array(qkv);
   const float* const bias = bench.array(biases);
   const int* const at = bench.array(positions);
@@ -155,8 +150,7 @@ inline void measure_attention(Context& context, int tokens, int before, int head
                 page, shape);
   const size_t skip = static_cast<size_t>(before);
   float* const expected = bench.put(nullptr, own, width, mixed_stride);
-  device.launch(attention_kernel, dim3(static_cast<unsigned>(own), static_cast<unsigned>(heads), 1), ATTENTION_THREADS, expected, mixed_stride, rows + skip * stride,
-                at + skip, row_of, states, list, page, shape, Slices{1, nullptr, nullptr}, nullptr);
+  attention(device, own, 1, expected, mixed_stride, rows + skip * stride, at + skip, row_of, states, list, page, shape, {1, nullptr, nullptr}, nullptr);
 
   const size_t numbers = static_cast<size_t>(own) * stride;
   unsigned short* const halves = bench.empty<unsigned short>(numbers);

@@ -64,16 +64,8 @@ class Model {
     heads.qkv_stride = heads.value_at + padded(config.keys());
     heads.delta_stride = padded(config.bias_heads);
 
-    const int head_words = config.keys() * PAGE;
-    PageShape shape{};
     // A window as long as the context never drops anything.
-    shape.window = config.window >= config.context ? 0 : config.window;
-    shape.values_at = head_words;
-    shape.biases_at = 2 * head_words;
-    shape.positions_at = shape.biases_at + config.bias_heads * PAGE;
-    shape.evicted_at = shape.positions_at + config.kv_heads * PAGE;
-    const size_t layer_bytes = static_cast<size_t>(shape.evicted_at + config.kv_heads * PAGE) * 4;
-    shape.page_bytes = layer_bytes * static_cast<size_t>(config.layers);
+    PageShape shape = page_shape(heads, config.layers, config.window >= config.context ? 0 : config.window, keeps_halves(config.dtype));
     const int64_t count = (config.room + PAGE - 1) / PAGE + SLACK_PAGES;
     try {
       memory_ = static_cast<char*>(device.allocate(static_cast<size_t>(count) * shape.page_bytes));
@@ -82,7 +74,7 @@ class Model {
       if (std::getenv("DOGE_FILL") != nullptr) device.fill(memory_, 0xff, static_cast<size_t>(count) * shape.page_bytes);
       control = static_cast<Control*>(device.allocate_mapped(sizeof(Control)));
       control->abort = 0;
-      pages = std::make_unique<Pages>(device, shape, heads, static_cast<int>(count), config.layers, layer_bytes);
+      pages = std::make_unique<Pages>(device, shape, heads, static_cast<int>(count), config.layers);
       // Two blocks or more share a token's slices only while all of them are no more than there are processors.
       const size_t most = static_cast<size_t>(device.processors());
       slices_ = static_cast<float*>(device.allocate(most / 2 * MOST_SLICES * static_cast<size_t>(config.head_dim + 2) * 4));
@@ -160,7 +152,7 @@ class Model {
       else
         project(layer.qkv, number, group);
       PageShape shape = pages->shape;
-      shape.layer_at = pages->layer_bytes * static_cast<size_t>(number);
+      shape.layer_at = shape.layer_bytes * static_cast<size_t>(number);
       const RopeWeights rope{layer.query_norm, layer.key_norm, layer.A, cosine_, sine_, layer.delta, config.epsilon};
       // Attention by tiles reads halves alone, and the one by rows none. Where there are halves nothing is dropped: a group is one part.
       const bool tiled = halves && group.parts[0].tile_count > 0;
@@ -274,13 +266,12 @@ class Model {
       if (part.tile_count > 0 && halves)
         attend_half(group, part, last, shape, states, call_pages);
       else if (part.tile_count > 0)
-        attention_tiles(device, tile_count, buffers.mixed, mixed_stride, buffers.qkv, tiles, group.positions,
-                        group.rows, states, call_pages, shape, heads);
+        attention_tiles(device, tile_count, buffers.mixed, mixed_stride, buffers.qkv, tiles, group.positions, group.rows, states, call_pages, shape, heads);
       else if (shape.window == 0 && attends_by_rows(heads) && attention_blocks(part.count) == 1)
         attention_rows(device, part.count, mixed, mixed_half, mixed_stride, qkv, asking, rows, states, call_pages, shape, heads);
       else
-        device.launch(attention_kernel, dim3(grid.x, static_cast<unsigned>(config.heads), static_cast<unsigned>(attention_blocks(part.count))), ATTENTION_THREADS, mixed,
-                      mixed_stride, qkv, asking, rows, states, call_pages, shape, heads, Slices{slices(part.count), slices_, come_}, mixed_half);
+        attention(device, part.count, attention_blocks(part.count), mixed, mixed_stride, qkv, asking, rows, states, call_pages, shape, heads,
+                  {slices(part.count), slices_, come_}, mixed_half);
     }
   }
 

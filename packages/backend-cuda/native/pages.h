@@ -12,8 +12,8 @@ inline int pages_for(int slots) { return (slots + PAGE - 1) / PAGE; }
 
 class Pages {
  public:
-  Pages(Device& device, PageShape shape, Heads heads, int count, int layers, size_t layer_bytes)
-      : shape(shape), heads(heads), layer_bytes(layer_bytes), layers(layers), device_(device), holders_(static_cast<size_t>(count), 0) {
+  Pages(Device& device, PageShape shape, Heads heads, int count, int layers)
+      : shape(shape), heads(heads), layers(layers), device_(device), holders_(static_cast<size_t>(count), 0) {
     for (int page = count - 1; page >= 0; page--) free_.push_back(page);
     list_ = static_cast<int*>(device.allocate(static_cast<size_t>(count) * sizeof(int)));
   }
@@ -23,7 +23,6 @@ class Pages {
 
   const PageShape shape;
   const Heads heads;
-  const size_t layer_bytes;
   const int layers;
 
   int free() const { return static_cast<int>(free_.size()); }
@@ -50,12 +49,12 @@ class Pages {
   void clear(const std::vector<int>& pages) {
     if (shape.window == 0 || pages.empty()) return;
     write_list(pages);
-    device_.launch(clear_kernel, grid(pages), 64, list_, shape, heads, layer_bytes);
+    device_.launch(clear_kernel, grid(pages), 64, list_, shape, heads);
   }
   void truncate(const std::vector<int>& pages, int length) {
     if (pages.empty()) return;
     write_list(pages);
-    device_.launch(truncate_kernel, grid(pages), 64, list_, length, shape, heads, layer_bytes);
+    device_.launch(truncate_kernel, grid(pages), 64, list_, length, shape, heads);
   }
 
  private:

@@ -90,7 +90,13 @@ struct Bulk {
 
 /** A line of the cache of a block's processor. */
 struct Line {
-  float numbers[32];
+  unsigned char bytes[128];
+};
+/** What a thread has written that has not got beyond it. */
+struct Late {
+  void* to;
+  size_t count;
+  unsigned char bytes[4];
 };
 
 /** The block that this OS thread is running. */
@@ -134,7 +140,7 @@ struct Block {
   bool published = false;
   /** Lines of global memory as they were when they were first read since a fence; what each thread has written and not fenced since. */
   std::unordered_map<uintptr_t, Line> lines;
-  std::vector<std::pair<float*, float>> written[MOST_THREADS];
+  std::vector<Late> written[MOST_THREADS];
   void* home = nullptr;
   char* stacks = nullptr;
 #if !defined(__x86_64__) && !defined(__aarch64__)
@@ -227,6 +233,12 @@ inline void ask_again(Block& b) {
   yield(b, false);
 }
 
+/** What the current thread has written gets beyond it. */
+inline void write_now(Block& b) {
+  for (const Late& late : b.written[b.current]) std::memcpy(late.to, late.bytes, late.count);
+  b.written[b.current].clear();
+}
+
 inline void body() {
   Block& b = block();
   b.entry(b.context);
@@ -234,8 +246,7 @@ inline void body() {
   if (b.beside && !b.awaited[self]) broken("a thread of a kernel that is launched beside the one before it has not awaited that one.");
   if (!b.copies[self].empty()) broken("a thread returned with copies under way.");
   if (!b.products[self].empty()) broken("a thread returned with products of its warpgroup under way.");
-  for (const auto& [to, value] : b.written[self]) *to = value;
-  b.written[self].clear();
+  write_now(b);
   b.done[self] = true;
   b.steps++;
   if (b.running == 1 && !b.bulks.empty()) broken("a block ended with bulk copies under way.");

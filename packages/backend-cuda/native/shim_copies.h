@@ -68,17 +68,22 @@ inline size_t bulk_arrive(const void* barrier) {
   return bytes;
 }
 
-/** Number `*from` through the processor's cache, and a number that gets beyond the thread's at its next fence. */
-inline float read_early(const float* from) {
+/** What stands at `from` through the processor's cache, and what gets beyond the thread's at its next fence. */
+template <class T>
+inline T read_early(const T* from) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(from), start = at / sizeof(Line) * sizeof(Line);
   const auto [found, fresh] = block().lines.try_emplace(start);
   if (fresh) std::memcpy(&found->second, reinterpret_cast<const void*>(start), sizeof(Line));
-  return found->second.numbers[(at - start) / sizeof(float)];
+  T its;
+  std::memcpy(&its, found->second.bytes + (at - start), sizeof its);
+  return its;
 }
-inline void write_late(float* to, float value) { block().written[block().current].push_back({to, value}); }
-inline void write_now(Block& b) {
-  for (const auto& [to, value] : b.written[b.current]) *to = value;
-  b.written[b.current].clear();
+template <class T>
+inline void write_late(T* to, T value) {
+  static_assert(sizeof value <= sizeof(Late::bytes), "it is kept as bytes");
+  Late late{to, sizeof value, {}};
+  std::memcpy(late.bytes, &value, sizeof value);
+  block().written[block().current].push_back(late);
 }
 
 }  // namespace shim

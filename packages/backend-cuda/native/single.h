@@ -30,6 +30,13 @@ class Bench {
       device.download(to + static_cast<size_t>(row) * static_cast<size_t>(columns), from + static_cast<size_t>(row) * static_cast<size_t>(stride),
                       static_cast<size_t>(columns) * 4);
   }
+  /** So many pages of one layer, without a window. */
+  PageShape pages(int count, const Heads& heads, bool halves) {
+    PageShape shape = page_shape(heads, 1, 0, halves);
+    const int words = static_cast<int>(shape.page_bytes / 4);
+    shape.base = reinterpret_cast<char*>(put(nullptr, count, words, words));
+    return shape;
+  }
   template <class T>
   T* empty(size_t count) {
     T* const to = static_cast<T*>(device.allocate(count * sizeof(T)));
@@ -138,11 +145,7 @@ inline void single_attention(Context& context, float* out, const float* queries,
   }
   // Pages in reverse: a kernel that takes slots for addresses shows.
   for (int page = pages_for(count) - 1; page >= 0; page--) pages.push_back(page);
-  PageShape page{};
-  page.values_at = head_dim * PAGE;
-  page.biases_at = 2 * head_dim * PAGE;
-  page.page_bytes = static_cast<size_t>(page.biases_at + PAGE) * 4;
-  page.base = reinterpret_cast<char*>(bench.put(nullptr, pages_for(count), page.biases_at + PAGE, page.biases_at + PAGE));
+  const PageShape page = bench.pages(pages_for(count), shape, keeps_halves(dtype));
   float* const rows = bench.array(qkv);
   float* const biases = bench.put(bias, count, 1, PADDING);
   const int* const at = bench.array(positions);
@@ -157,8 +160,7 @@ inline void single_attention(Context& context, float* out, const float* queries,
   } else {
     const int slices = slices_of(bench.device.processors(), queried, 1, count);
     const Slices meeting{slices, bench.put(nullptr, queried * slices, head_dim + 2, head_dim + 2), bench.array(std::vector<int>(static_cast<size_t>(queried), 0))};
-    bench.device.launch(attention_kernel, dim3(static_cast<unsigned>(queried), 1, static_cast<unsigned>(slices)), ATTENTION_THREADS, to, part,
-                        rows + first * stride, at + first, row_of, states, list, page, shape, meeting, nullptr);
+    attention(bench.device, queried, slices, to, part, rows + first * stride, at + first, row_of, states, list, page, shape, meeting, nullptr);
   }
   bench.get(out, to, queried, head_dim, part);
 }

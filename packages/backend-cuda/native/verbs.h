@@ -89,7 +89,7 @@ inline void decoding_step(Model& model, int rows) {
 /** Up to `steps` steps of a call's only row by the model's decoder; with `logits` one. False: the model has none, or the driver refuses it. */
 inline bool decodes_at_once(Model& model, int steps, float* logits = nullptr) {
   return model.decoder != nullptr &&
-         model.decoder->launch(draw_plan(model), model.pages->shape, model.pages->layer_bytes, model.buffers.pages, steps, logits);
+         model.decoder->launch(draw_plan(model), model.pages->shape, model.buffers.pages, steps, logits);
 }
 
 /** The same as decoding_step for a call's only row where the model has a decoder: one launch up to the logits, and one for the draw. */

@@ -7,7 +7,6 @@ import array
 import ctypes
 import json
 import math
-import os
 import pathlib
 import re
 import struct
@@ -18,8 +17,8 @@ FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "conformance" / "fixtur
 NAMES = ["native", "window", "odd", "rope", "rope-linear", "moe"]
 # In standard deviations of the logits; packages/conformance/src/tolerances.ts has the reasons.
 LOGITS = 1e-4
-# Of prompts whose products are in half precision, which is bf16 models without a window or a router on compute capability 9.0: 11 bits
-# of each activation. bf16 would move them by 0.1.
+# Under bf16 and q8 keys and values are kept as halves, 11 bits of each; those of a prompt of a dense bf16 model without a window are multiplied
+# in half precision too, on compute capability 9.0. The shim finds up to 2.6e-3 over all fixtures; activations in bf16 would move logits by 0.1.
 HALF = 5e-3
 # What bf16 and q8 round (core's quantizable()).
 ROUNDED = re.compile(r"(^lm_head|\.(embed_tokens|[qkvo]_proj|gate_proj|up_proj|down_proj|down_embed|up_embed))\.weight$")
@@ -204,8 +203,7 @@ def main():
         for number, dtype in enumerate(["f32", "bf16", "q8"]):
             try:
                 worst = check(core, device, name, number)
-                half = dtype == "bf16" and name not in ("window", "moe") and os.environ.get("DOGE_HALVES") != "0"
-                allowed = HALF if half else LOGITS
+                allowed = LOGITS if dtype == "f32" else HALF
                 good = worst <= allowed
                 line = f"{worst:.2e} standard deviations, allowed {allowed:g}"
             except RuntimeError as error:

@@ -8,10 +8,10 @@ function nameOf(mangled) {
   const [, length, rest] = /^_ZN4doge(\d+)(.*)$/.exec(mangled) ?? [];
   if (length === undefined) return mangled;
   const name = rest.slice(0, Number(length));
-  const [, values] = /^I((?:L(?:NS_4TypeE|i|b)\d+E)+)E/.exec(rest.slice(Number(length))) ?? [];
-  const numbers =
-    values === undefined ? [] : [...values.matchAll(/L(?:NS_4TypeE|i|b)(\d+)E/g)].map(([, number]) => number);
-  return numbers.length === 0 ? name : `${name}<${numbers.join(", ")}>`;
+  const [, values] = /^I((?:f|NS_\d+[A-Z][a-z]+E|L(?:NS_4TypeE|i|b)\d+E)+)E/.exec(rest.slice(Number(length))) ?? [];
+  if (values === undefined) return name;
+  const its = [...values.matchAll(/L(?:NS_4TypeE|i|b)(\d+)E|NS_\d+([A-Z][a-z]+)E|f/g)];
+  return `${name}<${its.map(([, number, type]) => number ?? type ?? "float").join(", ")}>`;
 }
 
 /** Rows { kernel, arch, registers, spilled, shared, serialized } of the messages of nvcc -Xptxas -v, and the lines that are no part of

@@ -81,7 +81,7 @@ export class CudaModel implements Model {
     this.dtype = dtype;
     this.routing = routing;
     this.context = context;
-    this.details = { kvDtype: "f32", weightBytes: binding.bytes(handle) };
+    this.details = { kvDtype: dtype === "f32" ? "f32" : "f16", weightBytes: binding.bytes(handle) };
   }
 
   get room(): number {

@@ -141,7 +141,7 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
     const sizes: number[] = [];
     for (const dtype of ["f32", "bf16", "q8"] as const) {
       const model = await backend.load(checkpoint, { dtype });
-      expect(model.details).toMatchObject({ kvDtype: "f32" });
+      expect(model.details).toMatchObject({ kvDtype: dtype === "f32" ? "f32" : "f16" });
       sizes.push(Number(model.details!.weightBytes));
       expect(meter.counts().bytesHeld - before).toBeGreaterThan(sizes.at(-1)!);
       model.close();
@@ -151,6 +151,26 @@ describe.skipIf(withoutShim !== undefined)(`the meter${withoutShim ? ` (skipped:
     expect(sizes[1]).toBeGreaterThan(1.1 * sizes[2]!);
     await backend.close();
   });
+
+  test.each(dtypes)(
+    "%s: a token's keys and values take 4 bytes a number in f32, else 2, and its biases 4",
+    async (dtype) => {
+      const { backend, meter } = opened();
+      const held = async (room: number): Promise<number> => {
+        const model = await backend.load(checkpoint, { dtype, room });
+        const { bytesHeld } = meter.counts();
+        model.close();
+        await new Promise((resolve) => setTimeout(resolve, 0));
+        return bytesHeld;
+      };
+      const { kvHeads, headDim, biasHeads } = small;
+      const numbers = 2 * kvHeads * headDim * (dtype === "f32" ? 4 : 2);
+      // Where a window keeps a key and until when are two more; of 16 tokens the number of their page.
+      const token = LAYERS * (numbers + 4 * (biasHeads + 2 * kvHeads)) + 4 / 16;
+      expect((await held(8192)) - (await held(4096))).toBe(4096 * token);
+      await backend.close();
+    },
+  );
 
   test("ceilings are measured by loops that run, tensor cores only where there are some", async () => {
     const { backend, meter } = opened();

@@ -28,6 +28,10 @@ ptxas info    : Function properties for _ZN4doge19matmul_tiles_kernelILNS_4TypeE
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 239 registers, used 1 barriers, 41488 bytes smem, 440 bytes cmem[0]
 ptxas info    : Compile time = 221.582 ms
+ptxas info    : Compiling entry function '_ZN4doge21attention_rows_kernelINS_4HalfELi2EEEvPfPt' for 'sm_90a'
+ptxas info    : Used 168 registers, used 1 barriers, 4160 bytes smem
+ptxas info    : Compiling entry function '_ZN4doge16attention_kernelIfEEvPfiPKfPKi' for 'sm_90a'
+ptxas info    : Used 89 registers, used 1 barriers, 5668 bytes smem
 ptxas info    : Compiling entry function '_ZN4doge12store_kernelEPKfS1_PKiS3_S3_PKNS_8RowStateES3_NS_9PageShapeENS_5HeadsE' for 'sm_90a'
 ptxas info    : Function properties for _ZN4doge12store_kernelEPKfS1_PKiS3_S3_PKNS_8RowStateES3_NS_9PageShapeENS_5HeadsE
     8 bytes stack frame, 8 bytes spill stores, 16 bytes spill loads
@@ -38,6 +42,15 @@ test("registers, spills and shared memory are read from what ptxas says", () => 
   const { rows, others } = readResources(log);
   expect(rows).toEqual([
     { kernel: "matmul_tiles_kernel<2, 4>", arch: "80", registers: 239, spilled: 0, shared: 41488, serialized: false },
+    {
+      kernel: "attention_rows_kernel<Half, 2>",
+      arch: "90a",
+      registers: 168,
+      spilled: 0,
+      shared: 4160,
+      serialized: false,
+    },
+    { kernel: "attention_kernel<float>", arch: "90a", registers: 89, spilled: 0, shared: 5668, serialized: false },
     { kernel: "store_kernel", arch: "90a", registers: 48, spilled: 24, shared: 0, serialized: false },
   ]);
   expect(others).toEqual(["nvcc warning : something else"]);
@@ -45,7 +58,7 @@ test("registers, spills and shared memory are read from what ptxas says", () => 
 });
 
 test("spills and too much shared memory are refused by name", () => {
-  const [good, spilled] = readResources(log).rows as [Row, Row];
+  const [good, , , spilled] = readResources(log).rows as [Row, Row, Row, Row];
   expect(faultsOf([good])).toEqual([]);
   expect(faultsOf([good, spilled, { ...good, shared: 49153 }])).toEqual([
     "store_kernel spills 24 bytes of registers on sm_90a",

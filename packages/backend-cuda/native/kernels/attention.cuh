@@ -4,8 +4,7 @@
 //
 // Source: Shi et al., Trainable Dynamic Mask Sparse Attention; transformers `DogeAttention` (eager).
 #pragma once
-#include "half.cuh"
-#include "pages.cuh"
+#include "kept.cuh"
 
 namespace doge {
 
@@ -105,8 +104,8 @@ __global__ void store_kernel(const float* qkv, const float* bias, const int* slo
   const float* const value = row + shape.value_at + head * shape.head_dim;
   const int start = head * shape.head_dim * PAGE;
   for (int index = static_cast<int>(threadIdx.x); index < shape.head_dim; index += STORE_THREADS) {
-    layer[start + index * PAGE + lane] = key[index];
-    layer[page.values_at + start + lane * shape.head_dim + index] = value[index];
+    put_kept(layer, page, start + index * PAGE + lane, key[index]);
+    put_kept(layer, page, page.values_at + start + lane * shape.head_dim + index, value[index]);
   }
   const int shared = shape.bias_heads / shape.kv_heads;
   for (int each = static_cast<int>(threadIdx.x); each < shared; each += STORE_THREADS) {
@@ -136,9 +135,10 @@ inline int slices_of(int processors, int tokens, int heads, int slots) { return 
  *  warps, then, by the block that comes last, in the order of the slices: so their number alone says in which order is summed, not that of
  *  the blocks.
  *
- *  The sum is taken over value[j] - own, with own the token's value, and own added at the end. So a text that begins with one
+ *  The sum is taken over value[j] - own, with own the token's value as it is kept, and own added at the end. So a text that begins with one
  *  token several times reads exactly that token's value each time, as it does in exact arithmetic: its keys then tie in the next
  *  layer too, and the window keeps the one that the definition keeps. `halves`, unless null, gets the result in place of `mixed`. */
+template <class Kept>
 __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
                                  const RowState* states, const int* call_pages, PageShape page, Heads shape, Slices slices, unsigned short* halves) {
   await_earlier();
@@ -170,7 +170,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   const float* const own_value = qkv + token * static_cast<size_t>(shape.qkv_stride) + shape.value_at + kv_head * dim;
   float own[HELD];
 #pragma unroll
-  for (int part = 0; part < HELD; part++) own[part] = part * WARP + lane < dim ? own_value[part * WARP + lane] : 0.0f;
+  for (int part = 0; part < HELD; part++) own[part] = part * WARP + lane < dim ? as_kept<Kept>(own_value[part * WARP + lane]) : 0.0f;
   const int count = slices.count;
   const bool alone = gridDim.z == 1;
   const size_t pair = token * static_cast<size_t>(shape.heads) + static_cast<size_t>(head);
@@ -197,7 +197,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
       const int slot = base + lane;
       float score = -INFINITY;
       if (slot < slots) {
-        const float* const layer = layer_of(page, pages[slot / PAGE]);
+        float* const layer = layer_of(page, pages[slot / PAGE]);
         bool seen = true;
         if (page.window > 0) {
           const int* const words = reinterpret_cast<const int*>(layer);
@@ -205,9 +205,9 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
           seen = words[page.positions_at + at] <= position && words[page.evicted_at + at] > position;
         }
         if (seen) {
-          const float* const key = layer + kv_head * dim * PAGE + slot % PAGE;
+          const Kept* const key = kept_in<Kept>(layer) + kv_head * dim * PAGE + slot % PAGE;
           float dot = 0.0f;
-          for (int index = 0; index < dim; index++) dot = __fmaf_rn(query[index], key[index * PAGE], dot);
+          for (int index = 0; index < dim; index++) dot = __fmaf_rn(query[index], value_of(key[index * PAGE]), dot);
           score = dot * scale + layer[page.biases_at + bias_head * PAGE + slot % PAGE];
         }
       }
@@ -226,11 +226,11 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
       for (int each = 0; each < held_slots; each++) {
         const float its = weights[warp][each];
         if (its == 0.0f) continue;
-        const float* const value = layer_of(page, pages[(base + each) / PAGE]) + page.values_at + kv_head * dim * PAGE +
-                                   (base + each) % PAGE * dim;
+        const Kept* const value = kept_in<Kept>(layer_of(page, pages[(base + each) / PAGE])) + page.values_at + kv_head * dim * PAGE +
+                                  (base + each) % PAGE * dim;
 #pragma unroll
         for (int part = 0; part < HELD; part++)
-          if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value[part * WARP + lane] - own[part], held[part]);
+          if (part * WARP + lane < dim) held[part] = __fmaf_rn(its, value_of(value[part * WARP + lane]) - own[part], held[part]);
       }
       __syncwarp();
     }
@@ -295,7 +295,7 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   for (int each = 0; each < MINE; each++) {
     const int index = index_of(each);
     if (index >= dim) continue;
-    const float result = own_value[index] + merged[each] / all;
+    const float result = as_kept<Kept>(own_value[index]) + merged[each] / all;
     if (halves == nullptr)
       mixed[to + static_cast<size_t>(index)] = result;
     else
@@ -303,11 +303,19 @@ __global__ void attention_kernel(float* mixed, int mixed_stride, const float* qk
   }
 }
 
+/** The launch for some tokens, each by so many blocks. */
+inline void attention(Device& device, int count, int blocks, float* mixed, int mixed_stride, const float* qkv, const int* positions, const int* rows,
+                      const RowState* states, const int* call_pages, const PageShape& page, const Heads& shape, const Slices& slices, unsigned short* halves) {
+  const dim3 grid(static_cast<unsigned>(count), static_cast<unsigned>(shape.heads), static_cast<unsigned>(blocks));
+  device.launch(page.halves ? attention_kernel<Half> : attention_kernel<float>, grid, ATTENTION_THREADS, mixed, mixed_stride, qkv, positions, rows, states,
+                call_pages, page, shape, slices, halves);
+}
+
 /** Make pages empty: nobody in any slot. Grid (pages, layers). */
-__global__ void clear_kernel(const int* list, PageShape page, Heads shape, size_t layer_bytes) {
+__global__ void clear_kernel(const int* list, PageShape page, Heads shape) {
   await_earlier();
   int* const words = reinterpret_cast<int*>(page.base + static_cast<size_t>(list[blockIdx.x]) * page.page_bytes +
-                                            static_cast<size_t>(blockIdx.y) * layer_bytes);
+                                            static_cast<size_t>(blockIdx.y) * page.layer_bytes);
   for (int index = static_cast<int>(threadIdx.x); index < shape.kv_heads * PAGE; index += static_cast<int>(blockDim.x)) {
     words[page.positions_at + index] = NOBODY;
     words[page.evicted_at + index] = NOBODY;
@@ -315,10 +323,10 @@ __global__ void clear_kernel(const int* list, PageShape page, Heads shape, size_
 }
 
 /** Restore the state after the first `length` tokens: later keys are gone, and so is what later tokens evicted. */
-__global__ void truncate_kernel(const int* list, int length, PageShape page, Heads shape, size_t layer_bytes) {
+__global__ void truncate_kernel(const int* list, int length, PageShape page, Heads shape) {
   await_earlier();
   int* const words = reinterpret_cast<int*>(page.base + static_cast<size_t>(list[blockIdx.x]) * page.page_bytes +
-                                            static_cast<size_t>(blockIdx.y) * layer_bytes);
+                                            static_cast<size_t>(blockIdx.y) * page.layer_bytes);
   for (int index = static_cast<int>(threadIdx.x); index < shape.kv_heads * PAGE; index += static_cast<int>(blockDim.x)) {
     if (words[page.positions_at + index] >= length) words[page.positions_at + index] = NOBODY;
     if (words[page.evicted_at + index] >= length) words[page.evicted_at + index] = NOBODY;

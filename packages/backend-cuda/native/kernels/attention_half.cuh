@@ -5,8 +5,8 @@
 // While a chunk's scores become weights, the values of the chunk before are being multiplied: each turn asks for its own scores and for
 // the sums of the turn before, and waits for one after the other. So keys and values arrive one turn apart.
 //
-// The keys and values of the run itself are halves that rope has written beside the projections; those of earlier calls past_kernel has
-// rounded before.
+// The keys and values of the run itself are halves that rope has written beside the projections, the same as in their pages; those of earlier
+// calls past_kernel has brought from there.
 //
 // Sources: Dao, FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning; Shah et al., FlashAttention-3: Fast
 // and Accurate Attention with Asynchrony and Low-precision.

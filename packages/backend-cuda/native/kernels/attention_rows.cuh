@@ -2,7 +2,6 @@
 // read once, and its warps a page at a time, whose keys and values they read in the order in which they stand there.
 #pragma once
 #include "attention.cuh"
-#include "half.cuh"
 
 namespace doge {
 
@@ -13,16 +12,17 @@ constexpr int ROWS_HEAD = 128;
 /** As attention_kernel without a window, whose sums these are up to their order: over value[j] - own, pages in turn over the warps. Grid (tokens, kv_heads);
  *  GROUP query heads for each of those. Into `mixed` (tokens, mixed_stride), or `halves` unless
  *  that is null. */
-template <int GROUP>
-__global__ void __launch_bounds__(ROWS_THREADS)
+template <class Kept, int GROUP>
+__global__ void __launch_bounds__(ROWS_THREADS, std::is_same_v<Kept, Half> ? 3 : 2)
     attention_rows_kernel(float* mixed, unsigned short* halves, int mixed_stride, const float* qkv, const int* positions, const int* rows,
                           const RowState* states, const int* call_pages, PageShape page, Heads shape) {
   await_earlier();
   constexpr int WARPS = ROWS_THREADS / WARP;
   /** Stretches of four numbers of a page's keys that a lane reads. */
   constexpr int MINE = ROWS_HEAD * PAGE / 4 / WARP;
-  /** Values that are on their way at once. */
-  constexpr int TOGETHER = 8;
+  using Four = FourKept<Kept>;
+  /** Values that are on their way at once. Where that is all of a page's, they come with the keys. */
+  constexpr int TOGETHER = 128 / static_cast<int>(sizeof(Four));
   __shared__ float sums[WARPS][GROUP][ROWS_HEAD];
   __shared__ float highest[WARPS][GROUP], totals[WARPS][GROUP];
   const size_t token = blockIdx.x;
@@ -48,8 +48,9 @@ __global__ void __launch_bounds__(ROWS_THREADS)
     }
   // Of a slot's value it holds four numbers.
   const bool holds = 4 * lane < dim;
-  float4 own{0.0f, 0.0f, 0.0f, 0.0f};
-  if (holds) own = *reinterpret_cast<const float4*>(row + shape.value_at + kv_head * dim + 4 * lane);
+  Four own_kept = four_as_kept<Kept>({0.0f, 0.0f, 0.0f, 0.0f});
+  if (holds) own_kept = four_as_kept<Kept>(*reinterpret_cast<const float4*>(row + shape.value_at + kv_head * dim + 4 * lane));
+  const float4 own = values_of(own_kept);
 
   float best[GROUP], total[GROUP], held[GROUP][4];
 #pragma unroll
@@ -59,43 +60,51 @@ __global__ void __launch_bounds__(ROWS_THREADS)
     held[head][0] = held[head][1] = held[head][2] = held[head][3] = 0.0f;
   }
   for (int number = warp; number * PAGE < slots; number += WARPS) {
-    const float* const layer = layer_of(page, pages[number]);
-    const float4* const keys = reinterpret_cast<const float4*>(layer + kv_head * dim * PAGE);
-    const float4* const values = reinterpret_cast<const float4*>(layer + page.values_at + kv_head * dim * PAGE);
-    float4 its[MINE];
-#pragma unroll
-    for (int each = 0; each < MINE; each++) {
-      const int stretch = lane + WARP * each;
-      its[each] = stretch < 4 * dim ? keys[stretch] : float4{0.0f, 0.0f, 0.0f, 0.0f};
-    }
-    // What lane l has of slots 4 (l % 4).., then the sum of it over the eight lanes that have those, then one slot for each lane of 16.
-    float score[GROUP];
-#pragma unroll
-    for (int head = 0; head < GROUP; head++) {
-      float four[4] = {};
-#pragma unroll
-      for (int each = 0; each < MINE; each++) {
-        four[0] = __fmaf_rn(query[head][each], its[each].x, four[0]);
-        four[1] = __fmaf_rn(query[head][each], its[each].y, four[1]);
-        four[2] = __fmaf_rn(query[head][each], its[each].z, four[2]);
-        four[3] = __fmaf_rn(query[head][each], its[each].w, four[3]);
-      }
-#pragma unroll
-      for (int mask = 4; mask < WARP; mask *= 2)
-#pragma unroll
-        for (int part = 0; part < 4; part++) four[part] += __shfl_xor_sync(ALL, four[part], mask);
-      // Lane l takes slot l % 16: part l % 4 of lane l / 4 % 4.
-      score[head] = -INFINITY;
-#pragma unroll
-      for (int part = 0; part < 4; part++) {
-        const float found = __shfl_sync(ALL, four[part], lane / 4 % 4);
-        if (lane % 4 == part) score[head] = found;
-      }
-    }
+    float* const layer = layer_of(page, pages[number]);
+    const Kept* const keys = kept_in<Kept>(layer) + kv_head * dim * PAGE;
+    const Kept* const values = kept_in<Kept>(layer) + page.values_at + kv_head * dim * PAGE + 4 * lane;
     const int slot = number * PAGE + lane % PAGE;
     const bool seen = slot < slots;
     // What stands in a slot that is not seen may be no number.
     const unsigned visible = __ballot_sync(ALL, seen);
+    Four its[MINE], value[TOGETHER];
+#pragma unroll
+    for (int each = 0; each < MINE; each++) {
+      const int stretch = lane + WARP * each;
+      its[each] = stretch < 4 * dim ? four_kept(keys + 4 * stretch) : four_as_kept<Kept>({0.0f, 0.0f, 0.0f, 0.0f});
+    }
+    const auto bring_values = [&](int first) {
+#pragma unroll
+      for (int each = 0; each < TOGETHER; each++) value[each] = holds && (visible >> (first + each) & 1) != 0 ? four_kept(values + (first + each) * dim) : own_kept;
+    };
+    if constexpr (TOGETHER == PAGE) bring_values(0);
+    // What lane l has of slots 4 (l % 4).., then the sum of it over the eight lanes that have those, then one slot for each lane of 16.
+    float four[GROUP][4] = {}, score[GROUP];
+#pragma unroll
+    for (int each = 0; each < MINE; each++) {
+      const float4 key = values_of(its[each]);
+#pragma unroll
+      for (int head = 0; head < GROUP; head++) {
+        four[head][0] = __fmaf_rn(query[head][each], key.x, four[head][0]);
+        four[head][1] = __fmaf_rn(query[head][each], key.y, four[head][1]);
+        four[head][2] = __fmaf_rn(query[head][each], key.z, four[head][2]);
+        four[head][3] = __fmaf_rn(query[head][each], key.w, four[head][3]);
+      }
+    }
+#pragma unroll
+    for (int head = 0; head < GROUP; head++) {
+#pragma unroll
+      for (int mask = 4; mask < WARP; mask *= 2)
+#pragma unroll
+        for (int part = 0; part < 4; part++) four[head][part] += __shfl_xor_sync(ALL, four[head][part], mask);
+      // Lane l takes slot l % 16: part l % 4 of lane l / 4 % 4.
+      score[head] = -INFINITY;
+#pragma unroll
+      for (int part = 0; part < 4; part++) {
+        const float found = __shfl_sync(ALL, four[head][part], lane / 4 % 4);
+        if (lane % 4 == part) score[head] = found;
+      }
+    }
     bool any = false;
 #pragma unroll
     for (int head = 0; head < GROUP; head++) {
@@ -118,19 +127,19 @@ __global__ void __launch_bounds__(ROWS_THREADS)
     if (!any) continue;
 #pragma unroll
     for (int part = 0; part < PAGE; part += TOGETHER) {
-      float4 value[TOGETHER];
+      if constexpr (TOGETHER < PAGE) bring_values(part);
 #pragma unroll
-      for (int each = 0; each < TOGETHER; each++) value[each] = holds && (visible >> (part + each) & 1) != 0 ? values[(part + each) * (dim / 4) + lane] : own;
-#pragma unroll
-      for (int each = 0; each < TOGETHER; each++)
+      for (int each = 0; each < TOGETHER; each++) {
+        const float4 four = values_of(value[each]);
 #pragma unroll
         for (int head = 0; head < GROUP; head++) {
           const float weight = __shfl_sync(ALL, score[head], part + each);
-          held[head][0] = __fmaf_rn(weight, value[each].x - own.x, held[head][0]);
-          held[head][1] = __fmaf_rn(weight, value[each].y - own.y, held[head][1]);
-          held[head][2] = __fmaf_rn(weight, value[each].z - own.z, held[head][2]);
-          held[head][3] = __fmaf_rn(weight, value[each].w - own.w, held[head][3]);
+          held[head][0] = __fmaf_rn(weight, four.x - own.x, held[head][0]);
+          held[head][1] = __fmaf_rn(weight, four.y - own.y, held[head][1]);
+          held[head][2] = __fmaf_rn(weight, four.z - own.z, held[head][2]);
+          held[head][3] = __fmaf_rn(weight, four.w - own.w, held[head][3]);
         }
+      }
     }
   }
   let_next_come();
@@ -159,7 +168,7 @@ __global__ void __launch_bounds__(ROWS_THREADS)
     for (int index = static_cast<int>(threadIdx.x); index < dim; index += ROWS_THREADS) {
       float sum = 0.0f;
       for (int each = 0; each < WARPS; each++) sum += sums[each][head][index] * fades[each];
-      const float result = row[shape.value_at + kv_head * dim + index] + sum / all;
+      const float result = as_kept<Kept>(row[shape.value_at + kv_head * dim + index]) + sum / all;
       const size_t to = token * static_cast<size_t>(mixed_stride) + static_cast<size_t>(at + index);
       if (halves == nullptr)
         mixed[to] = result;
@@ -183,9 +192,9 @@ inline void attention_rows(Device& device, int count, float* mixed, unsigned sho
     device.launch(kernel, grid, ROWS_THREADS, mixed, halves, mixed_stride, qkv, positions, rows, states, call_pages, page, shape);
   };
   if (shape.heads == shape.kv_heads)
-    launch(attention_rows_kernel<1>);
+    launch(page.halves ? attention_rows_kernel<Half, 1> : attention_rows_kernel<float, 1>);
   else
-    launch(attention_rows_kernel<2>);
+    launch(page.halves ? attention_rows_kernel<Half, 2> : attention_rows_kernel<float, 2>);
 }
 
 }  // namespace doge

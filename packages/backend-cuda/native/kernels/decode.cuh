@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
   const int thread = static_cast<int>(threadIdx.x);
   const int block = static_cast<int>(blockIdx.x);
   const int blocks = static_cast<int>(gridDim.x);
+  using Kept = KeptUnder<type>;
   constexpr int PAIRS = PAIRS_OF<HIDDEN>, INNER_PAIRS = PAIRS_OF<2 * HIDDEN>;
   const Sizes sizes = known<HIDDEN>(of.sizes);
   const Heads heads = known<HIDDEN>(of.heads);
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
     for (int depth = 0; depth < of.layer_count; depth++) {
       const DecodeLayer& layer = shared.layers[depth];
       PageShape page = of.page;
-      page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
+      page.layer_at = page.layer_bytes * static_cast<size_t>(depth);
       if (depth == 0) {
         which ^= 1;
         embed_normed<type>(x, of, shared, which, sizes.hidden, row.id, layer.input_norm, attends);
@@ -110,15 +111,15 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_kernel(Decoding of) 
       multiply_normed(Turn<type, QKV, OverBlocks>{}, depth == 0 ? nullptr : shared.squares[which], known<HIDDEN>(layer.matrices[QKV], sizes.hidden, heads.qkv_stride),
                       heads.qkv_stride, [&](int place, float value) { publish(between.qkv + place, value, row.epoch); });
 
-      if (attends) attend_by_pairs(of, heads, layer.rope, page, block / of.slices, block % of.slices, row.position, row.epoch, shared);
-      if (keeps && own_warp() < group) keep_by_pairs(of, heads, layer.rope, page, keeper * group + own_warp(), row.position, row.epoch, shared);
+      if (attends) attend_by_pairs<Kept>(of, heads, layer.rope, page, block / of.slices, block % of.slices, row.position, row.epoch, shared);
+      if (keeps && own_warp() < group) keep_by_pairs<Kept>(of, heads, layer.rope, page, keeper * group + own_warp(), row.position, row.epoch, shared);
 
       // The slices of each head become one.
       which ^= 1;
       constexpr int AT_ONCE = HIDDEN == 0 ? 1 : PAIRS;
 #pragma unroll 1
       for (int start = 0; start < queries; start += 2 * DECODE_THREADS * AT_ONCE)
-        merge<AT_ONCE>(of, heads, start, row.position, row.epoch, [&](int column, float value) { shared.x[which][spread<type>(column)] = value; });
+        merge<Kept, AT_ONCE>(of, heads, start, row.position, row.epoch, [&](int column, float value) { shared.x[which][spread<type>(column)] = value; });
       __syncthreads();
       multiply(Turn<type, OUTPUT, OverBlocks>{}, known<HIDDEN>(layer.matrices[OUTPUT], queries, sizes.hidden), sizes.hidden, [&](int place, float value) { publish(between.mixed + place, value, row.epoch); });
 

@@ -8,10 +8,11 @@
 namespace doge {
 
 /** Keys and values of a chunk of slots, as the threads of a block share them. Each part is asked for as soon as its registers are free. */
+template <class Kept>
 struct Chunk {
-  float keys[CHUNK_PAGES][DIM_SHARE];   // of slot thread % 16 of each page: numbers from thread / 16 * DIM_SHARE on
-  float values[CHUNK_PAGES][PAGE / 2];  // number thread % 128 of half of each page's slots
-  float biases[CHUNK_SLOTS / WARP];     // of head `warp`, of slots lane, lane + 32
+  Kept keys[CHUNK_PAGES][DIM_SHARE];   // of slot thread % 16 of each page: numbers from thread / 16 * DIM_SHARE on
+  Kept values[CHUNK_PAGES][PAGE / 2];  // number thread % 128 of half of each page's slots
+  float biases[CHUNK_SLOTS / WARP];    // of head `warp`, of slots lane, lane + 32
 
   /** Whatever stands in slots from `position` on. */
   __device__ __forceinline__ void load_keys(const Heads& heads, const PageShape& page, const int* pages, int head, int chunk, int position) {
@@ -20,9 +21,9 @@ struct Chunk {
     const int row = thread / PAGE * DIM_SHARE;
 #pragma unroll
     for (int each = 0; each < CHUNK_PAGES; each++) {
-      const float* const layer = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, position / PAGE)]);
+      const Kept* const from = kept_in<Kept>(layer_of(page, pages[min(chunk * CHUNK_PAGES + each, position / PAGE)]));
 #pragma unroll
-      for (int share = 0; share < DIM_SHARE; share++) keys[each][share] = kept_number(&layer[(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE]);
+      for (int share = 0; share < DIM_SHARE; share++) keys[each][share] = kept_number(&from[(head * dim + min(row + share, dim - 1)) * PAGE + thread % PAGE]);
     }
   }
   /** And the biases of head `bias_head` of them. */
@@ -38,9 +39,9 @@ struct Chunk {
     const int column = min(thread % DECODE_DIM, dim - 1);
 #pragma unroll
     for (int each = 0; each < CHUNK_PAGES; each++) {
-      const float* const layer = layer_of(page, pages[min(chunk * CHUNK_PAGES + each, last)]);
+      const Kept* const from = kept_in<Kept>(layer_of(page, pages[min(chunk * CHUNK_PAGES + each, last)]));
 #pragma unroll
-      for (int slot = 0; slot < PAGE / 2; slot++) values[each][slot] = kept_number(&layer[page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column]);
+      for (int slot = 0; slot < PAGE / 2; slot++) values[each][slot] = kept_number(&from[page.values_at + (head * PAGE + thread / DECODE_DIM * (PAGE / 2) + slot) * dim + column]);
     }
   }
 };
@@ -92,7 +93,7 @@ struct Slice {
 /** Its scores, softmax and weighted values: tell(best, total) by the warps of each head once those are known, for others wait for them first,
  *  and emit(head, column, sum). bring() puts the queries, turned, and the token's own value to shared memory. The sums are of value[j] - own,
  *  as in attention_kernel. */
-template <int GROUP, class Bring, class Tell, class Emit>
+template <class Kept, int GROUP, class Bring, class Tell, class Emit>
 __device__ __forceinline__ void attend(const Slice& its, const Heads& heads, const PageShape& page, DecodeShared& shared, Bring bring, Tell tell, Emit emit) {
   const int thread = own_thread();
   const int lane = thread % WARP;
@@ -101,7 +102,7 @@ __device__ __forceinline__ void attend(const Slice& its, const Heads& heads, con
   const int group = its.group, slice = its.slice, slices = its.slices, position = its.position;
   const int kv_head = its.head / (heads.heads / heads.kv_heads);
   const int bias_head = (its.head + min(warp, group - 1)) / (heads.heads / heads.bias_heads);
-  Chunk held;
+  Chunk<Kept> held;
   held.load_keys(heads, page, shared.pages, kv_head, slice, position);
   held.load_values(heads, page, shared.pages, kv_head, bias_head, slice, position);
   bring();
@@ -110,7 +111,7 @@ __device__ __forceinline__ void attend(const Slice& its, const Heads& heads, con
   const float scale = 1.0f / sqrtf(static_cast<float>(dim));
   const int column = thread % DECODE_DIM;
   const int side = thread / DECODE_DIM;
-  const float own_value = shared.value[column < dim ? column : 0];
+  const float own_value = as_kept<Kept>(shared.value[column < dim ? column : 0]);
   float best = -INFINITY, total = 0.0f;  // of head `warp`
   if (slice * CHUNK_SLOTS >= position && warp < group) tell(best, total);
   float sums[GROUP] = {};
@@ -125,7 +126,7 @@ __device__ __forceinline__ void attend(const Slice& its, const Heads& heads, con
         const int index = thread / PAGE * DIM_SHARE + share;
         const float query = head < group && index < dim ? shared.query[head][index] : 0.0f;
 #pragma unroll
-        for (int each = 0; each < CHUNK_PAGES; each++) dots[each] = __fmaf_rn(query, held.keys[each][share], dots[each]);
+        for (int each = 0; each < CHUNK_PAGES; each++) dots[each] = __fmaf_rn(query, value_of(held.keys[each][share]), dots[each]);
       }
 #pragma unroll
       for (int each = 0; each < CHUNK_PAGES; each++) {
@@ -174,7 +175,7 @@ __device__ __forceinline__ void attend(const Slice& its, const Heads& heads, con
         float values[4];
 #pragma unroll
         for (int slot = 0; slot < 4; slot++)  // from the token's own slot on nobody stands there yet
-          values[slot] = chunk * CHUNK_SLOTS + at + slot < position ? held.values[each][4 * quad + slot] - own_value : 0.0f;
+          values[slot] = chunk * CHUNK_SLOTS + at + slot < position ? value_of(held.values[each][4 * quad + slot]) - own_value : 0.0f;
 #pragma unroll
         for (int head = 0; head < GROUP; head++) {
           const float4 four = *reinterpret_cast<const float4*>(&shared.weights[head][at]);
@@ -199,7 +200,7 @@ __device__ __forceinline__ void attend(const Slice& its, const Heads& heads, con
 /** One head's score of the token's own key, by one warp: tell(score) in all its lanes. The first head of a key/value head also keeps the key,
  *  the value and the biases. It waits for the values of all heads by itself, pairs from heads.value_at of `qkv` on; four_each(parts) gives a lane's
  *  numbers of the query, the key and the value. The biases' double precision takes as long as a slice does. */
-template <class FourEach, class Tell>
+template <class Kept, class FourEach, class Tell>
 __device__ __forceinline__ void keep(const Heads& heads, const RopeWeights& rope, const PageShape& page, const Pair* qkv, int head, int position, unsigned epoch,
                                      const DecodeShared& shared, FourEach four_each, Tell tell) {
   const int lane = own_thread() % WARP;
@@ -242,19 +243,20 @@ __device__ __forceinline__ void keep(const Heads& heads, const RopeWeights& rope
   turn(parts[1], rope.key_norm, rope.epsilon, dim, shared);
   float score = 0.0f;
 #pragma unroll
-  for (int each = 0; each < 4; each++) score = __fmaf_rn(parts[0][each], parts[1][each], score);
+  for (int each = 0; each < 4; each++) score = __fmaf_rn(parts[0][each], as_kept<Kept>(parts[1][each]), score);
   score = warp_sum(score) / sqrtf(static_cast<float>(dim)) + bias;
   tell(score);
 
   float* const layer = layer_of(page, shared.pages[position / PAGE]);
+  Kept* const to = kept_in<Kept>(layer);
   const int slot = position % PAGE;
   if (lane == 0) keep_number(&layer[page.biases_at + bias_head * PAGE + slot], bias);
   if (head % (heads.heads / heads.kv_heads) != 0 || index >= half) return;
 #pragma unroll
   for (int each = 0; each < 4; each++) {
     const int row = index + each % 2 + each / 2 * half;
-    keep_number(&layer[(kv_head * dim + row) * PAGE + slot], parts[1][each]);
-    keep_number(&layer[page.values_at + (kv_head * PAGE + slot) * dim + row], parts[2][each]);
+    keep_number(&to[(kv_head * dim + row) * PAGE + slot], kept_of<Kept>(parts[1][each]));
+    keep_number(&to[page.values_at + (kv_head * PAGE + slot) * dim + row], kept_of<Kept>(parts[2][each]));
   }
 }
 

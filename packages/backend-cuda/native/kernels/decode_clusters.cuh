@@ -94,6 +94,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_clusters_kernel(Deco
   const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
   const int rank = cluster_rank(), ranks = cluster_size();
   const int head = block / ranks, clusters = blocks / ranks;  // the cluster's query head, where there are so many
+  using Kept = KeptUnder<type>;
   constexpr int PAIRS = PAIRS_OF<HIDDEN>;
   const Sizes sizes = known<HIDDEN>(of.sizes);
   const Heads heads = known<HIDDEN>(of.heads);
@@ -214,7 +215,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_clusters_kernel(Deco
       total += __shfl_sync(ALL, part, slice);
       sum = __fmaf_rn(shared.sums[slice][min(column, dim - 1)], __shfl_sync(ALL, weight, slice), sum);
     }
-    if (column < dim) shared.x[1][spread<type>(column)] = shared.projected[2 * dim + column] + sum / total;
+    if (column < dim) shared.x[1][spread<type>(column)] = as_kept<Kept>(shared.projected[2 * dim + column]) + sum / total;
   };
   const auto multiply = [&](auto turn, const float* from, Matrix weight, int columns, int count, auto emit) {
     weight.stride = columns;
@@ -233,7 +234,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_clusters_kernel(Deco
     for (int depth = 0; depth < of.layer_count; depth++) {
       const DecodeLayer& layer = shared.layers[depth];
       PageShape page = of.page;
-      page.layer_at = of.layer_bytes * static_cast<size_t>(depth);
+      page.layer_at = page.layer_bytes * static_cast<size_t>(depth);
       if (depth == 0) {
         if (headed) {
           float all[PAIRS][2];
@@ -258,7 +259,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_clusters_kernel(Deco
                  },
                  [] { cluster_arrive(); });
         if (rank < active) {
-          attend<1>(
+          attend<Kept, 1>(
               Slice{head, 1, rank, of.slices, row.position}, heads, page, shared,
               [&] {
                 cluster_wait();
@@ -277,7 +278,7 @@ __global__ void __launch_bounds__(DECODE_THREADS, 1) decode_clusters_kernel(Deco
                 for (int each = 0; each < ranks; each++) send(&shared.sums[rank][column], (rank + each) & (ranks - 1), sum);
               });
         } else if (keeps && own_warp() == 0) {
-          keep(
+          keep<Kept>(
               heads, layer.rope, page, between.qkv, head, row.position, row.epoch, shared,
               [&](float(&parts)[3][4]) {
                 cluster_wait();

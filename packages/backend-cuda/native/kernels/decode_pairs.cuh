@@ -12,12 +12,13 @@ __device__ __forceinline__ void four_of(const Pair* (&from)[2], const Pair* head
   from[1] = from[0] + half;
 }
 /** The slice of a key/value head that a block has. */
+template <class Kept>
 __device__ __forceinline__ void attend_by_pairs(const Decoding& of, const Heads& heads, const RopeWeights& rope, const PageShape& page, int kv_head, int slice, int position,
                                                 unsigned epoch, DecodeShared& shared) {
   const int dim = heads.head_dim;
   const int group = heads.heads / heads.kv_heads;
   Pair* const parts = of.between.parts + (kv_head * of.slices + slice) * group * (dim + 2);
-  attend<DECODE_GROUP>(
+  attend<Kept, DECODE_GROUP>(
       Slice{kv_head * group, group, slice, of.slices, position}, heads, page, shared,
       [&] {
         // Each query is waited for and turned by one warp, the token's own value is brought by the next.
@@ -39,9 +40,10 @@ __device__ __forceinline__ void attend_by_pairs(const Decoding& of, const Heads&
 }
 
 /** The token's own key, of one head, by a warp. */
+template <class Kept>
 __device__ __forceinline__ void keep_by_pairs(const Decoding& of, const Heads& heads, const RopeWeights& rope, const PageShape& page, int head, int position, unsigned epoch,
                                               const DecodeShared& shared) {
-  keep(
+  keep<Kept>(
       heads, rope, page, of.between.qkv, head, position, epoch, shared,
       [&](float (&parts)[3][4]) {
         const int dim = heads.head_dim;
@@ -68,7 +70,7 @@ __device__ __forceinline__ void keep_by_pairs(const Decoding& of, const Heads& h
 
 /** The attention of the heads whose numbers stand from `start` on, AT_ONCE pairs for each thread: of its slices and the token's own key.
  *  store(column, value). */
-template <int AT_ONCE, class Store>
+template <class Kept, int AT_ONCE, class Store>
 __device__ __forceinline__ void merge(const Decoding& of, const Heads& heads, int start, int position, unsigned epoch, Store store) {
   const int dim = heads.head_dim;
   const int group = heads.heads / heads.kv_heads;
@@ -119,8 +121,8 @@ __device__ __forceinline__ void merge(const Decoding& of, const Heads& heads, in
       sums[0] += number(numbers[each * EACH + slice].x) * weight;
       sums[1] += number(numbers[each * EACH + slice].y) * weight;
     }
-    store(column, number(numbers[each * EACH + DECODE_SLICES].x) + sums[0] / total);
-    store(column + 1, number(numbers[each * EACH + DECODE_SLICES].y) + sums[1] / total);
+    store(column, as_kept<Kept>(number(numbers[each * EACH + DECODE_SLICES].x)) + sums[0] / total);
+    store(column + 1, as_kept<Kept>(number(numbers[each * EACH + DECODE_SLICES].y)) + sums[1] / total);
   }
 }
 

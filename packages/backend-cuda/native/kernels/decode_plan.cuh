@@ -88,7 +88,6 @@ struct Decoding {
   float epsilon;
   Heads heads;
   PageShape page;
-  size_t layer_bytes;
   Exchanges between;
   int slices;
   DrawPlan draw;

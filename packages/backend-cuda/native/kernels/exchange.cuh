@@ -92,11 +92,23 @@ __device__ __forceinline__ float number(unsigned bits) { return __int_as_float(s
 // processor may stand what was there before. On the shim a number is written when its thread fences, and read as it was when the block first
 // read something of its line since a fence.
 #if defined(DOGE_SHIM)
-inline void keep_number(float* to, float value) { shim::write_late(to, value); }
-inline float kept_number(const float* from) { return shim::read_early(from); }
+template <class T>
+inline void keep_number(T* to, T value) {
+  shim::write_late(to, value);
+}
+template <class T>
+inline T kept_number(const T* from) {
+  return shim::read_early(from);
+}
 #else
-__device__ __forceinline__ void keep_number(float* to, float value) { *to = value; }
-__device__ __forceinline__ float kept_number(const float* from) { return *from; }
+template <class T>
+__device__ __forceinline__ void keep_number(T* to, T value) {
+  *to = value;
+}
+template <class T>
+__device__ __forceinline__ T kept_number(const T* from) {
+  return *from;
+}
 #endif
 
 }  // namespace doge

@@ -1,5 +1,5 @@
-// Half precision, for the products of many tokens: 11 bits of each number, where bf16 keeps 8 (docs/decisions/2026-11-26-cuda.md
-// says what that moves). Two numbers of a register lie as in tensor.cuh, the first in the low half.
+// Half precision, for kept keys and values and for the products of many tokens: 11 bits of each number, where bf16 keeps 8
+// (docs/decisions/2026-11-26-cuda.md says what that moves). Two numbers of a register lie as in tensor.cuh, the first in the low half.
 #pragma once
 #include "tensor.cuh"
 
@@ -35,11 +35,18 @@ inline float half_value(unsigned bits) {
 }
 inline unsigned half_pair_of(float first, float second) { return half_bits(first) | half_bits(second) << 16; }
 
-#elif DOGE_TENSOR
+/** d += a . b as mma(), of halves. */
+inline void mma_half(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) { mma_of(d, a, b, half_value); }
+
+#elif defined(__CUDA_ARCH__)
 
 __device__ __forceinline__ unsigned half_pair_of(float first, float second) {
   unsigned pair;
+#if DOGE_TENSOR
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+#else
+  asm("{\n.reg .b16 low, high;\ncvt.rn.f16.f32 low, %1;\ncvt.rn.f16.f32 high, %2;\nmov.b32 %0, {low, high};\n}" : "=r"(pair) : "f"(first), "f"(second));
+#endif
   return pair;
 }
 __device__ __forceinline__ float half_value(unsigned bits) {
@@ -47,25 +54,32 @@ __device__ __forceinline__ float half_value(unsigned bits) {
   asm("{\n.reg .b16 half;\ncvt.u16.u32 half, %1;\ncvt.f32.f16 %0, half;\n}" : "=f"(value) : "r"(bits));
   return value;
 }
-
-#endif
-
 #if DOGE_TENSOR
-
-/** Two numbers, held within what a half can hold; NaN stays one. */
-__device__ __forceinline__ unsigned half_pair(float first, float second) {
-  const auto held = [](float value) { return value > HALF_MOST ? HALF_MOST : value < -HALF_MOST ? -HALF_MOST : value; };
-  return half_pair_of(held(first), held(second));
+__device__ __forceinline__ void mma_half(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-__device__ __forceinline__ unsigned short half_of(float value) { return static_cast<unsigned short>(half_pair(value, 0.0f) & 0xffffu); }
+#endif
 
 #else
 
-__device__ __forceinline__ unsigned half_pair(float, float) { return 0; }
+// nvcc's pass over the host's half, which runs none of it.
+__device__ __forceinline__ unsigned half_pair_of(float, float) { return 0; }
 __device__ __forceinline__ float half_value(unsigned) { return 0.0f; }
-__device__ __forceinline__ unsigned short half_of(float) { return 0; }
 
 #endif
+
+/** A number held within what a half can hold; NaN stays one. */
+__device__ __forceinline__ float within_half(float value) { return value > HALF_MOST ? HALF_MOST : value < -HALF_MOST ? -HALF_MOST : value; }
+__device__ __forceinline__ unsigned half_pair(float first, float second) { return half_pair_of(within_half(first), within_half(second)); }
+__device__ __forceinline__ unsigned short half_of(float value) { return static_cast<unsigned short>(half_pair(value, 0.0f) & 0xffffu); }
+
+/** Two numbers that halves can hold as their nearest, and what those leave: high + low is off by 2^-22 of a number, or 2^-25. */
+__device__ __forceinline__ void split_half_pair(unsigned& high, unsigned& low, float first, float second) {
+  high = half_pair_of(first, second);
+  low = half_pair_of(first - half_value(high & 0xffffu), second - half_value(high >> 16));
+}
 
 /** A linear layer in half precision: data (outer, stride), each row times a power of two that makes its greatest number nearly the
  *  greatest there is, and what takes that back: scales (outer). bf16 numbers stand there exactly, down to 2^-29 of the greatest. */

@@ -1,8 +1,7 @@
-// past: keys, values and biases of earlier calls out of their pages, in half precision and slot by slot, so that the attention of a prompt
-// reads them as it reads those of its own tokens, once for each of its tiles.
+// past: keys, values and biases of earlier calls out of their pages of halves, slot by slot, so that the attention of a prompt reads them as
+// it reads those of its own tokens, once for each of its tiles.
 #pragma once
-#include "half.cuh"
-#include "pages.cuh"
+#include "kept.cuh"
 
 namespace doge {
 
@@ -43,17 +42,19 @@ __global__ void past_kernel(Past past, const PastSlots* parts, const RowState* s
   for (int each = thread; each < dim / 2 * (PAST_SLOTS / 4); each += PAST_THREADS) {
     const int index = each % (dim / 2) * 2, slot = its.slot + each / (dim / 2) * 4;
     if (slot >= its.slot + its.count) break;
-    const float* const from = layer(slot) + (head * dim + index) * PAGE + slot % PAGE;
-    const float4 first = *reinterpret_cast<const float4*>(from), second = *reinterpret_cast<const float4*>(from + PAGE);
-    const float one[4] = {first.x, first.y, first.z, first.w}, other[4] = {second.x, second.y, second.z, second.w};
+    const Half* const from = kept_in<Half>(layer(slot)) + (head * dim + index) * PAGE + slot % PAGE;
+    const uint2 first = four_kept(from), second = four_kept(from + PAGE);
+    // Four slots of two numbers become two numbers of four slots.
 #pragma unroll
-    for (int part = 0; part < 4; part++)
-      if (slot + part < its.slot + its.count) *to(slot + part, head * dim + index) = half_pair(one[part], other[part]);
+    for (int part = 0; part < 4; part++) {
+      const unsigned one = part < 2 ? first.x : first.y, other = part < 2 ? second.x : second.y;
+      if (slot + part < its.slot + its.count) *to(slot + part, head * dim + index) = part % 2 == 0 ? (one & 0xffffu) | other << 16 : one >> 16 | (other & 0xffff0000u);
+    }
   }
   for (int each = thread; each < dim / 2 * its.count; each += PAST_THREADS) {
     const int index = each % (dim / 2) * 2, slot = its.slot + each / (dim / 2);
-    const float* const from = layer(slot) + page.values_at + (head * PAGE + slot % PAGE) * dim + index;
-    *to(slot, (shape.kv_heads + head) * dim + index) = half_pair(from[0], from[1]);
+    const Half* const from = kept_in<Half>(layer(slot)) + page.values_at + (head * PAGE + slot % PAGE) * dim + index;
+    *to(slot, (shape.kv_heads + head) * dim + index) = *reinterpret_cast<const unsigned*>(from);
   }
 }
 

@@ -4,9 +4,8 @@
 // A block takes one part of 16 tokens. Those of a prompt follow each other and so fill a page slot by slot: keys, which stand there turned,
 // go through shared memory and leave in stretches of up to 64 bytes, not number by number.
 #pragma once
-#include "half.cuh"
+#include "kept.cuh"
 #include "matmul.cuh"
-#include "pages.cuh"
 
 namespace doge {
 
@@ -220,9 +219,9 @@ __global__ void __launch_bounds__(ROPE_THREADS)
           qkv[at + static_cast<size_t>(half)] = second;
         }
         if (is_value && token.layer != nullptr) {
-          float* const to = token.layer + page.values_at + (value_head * PAGE + token.position % PAGE) * dim + index;
-          to[0] = first;
-          to[half] = second;
+          const int to = page.values_at + (value_head * PAGE + token.position % PAGE) * dim + index;
+          put_kept(token.layer, page, to, first);
+          put_kept(token.layer, page, to + half, second);
         }
         if (key_head >= 0) {
           turned[0][index - base][warp + turn * ROPE_WARPS] = first;
@@ -235,7 +234,7 @@ __global__ void __launch_bounds__(ROPE_THREADS)
     for (int index = thread / ROPE_TOKENS; own.layer != nullptr && index < ROPE_PASS && base + index < half; index += ROPE_THREADS / ROPE_TOKENS)
 #pragma unroll
       for (int side = 0; side < 2; side++)
-        own.layer[(key_head * dim + side * half + base + index) * PAGE + own.position % PAGE] = turned[side][index][thread % ROPE_TOKENS];
+        put_kept(own.layer, page, (key_head * dim + side * half + base + index) * PAGE + own.position % PAGE, turned[side][index][thread % ROPE_TOKENS]);
     __syncthreads();
   }
 }

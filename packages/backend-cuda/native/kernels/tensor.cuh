@@ -31,8 +31,10 @@ inline unsigned bf16_pair(float first, float second) { return bf16_bits(first) |
 /** What follows from `value` is computed here, not before the loop: it would keep registers. */
 inline void here(int&) {}
 
-/** d += a . b. Products are exact and their sum is rounded once; a device truncates a few bits below the greatest of them. */
-inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+/** d += a . b of numbers of 16 bits. Products are exact and their sum is rounded once; a device truncates a few bits below the greatest
+ *  of them. */
+template <class Value>
+inline void mma_of(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], Value value) {
   struct Fragments {
     unsigned a[4], b[2];
     float d[4];
@@ -40,10 +42,10 @@ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   std::memcpy(own.a, a, sizeof own.a);
   std::memcpy(own.b, b, sizeof own.b);
   std::memcpy(own.d, d, sizeof own.d);
-  own = shim::together(own, [](Fragments (&all)[shim::WARP]) {
+  own = shim::together(own, [&](Fragments (&all)[shim::WARP]) {
     float left[16][16], right[8][16];
-    const auto low = [](unsigned pair) { return __int_as_float(static_cast<int>(pair << 16)); };
-    const auto high = [](unsigned pair) { return __int_as_float(static_cast<int>(pair & 0xffff0000u)); };
+    const auto low = [&](unsigned pair) { return value(pair & 0xffffu); };
+    const auto high = [&](unsigned pair) { return value(pair >> 16); };
     for (int lane = 0; lane < shim::WARP; lane++) {
       const int g = lane / 4, t = lane % 4;
       for (int part = 0; part < 4; part++) {
@@ -65,6 +67,10 @@ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
       }
   });
   std::memcpy(d, own.d, sizeof own.d);
+}
+/** Of bf16. */
+inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  mma_of(d, a, b, [](unsigned bits) { return __int_as_float(static_cast<int>(bits << 16)); });
 }
 
 /** Four 8 x 8 matrices of bf16 from shared memory. Lane l says where 16 bytes are: row l % 8 of matrix l / 8. r[i] then holds
