@@ -6,9 +6,11 @@ const PAUSE_MS = 0.25;
 const cell = new Int32Array(new SharedArrayBuffer(4));
 const { setImmediate } = globalThis;
 
-/** A function without a name or a source, as a native binding hands over; a promise's `resolve` is the only other. */
+/** A function without a name, a source or parameters, as a native binding hands over. A promise's `resolve` has a parameter. */
 const isNative = (callback: (...args: never[]) => void): boolean =>
-  callback.name === "" && Function.prototype.toString.call(callback) === "function () { [native code] }";
+  callback.name === "" &&
+  callback.length === 0 &&
+  Function.prototype.toString.call(callback) === "function () { [native code] }";
 
 globalThis.setImmediate = Object.assign((callback: (...args: unknown[]) => void, ...args: unknown[]) => {
   if (!isNative(callback)) return setImmediate(callback, ...args);
