@@ -206,26 +206,32 @@ export class Job {
 
   /** All of a group's tokens through one layer, or those behind its attention that are read. */
   #layer(encoder: Encoder, number: number, all: Range, read: Range, cut: readonly Tile[], from: number | null): void {
-    const { program, groups, config } = this.#machine;
+    const { program, groups } = this.#machine;
     const { pass } = encoder;
     const call = groups.read;
     const layer = program.layers[number]!;
     const { dispatch, count } = read;
     const [first] = cut;
-    if (layer.sliced !== null && first!.part === "step" && first!.count === 1) {
+    const sliced = first!.part === "step" && first!.count === 1 ? layer.sliced : null;
+    if (sliced !== null) {
       // With the output its bias is kept, whether anybody reads the rest or not.
-      pass.units(layer.sliced.slices, call, first!.dispatch, layer.sliced.teams);
-      pass.matmul(layer.sliced.output, call, first!.dispatch, 1);
-      if (layer.sliced.mlp !== null) {
-        pass.units(layer.sliced.mlp.bound, call, dispatch, layer.sliced.mlp.teams);
-        if (this.#layers && from !== null) this.#copyInside(encoder, number, from, all.count);
-        return;
-      }
+      pass.units(sliced.slices, call, first!.dispatch, sliced.teams);
+      pass.matmul(sliced.output, call, first!.dispatch, 1);
     } else {
       pass.matmul(layer.qkv, call, all.dispatch, all.count);
       for (const tile of cut) this.#attention(pass, layer.attention, tile, read === all ? tile : tile.read);
       pass.matmul(layer.output, call, dispatch, count);
     }
+    const mlp = sliced?.mlp ?? null;
+    if (mlp !== null) pass.units(mlp.bound, call, dispatch, mlp.teams);
+    else this.#feedForward(pass, layer, read);
+    if (this.#layers && from !== null) this.#copyInside(encoder, number, from, all.count);
+  }
+
+  /** The feed-forward of what is read of a layer, with its experts. */
+  #feedForward(pass: Pass, layer: BoundLayer, { dispatch, count }: Range): void {
+    const { groups, config } = this.#machine;
+    const call = groups.read;
     pass.matmul(layer.gated, call, dispatch, count);
     if (layer.experts !== null) {
       pass.matmul(layer.experts.router, call, dispatch, count);
@@ -238,7 +244,6 @@ export class Job {
         pass.run(part, call, dispatch, Math.ceil(Math.ceil(config.hiddenSize / 4) / 32), count);
       }
     }
-    if (this.#layers && from !== null) this.#copyInside(encoder, number, from, all.count);
   }
 
   /** Keep a tile's keys, and what of it is read attends. */

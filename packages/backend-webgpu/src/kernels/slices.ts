@@ -4,9 +4,9 @@
 // One token alone would leave a GPU idle, and wait at the end of every dispatch. So the keys before the token are dealt out in chunks of
 // 64 slots to a few teams for each head, and each team computes its head's query for itself: the same weights are read several times, from
 // the device's cache, and no dispatch stands between. Keys, values and weights are all asked for before anything is waited for. The stream
-// may come in addends (mlp.ts), which each team adds up for itself. More teams
-// compute the token's own keys and values, and keep them. Its bias needs the values of all heads, so the own key is scored where all that
-// the teams found becomes one (merge.ts), in the workgroups of the attention's output.
+// may come in addends (mlp.ts), which each team adds up for itself. More teams compute the token's own keys and values, and keep them. Its
+// bias needs the values of all heads, so the own key is scored where all that the teams found becomes one (merge.ts), in the workgroups of
+// the attention's output.
 //
 // For models whose window drops nothing: there a prompt and its steps must sum in one order (docs/contract.md).
 //
